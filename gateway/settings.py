@@ -1,0 +1,99 @@
+"""One frozen Settings object, read from GATEWAY_* at the edges; docs/settings.md is generated."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+def _setting(default: Any, what: str) -> Any:
+    return field(default=default, metadata={"what": what})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, its default and what it means."""
+
+    home: Path = _setting(Path(".gateway"), "folder of the embedded default: database, keys")
+    database_url: str = _setting("", "SQLAlchemy URL; empty: SQLite at <home>/gateway.db")
+    mode: str = _setting("sandbox", "`sandbox` or `live`; the clock moves only in the sandbox")
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(8000, "port to listen on; 0 takes a free one")
+    issuer: str = _setting("", "public base URL; empty: http://<host>:<port>")
+    partners_file: str = _setting("", "JSON of partner connections; empty: <home>/partners.json")
+    worker_inside: bool = _setting(True, "run the worker inside `gateway serve`")
+    worker_poll_seconds: float = _setting(0.5, "pause of an idle worker")
+    lease_seconds: int = _setting(60, "a job not finished by then is given to another worker")
+    partner_timeout_seconds: float = _setting(15.0, "deadline of one call with effect")
+    live_timeout_seconds: float = _setting(1.0, "deadline of live prices in a catalog query")
+    partner_concurrency: int = _setting(32, "calls in flight per partner (bulkhead)")
+    quote_ttl_seconds: int = _setting(300, "longest life of a quote")
+    points_hold_ttl_seconds: int = _setting(1_580, "15 min + 20 s + 10 min + 60 s, contracts §5.3")
+    partner_hold_ttl_seconds: int = _setting(900, "time asked of a partner's hold")
+    confirm_deadline_seconds: int = _setting(60, "time given to a confirm")
+    clock_skew_seconds: int = _setting(60, "what clocks may differ by")
+    not_found_final_seconds: int = _setting(900, "t_final: then a partner's NOT_FOUND is final")
+    confirm_grace_seconds: int = _setting(60, "a success fact is taken this long after a deadline")
+    late_confirm_seconds: int = _setting(86_400, "a late confirmation is taken this long")
+    review_after_seconds: int = _setting(86_400, "IN_DOUBT for longer becomes NEEDS_REVIEW")
+    leg_step_points: int = _setting(10, "points of a leg are a multiple of this, but for the last")
+    onboarding_code_hours: int = _setting(72, "life of an onboarding code")
+    access_token_seconds: int = _setting(600, "life of an access token")
+    refresh_token_seconds: int = _setting(2_592_000, "life of a refresh token")
+    login_tries_per_minute: int = _setting(5, "per account and per address")
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    @property
+    def url(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.home / 'gateway.db'}"
+
+    @property
+    def sandbox(self) -> bool:
+        return self.mode == "sandbox"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this is the embedded default, which sets itself up on first start."""
+        return not self.database_url
+
+    @property
+    def base_url(self) -> str:
+        """The issuer's URL, without a slash at its end."""
+        return self.issuer.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def partners_path(self) -> Path:
+        return Path(self.partners_file) if self.partners_file else self.home / "partners.json"
+
+
+def read(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read GATEWAY_* once.
+
+    Raises:
+        ValueError: A value cannot be read, or a GATEWAY_ name is not known.
+    """
+    known = {f"GATEWAY_{item.name.upper()}": item for item in fields(Settings)}
+    unknown = sorted(name for name in environ if name.startswith("GATEWAY_") and name not in known)
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(unknown)}")
+    given: dict[str, Any] = {}
+    for name, item in known.items():
+        if name in environ:
+            try:
+                given[item.name] = _parse(environ[name], type(item.default))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+    settings = Settings(**given)
+    if settings.mode not in ("sandbox", "live"):
+        raise ValueError("GATEWAY_MODE: sandbox or live")
+    return settings
+
+
+def _parse(text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("0", "1", "true", "false"):
+            raise ValueError("true or false")
+        return text.lower() in ("1", "true")
+    return kind(text)
