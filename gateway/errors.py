@@ -68,6 +68,26 @@ class PartnerRejected(Refused):
     next_en = "choose another offer"
 
 
+class NotFound(Refused):
+    """There is no such object, or none that this caller may see: the answer is the same."""
+
+    code = "NOT_FOUND"
+    when = "no such object for this caller"
+    zh = "没有找到 {id}"
+    en = "{id} not found"
+    next_zh = "请检查编号"
+    next_en = "check the id"
+
+
+class AlreadyRegistered(Refused):
+    code = "ALREADY_REGISTERED"
+    when = "the merchant, member reference, purchase or key is registered already"
+    zh = "已登记:{id}"
+    en = "already registered: {id}"
+    next_zh = "请使用已有的登记"
+    next_en = "use the existing one"
+
+
 class Denied(GatewayError):
     """Not for this caller; becomes a top-level error."""
 

