@@ -170,6 +170,28 @@ donations = sa.Table(
     sa.CheckConstraint("state IN ('DONE', 'REVERSED')", name="state"),
 )
 
+hosted = sa.Table(
+    "hosted_operations",
+    metadata,
+    sa.Column("op_key", sa.String, primary_key=True),
+    sa.Column("merchant_id", sa.String, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("quote_id", sa.String),
+    sa.Column("hold_ref", sa.String),
+    sa.Column("code", sa.String),
+    sa.Column("expires_at", Instant),
+    sa.Column("recorded_at", Instant, nullable=False),
+)
+
+findings = sa.Table(
+    "saga_findings",
+    metadata,
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), primary_key=True),
+    sa.Column("code", sa.String, primary_key=True),  # a break code of contracts §7.4
+    sa.Column("detail", sa.String, nullable=False),
+    sa.Column("found_at", Instant, nullable=False),
+)
+
 _leg_names = [item.name for item in fields(Leg)]
 
 
@@ -236,9 +258,9 @@ async def _with_legs(tx: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[R
     ids = [row.id for row in rows]
     query = sa.select(legs).where(legs.c.redemption_id.in_(ids)).order_by(legs.c.leg_no)
     by_id: dict[str, list[Leg]] = {}
-    for row in (await tx.execute(query)).mappings() if ids else ():
-        leg = Leg(**{name: row[name] for name in _leg_names})
-        by_id.setdefault(row["redemption_id"], []).append(leg)
+    for found in (await tx.execute(query)).mappings() if ids else ():
+        leg = Leg(**{name: found[name] for name in _leg_names})
+        by_id.setdefault(found["redemption_id"], []).append(leg)
     made = []
     for row in rows:
         values = dict(row._mapping)
@@ -346,6 +368,20 @@ async def facts_of(tx: AsyncConnection, op_key: str) -> list[sa.Row[Any]]:
 async def add_fact(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     """Store a fact; False when it was known."""
     return bool((await tx.execute(insert_missing(tx, facts).values(**row))).rowcount)
+
+
+async def add_finding(
+    tx: AsyncConnection, *, redemption_id: str, code: str, detail: str, now: datetime
+) -> None:
+    """Note something about a saga that finance must see as a break."""
+    row = {"redemption_id": redemption_id, "code": code, "detail": detail, "found_at": now}
+    await tx.execute(insert_missing(tx, findings).values(**row))
+
+
+async def list_findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """All findings, oldest first."""
+    order = (findings.c.found_at, findings.c.redemption_id)
+    return list(await tx.execute(sa.select(findings).order_by(*order)))
 
 
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
