@@ -187,10 +187,10 @@ class Redemptions:
             PartnerRejected, PartnerUnavailable: The points are back.
         """
         scope = f"{member_id}:confirmRedemption"
-        input = {"redemption": redemption_id}
+        asked = {"redemption": redemption_id}
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, scope=scope, key=key, input=input, now=now)
+            replay = await db.claim_key(tx, scope=scope, key=key, input=asked, now=now)
             redemption = await store.find(tx, redemption_id, lock=True)
             if redemption is None or redemption.member_id != member_id:
                 raise NotFound(id=redemption_id)
@@ -216,7 +216,7 @@ class Redemptions:
     ) -> tuple[Redemption, bool]:
         """Quote, hold and confirm in one; what a crash leaves HELD the worker confirms."""
         scope = f"{member_id}:redeemOffer"
-        input = {
+        asked = {
             "offer": offer_id,
             "slot": slot,
             "quantity": quantity,
@@ -224,7 +224,7 @@ class Redemptions:
             "legs": [[leg.programme_id, leg.points] for leg in legs],
             "cash_fen": cash_fen,
         }
-        claim = {"scope": scope, "key": key, "input": input}
+        claim = {"scope": scope, "key": key, "input": asked}
         async with self.database.reading() as tx:
             replay = await db.peek_key(tx, **claim)
             if replay:
@@ -315,10 +315,10 @@ class Redemptions:
             CancelTooLate: The limit is over; the redemption stands.
         """
         scope = f"{member_id}:cancelRedemption"
-        input = {"redemption": redemption_id, "cancel_quote": cancel_quote_id}
+        asked = {"redemption": redemption_id, "cancel_quote": cancel_quote_id}
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, scope=scope, key=key, input=input, now=now)
+            replay = await db.claim_key(tx, scope=scope, key=key, input=asked, now=now)
             redemption = await self._mine(tx, redemption_id, member_id, lock=True)
             if replay or redemption.state in (State.CANCELLED, State.CANCELLING):
                 await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
@@ -395,10 +395,10 @@ class Redemptions:
             HoldAlreadyResolved: It is not in a state that can be consumed.
         """
         scope = f"{merchant_id}:recordFulfilment"
-        input = {"redemption": redemption_id, "final_fare_fen": final_fare_fen}
+        asked = {"redemption": redemption_id, "final_fare_fen": final_fare_fen}
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, scope=scope, key=key, input=input, now=now)
+            replay = await db.claim_key(tx, scope=scope, key=key, input=asked, now=now)
             redemption = await store.find(tx, redemption_id, lock=True)
             if redemption is None or redemption.merchant_id != merchant_id:
                 raise NotFound(id=redemption_id)
