@@ -4,7 +4,7 @@ No partner hold and no pivot: burn, goods obligation and match are one transacti
 contracts §5.1, §8.3 E10; requirements C-20, S-120.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -99,8 +99,6 @@ async def donate(
 
 
 async def _post(tx: AsyncConnection, made: Donation, *, now: datetime) -> Donation:
-    from dataclasses import replace
-
     agreement = await settlement.agreement_for(
         tx,
         issuer=made.issuer,

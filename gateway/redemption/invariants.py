@@ -94,7 +94,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
 async def check(tx: AsyncConnection) -> list[Result]:
     """Run every check; `detail` names up to five offenders."""
     results = []
-    for id, title, query in _CHECKS:
+    for name, title, query in _CHECKS:
         rows = [str(row[0]) for row in (await tx.execute(text(query))).fetchmany(5)]
-        results.append(Result(id, title, not rows, ", ".join(rows)))
+        results.append(Result(name, title, not rows, ", ".join(rows)))
     return results

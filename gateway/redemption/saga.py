@@ -312,7 +312,7 @@ class Saga:
             await self._wait(redemption, step, verb="fence", attempt=attempt, answer=answer)
             return redemption
         async with self.database.transaction() as tx:
-            await self._close(tx, redemption, step, "fence", attempt, answer)
+            await self._close(tx, op_key, "fence", attempt, answer)
             return await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
@@ -408,15 +408,14 @@ class Saga:
     async def _close(
         self,
         tx: AsyncConnection,
-        redemption: Redemption,
-        step: Step,
+        op_key: str,
         verb: str,
         attempt: int,
         answer: Answer,
     ) -> None:
         await store.answer_call(
             tx,
-            op_key=redemption.op_key(step),
+            op_key=op_key,
             verb=verb,
             attempt=attempt,
             state=answer.state,
@@ -435,7 +434,7 @@ class Saga:
             fact = Fact(op_key, Outcome.REJECTED, reason=refusal.code)
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            await self._close(tx, redemption, step, verb, attempt, answer)
+            await self._close(tx, op_key, verb, attempt, answer)
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
             ):
@@ -530,7 +529,7 @@ class Saga:
         log.info("still in doubt", redemption=redemption.id, step=step, detail=detail)
         async with self.database.transaction() as tx:
             if verb and answer:
-                await self._close(tx, redemption, step, verb, attempt, answer)
+                await self._close(tx, redemption.op_key(step), verb, attempt, answer)
             pending = redemption.state is State.CONFIRMING and detail == Outcome.IN_FLIGHT
             overdue = redemption.deadline is not None and now > redemption.deadline
             if redemption.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING) and (
