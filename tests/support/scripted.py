@@ -73,7 +73,7 @@ class ScriptedPartner:
 
     async def live(self, offer_ids: Sequence[str], *, on: date | None) -> list[LiveOffer]:
         self._next("live", self.code)
-        return [LiveOffer(id, self.prices[id], None) for id in offer_ids if id in self.prices]
+        return [LiveOffer(one, self.prices[one], None) for one in offer_ids if one in self.prices]
 
     async def quote(self, request: QuoteRequest) -> Quote:
         if self._next("quote", request.offer_id) == "reject":
