@@ -180,7 +180,7 @@ async def _basis(
 async def _require_offered(
     tx: AsyncConnection, offer: Offer, asked: Request, *, settings: Settings
 ) -> None:
-    """Check that an offer is on sale by quote, and that the request is of its kind."""
+    """Check that an offer is on sale by quote, and that the request fits it."""
     merchant = await merchants.get(tx, offer.merchant_id)
     reason = offer.suspended or ("merchant paused" if merchant.paused else None)
     if offer.attributes.get("needs_legal_review") and not settings.sandbox:
@@ -191,6 +191,11 @@ async def _require_offered(
         raise InvalidInput("offer", ELSEWHERE[offer.kind])
     if offer.max_offset_pct == 0:  # Bought with cash, to earn.
         raise OffsetCap(field=("legs",), max_pct=0, max_fen=0, max_points=0)
+    _require_fitting(offer, asked)
+
+
+def _require_fitting(offer: Offer, asked: Request) -> None:
+    """Check what only some kinds of offer need: a bill, a minimum spend, a booking."""
     if offer.offset:
         if asked.bill_fen is None:
             raise InvalidInput("bill_fen", "the bill to be offset")
