@@ -65,7 +65,7 @@ def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(stream) if stream else _StandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)
     )
@@ -75,7 +75,7 @@ def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
-    for name in ("httpcore2", "httpx2", "aiosqlite", "uvicorn.access"):
+    for name in ("alembic", "aiosqlite", "httpcore2", "httpx2", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -116,6 +116,14 @@ def hide(text: str) -> str:
     for shape in _SECRET_SHAPES:
         text = shape.sub(HIDDEN, text)
     return _SECRET_PAIRS.sub(rf"\1\2{HIDDEN}", text)
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is when it writes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def _hidden_by_name(name: object, value: object) -> object:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,15 @@ from gateway.db import Database
 from tests.support import postgres as pg
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Puts the root logger back after a test that configures logging."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = before
 
 
 @pytest.fixture(scope="session")

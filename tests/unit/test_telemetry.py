@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,14 +14,11 @@ JWT = f"eyJhbGciOiJFZERTQSJ9.{CANARY}.c2ln"
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """What is logged, with the root logger put back afterwards."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+def lines() -> io.StringIO:
+    """What is logged."""
     stream = io.StringIO()
     telemetry.configure("DEBUG", stream=stream)
-    yield stream
-    root.handlers, root.level = before
+    return stream
 
 
 def _events(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY = ()
+APPEND_ONLY: tuple[str, ...] = ()
 
 
 def upgrade() -> None:
