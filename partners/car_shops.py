@@ -1,0 +1,452 @@
+"""4S car shops: the shop's own GraphQL API; appointments, workshop bays, work orders, parts.
+
+It is not our published contract. The shop's own words and what they are here:
+
+menu item                  offer; its line is WORK, PART or BILL_CREDIT
+estimate                   quote
+appointment (a kept bay)   hold
+work order                 booking: SCHEDULED, CHECKED_IN, IN_PROGRESS, COMPLETED;
+                           beside the way CALLED_OFF and NO_SHOW
+instruction                op key; `instruction` asks for one, `voidInstruction` fences one
+calling-off terms          what cancelling gives back; until the car is checked in
+payables sheet, advice     statement, settlement notice
+
+Every answer is a 200. A business no is a `problem` inside the payload; `errors` at the top are
+the API's own. So the body decides, and the status only where the body says nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import httpx2
+
+from gateway.errors import GatewayError, OutcomeUnknown, PartnerRejected, PartnerUnavailable
+from gateway.ports import (
+    CancelQuote,
+    CancelTooLate,
+    Capability,
+    Claim,
+    EventKind,
+    Fact,
+    FeedOffer,
+    FeedPage,
+    HoldExpired,
+    LiveOffer,
+    NoticeReceipt,
+    Outcome,
+    PartnerEvent,
+    PriceChanged,
+    Quote,
+    QuoteExpired,
+    QuoteRequest,
+    Reservation,
+    SettlementNotice,
+    Slot,
+    SlotFull,
+    SoldOut,
+    Statement,
+    StatementLine,
+)
+from partners.answers import ask, decided, instant, text, whole
+
+T = TypeVar("T")
+
+_PROBLEM = "problem { code text bay otherTime baysLeft newTotalFen at }"
+_INSTRUCTION = """
+  key state revision appointmentNo workOrderNo keptUntil remark
+  handouts { name value }
+"""
+_MENU = """query Menu($after: String) {
+  menu(after: $after) {
+    items {
+      sku edition discontinued line nameZh nameEn department priceFen clubPoints clubPointsBy
+      creditMaxPct calendar needs perks creditUnit { points fen } promises { name text }
+    }
+    after more
+  }
+}"""
+_BAYS = """query Bays($skus: [ID!]!, $day: Date) {
+  workshop(skus: $skus, day: $day) { sku priceFen onShelf bays { time opensAt free } }
+}"""
+_ESTIMATE = f"""mutation Estimate($input: EstimateInput!) {{
+  estimate(input: $input) {{
+    estimate {{ no totalFen validUntil termsDigest freeUntil }} {_PROBLEM}
+  }}
+}}"""
+_APPOINT = f"""mutation Appoint($input: AppointInput!) {{
+  appoint(input: $input) {{ appointment {{ no keptUntil }} {_PROBLEM} }}
+}}"""
+_OPEN = f"""mutation OpenWorkOrder($input: OpenWorkOrderInput!) {{
+  openWorkOrder(input: $input) {{ instruction {{ {_INSTRUCTION} }} {_PROBLEM} }}
+}}"""
+_ASK = f"""query Instruction($key: ID!) {{
+  instruction(key: $key) {{ {_INSTRUCTION} }}
+}}"""
+_VOID = f"""mutation VoidInstruction($key: ID!) {{
+  voidInstruction(key: $key) {{ instruction {{ {_INSTRUCTION} }} {_PROBLEM} }}
+}}"""
+_TERMS = f"""mutation CallingOffTerms($workOrderNo: ID!) {{
+  callingOffTerms(workOrderNo: $workOrderNo) {{
+    terms {{ no free chargeFen validUntil freeUntil }} {_PROBLEM}
+  }}
+}}"""
+_CALL_OFF = f"""mutation CallOff($input: CallOffInput!) {{
+  callOff(input: $input) {{ instruction {{ {_INSTRUCTION} }} {_PROBLEM} }}
+}}"""
+_PAYABLES = f"""query Payables($day: Date!, $page: Int!) {{
+  payables(day: $day, page: $page) {{
+    sheet {{
+      edition nextPage count sumFen
+      rows {{ no reference workOrderNo entry payer amountFen bookedOn sku customer }}
+    }}
+    {_PROBLEM}
+  }}
+}}"""
+_ADVISE = f"""mutation AdvisePayment($input: PaymentAdviceInput!) {{
+  advisePayment(input: $input) {{ advice {{ no takenAt }} {_PROBLEM} }}
+}}"""
+
+_LINES = {"BILL_CREDIT": "offset", "WORK": "service", "PART": "shipment"}
+_PERKS = {
+    "GREEN": "green",
+    "PREMIUM": "high_value",
+    "ALWAYS_ON": "guaranteed",
+    "MIXED_PAYMENT": "part_payment",
+    "SAME_BAYS": "parity",
+}
+_STATES = {
+    "UNHEARD_OF": Outcome.NOT_FOUND,
+    "IN_HAND": Outcome.IN_FLIGHT,
+    "APPOINTED": Outcome.HELD,
+    "ORDERED": Outcome.CONFIRMED,
+    "TURNED_DOWN": Outcome.REJECTED,
+    "LAPSED": Outcome.RELEASED,
+    "VOID": Outcome.FENCED,
+    "CALLED_OFF": Outcome.CANCELLED,
+}
+_EVENTS = {
+    "SCHEDULED": EventKind.CONFIRMED,
+    "TURNED_DOWN": EventKind.REJECTED,
+    "COMPLETED": EventKind.FULFILLED,
+    "NO_SHOW": EventKind.NO_SHOW,
+    "CALLED_OFF_BY_SHOP": EventKind.CANCELLED,
+}
+_PROBLEMS: Mapping[str, type[PartnerRejected]] = {
+    "NOT_ON_SHELF": SoldOut,
+    "NO_BAY": SlotFull,
+    "ESTIMATE_LAPSED": QuoteExpired,
+    "APPOINTMENT_LAPSED": HoldExpired,
+    "TOTAL_CHANGED": PriceChanged,
+    "CAR_CHECKED_IN": CancelTooLate,
+    "NO_SUCH_ITEM": PartnerRejected,
+    "NO_SUCH_RECORD": PartnerRejected,
+    "INSTRUCTION_VOID": PartnerRejected,
+    "TURNED_DOWN": PartnerRejected,
+    "BAD_INPUT": PartnerRejected,
+    "SHEET_NOT_READY": PartnerRejected,
+}
+_CONTEXT = {
+    "bay": "slot",
+    "otherTime": "alternative",
+    "baysLeft": "left",
+    "newTotalFen": "new_list_fen",
+    "text": "detail",
+}
+_HANDOUTS = {"serviceVoucher": "code", "bay": "bay", "appointment": "appointment"}
+_DOUBTS = {"INSTRUCTION_IN_HAND": "IN_FLIGHT_KEY", "INSTRUCTION_REUSED": "CONFLICT_KEY"}
+
+
+class CarShops:
+    """One chain of 4S shops.
+
+    Args:
+        code: The merchant's id.
+        http: Carries base URL, token, deadline, bulkhead and the sandbox's clock.
+    """
+
+    capabilities = Capability.ALL | Capability.SLOTS
+
+    def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
+        self.code = code
+        self._http = http
+
+    async def list_offers(self, cursor: str | None) -> FeedPage:
+        def read(menu: Any) -> FeedPage:
+            return FeedPage(
+                tuple(_offer(item) for item in menu["items"]), menu["after"], menu["more"]
+            )
+
+        return await self._ask(_MENU, {"after": cursor}, read)
+
+    async def live(self, offer_ids: Sequence[str], *, on: date | None) -> list[LiveOffer]:
+        asked = {"skus": list(offer_ids), "day": on.isoformat() if on else None}
+        return await self._ask(_BAYS, asked, lambda rows: [_live(row) for row in rows])
+
+    async def quote(self, request: QuoteRequest) -> Quote:
+        wanted = {
+            "sku": request.offer_id,
+            "time": request.slot,
+            "pieces": request.quantity,
+            "billFen": request.bill_fen,
+            "customer": request.member_ref,
+        }
+        return await self._ask(_ESTIMATE, {"input": wanted}, _quote)
+
+    async def hold(
+        self, quote_id: str, *, op_key: str, ttl_seconds: int, claims: Sequence[Claim]
+    ) -> Reservation:
+        def read(answer: Any) -> Reservation:
+            kept = answer["appointment"]
+            return Reservation(op_key, text(kept["no"]), instant(kept["keptUntil"]))
+
+        wanted = {
+            "key": op_key,
+            "estimateNo": quote_id,
+            "keepSeconds": ttl_seconds,
+            "payers": [{"payer": claim.issuer, "fen": claim.face_fen} for claim in claims],
+        }
+        return await self._ask(_APPOINT, {"input": wanted}, read, effect=True)
+
+    async def confirm(
+        self, hold_ref: str, *, op_key: str, deadline: datetime, gateway_ref: str
+    ) -> Fact:
+        wanted = {
+            "key": op_key,
+            "appointmentNo": hold_ref,
+            "notAfter": deadline.isoformat(),
+            "reference": gateway_ref,
+        }
+        fact = await self._instruct(_OPEN, {"input": wanted}, op_key)
+        return decided(fact, self.code, Outcome.CONFIRMED)
+
+    async def status(self, op_key: str) -> Fact:
+        return await self._ask(_ASK, {"key": op_key}, lambda said: _fact(said, op_key))
+
+    async def fence(self, op_key: str) -> Fact:
+        fact = await self._instruct(_VOID, {"key": op_key}, op_key)
+        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED)
+
+    async def cancel_quote(self, booking_ref: str) -> CancelQuote:
+        return await self._ask(_TERMS, {"workOrderNo": booking_ref}, _cancel_quote)
+
+    async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
+        wanted = {"key": op_key, "termsNo": cancel_quote_id}
+        fact = await self._instruct(_CALL_OFF, {"input": wanted}, op_key)
+        return decided(fact, self.code, Outcome.CANCELLED)
+
+    def event(self, body: Mapping[str, Any]) -> PartnerEvent:
+        try:
+            order = body["workOrder"]
+            return PartnerEvent(
+                event_id=text(body["notificationNo"]),
+                kind=_EVENTS[order["state"]],
+                op_key=text(order["key"]),
+                version=whole(order["revision"]),
+                occurred_at=instant(body["at"]),
+                booking_ref=order["no"],
+                reason=order["remark"],
+                artefacts=_artefacts(order["handouts"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.code} sends no such notification") from error
+
+    async def statement(self, day: date) -> Statement:
+        lines: list[StatementLine] = []
+        page: int | None = 1
+        while page is not None:
+            asked = {"day": day.isoformat(), "page": page}
+            sheet = await self._ask(_PAYABLES, asked, _sheet)
+            lines += sheet["lines"]
+            page = sheet["page"]
+        return Statement(
+            merchant=self.code,
+            business_date=day,
+            version=sheet["version"],
+            lines=tuple(lines),
+            trailer_count=sheet["count"],
+            trailer_sum_fen=sheet["sum_fen"],
+        )
+
+    async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
+        def read(answer: Any) -> NoticeReceipt:
+            taken = answer["advice"]
+            return NoticeReceipt(text(taken["no"]), instant(taken["takenAt"]))
+
+        wanted = {
+            "key": op_key,
+            "settlement": notice.settlement_id,
+            "leg": notice.leg_id,
+            "payer": notice.payer,
+            "payee": notice.payee,
+            "amountFen": notice.amount_fen,
+            "netHash": notice.net_hash,
+        }
+        return await self._ask(_ADVISE, {"input": wanted}, read, effect=True)
+
+    async def _instruct(self, document: str, variables: Mapping[str, Any], op_key: str) -> Fact:
+        """Send an instruction and read what became of it."""
+        return await self._ask(
+            document, variables, lambda said: _fact(said["instruction"], op_key), effect=True
+        )
+
+    async def _ask(
+        self,
+        document: str,
+        variables: Mapping[str, Any],
+        read: Callable[[Any], T],
+        *,
+        effect: bool = False,
+    ) -> T:
+        """Send one operation, which has one field, and read that field."""
+
+        def read_field(body: Any) -> T:
+            if body.get("errors"):
+                raise ValueError("errors that say nothing we know")
+            (answer,) = body["data"].values()
+            return read(answer)
+
+        request = {"query": document, "variables": variables}
+        return await ask(
+            self._http,
+            self._http.build_request("POST", "/graphql", json=request),
+            read_field,
+            merchant=self.code,
+            refusal=lambda body: _refusal(self.code, body),
+            effect=effect,
+        )
+
+
+def _refusal(code: str, body: Mapping[str, Any]) -> GatewayError | None:
+    """The `problem` inside a payload, or the code of a top-level error."""
+    for error in body.get("errors") or ():
+        word = (error.get("extensions") or {}).get("code")
+        if word in ("NO_ENTRY", "SLOW_DOWN"):
+            return PartnerUnavailable(merchant=code, reason=word)
+        if word == "BAD_INPUT":
+            return PartnerRejected(merchant=code, reason=word)
+        return None
+    data = body.get("data")
+    answers = data.values() if isinstance(data, Mapping) else ()
+    for answer in answers:
+        problem = answer.get("problem") if isinstance(answer, Mapping) else None
+        if problem:
+            return _problem(code, problem)
+    return None
+
+
+def _problem(code: str, problem: Mapping[str, Any]) -> GatewayError | None:
+    word = problem.get("code")
+    if word in _DOUBTS:
+        return OutcomeUnknown(merchant=code, reason=_DOUBTS[word])
+    leaf = _PROBLEMS.get(str(word))
+    if leaf is None:
+        return None
+    said = {name: value for name, value in problem.items() if value is not None}
+    context = {ours: said[theirs] for theirs, ours in _CONTEXT.items() if theirs in said}
+    if "at" in said:
+        context["until" if leaf is CancelTooLate else "expired_at"] = said["at"]
+    return leaf(merchant=code, reason=word, **context)
+
+
+def _offer(item: Mapping[str, Any]) -> FeedOffer:
+    if item["discontinued"]:
+        return FeedOffer(text(item["sku"]), whole(item["edition"]), deleted=True)
+    attributes: dict[str, Any] = {ours: theirs in item["perks"] for theirs, ours in _PERKS.items()}
+    attributes["own_points"] = item["clubPoints"]
+    attributes["own_priced_by"] = item["clubPointsBy"]
+    attributes["max_offset_pct"] = item["creditMaxPct"]
+    attributes["slots"] = item["calendar"]
+    attributes["guarantee"] = {row["name"]: row["text"] for row in item["promises"]}
+    optional = {"needs": item["needs"], "offset_unit": item["creditUnit"]}
+    attributes |= {name: value for name, value in optional.items() if value}
+    return FeedOffer(
+        id=text(item["sku"]),
+        version=whole(item["edition"]),
+        name_zh=item["nameZh"],
+        name_en=item["nameEn"],
+        kind=_LINES[item["line"]],
+        category=item["department"],
+        cash_fen=whole(item["priceFen"]),
+        attributes=attributes,
+    )
+
+
+def _live(row: Mapping[str, Any]) -> LiveOffer:
+    left = row["onShelf"]
+    return LiveOffer(
+        offer_id=text(row["sku"]),
+        list_fen=whole(row["priceFen"]),
+        left=None if left is None else whole(left),
+        slots=tuple(
+            Slot(text(bay["time"]), instant(bay["opensAt"]), whole(bay["free"]))
+            for bay in row["bays"]
+        ),
+    )
+
+
+def _quote(answer: Mapping[str, Any]) -> Quote:
+    estimate = answer["estimate"]
+    return Quote(
+        id=text(estimate["no"]),
+        list_fen=whole(estimate["totalFen"]),
+        expires_at=instant(estimate["validUntil"]),
+        terms_hash=text(estimate["termsDigest"]),
+        cancel_until=instant(estimate["freeUntil"]) if estimate["freeUntil"] else None,
+    )
+
+
+def _cancel_quote(answer: Mapping[str, Any]) -> CancelQuote:
+    terms = answer["terms"]
+    return CancelQuote(
+        id=text(terms["no"]),
+        refundable=terms["free"] is True,
+        fee_fen=whole(terms["chargeFen"]),
+        expires_at=instant(terms["validUntil"]),
+        until=instant(terms["freeUntil"]) if terms["freeUntil"] else None,
+    )
+
+
+def _fact(said: Mapping[str, Any], op_key: str) -> Fact:
+    if said["key"] != op_key:
+        raise ValueError("an answer to another instruction")
+    return Fact(
+        op_key=op_key,
+        outcome=_STATES[said["state"]],
+        version=whole(said["revision"]),
+        booking_ref=said["workOrderNo"],
+        hold_ref=said["appointmentNo"],
+        expires_at=instant(said["keptUntil"]) if said["keptUntil"] else None,
+        reason=said["remark"],
+        artefacts=_artefacts(said["handouts"]),
+    )
+
+
+def _artefacts(handouts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What the customer gets: the appointment and the service voucher's code."""
+    return {_HANDOUTS.get(row["name"], row["name"]): row["value"] for row in handouts}
+
+
+def _sheet(answer: Mapping[str, Any]) -> dict[str, Any]:
+    sheet = answer["sheet"]
+    lines = [
+        StatementLine(
+            line=whole(row["no"]),
+            gateway_ref=row["reference"],
+            partner_ref=row["workOrderNo"],
+            type=row["entry"],
+            issuer=text(row["payer"]),
+            amount_fen=whole(row["amountFen"], signed=True),
+            business_date=date.fromisoformat(row["bookedOn"]),
+            offer_id=row["sku"],
+            member_ref=row["customer"],
+        )
+        for row in sheet["rows"]
+    ]
+    return {
+        "lines": lines,
+        "page": sheet["nextPage"],
+        "version": whole(sheet["edition"]),
+        "count": whole(sheet["count"]),
+        "sum_fen": whole(sheet["sumFen"], signed=True),
+    }
