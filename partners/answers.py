@@ -21,6 +21,7 @@ _NOT_SENT = (
     httpx2.PoolTimeout,
     httpx2.UnsupportedProtocol,
 )
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
 async def ask(
@@ -53,9 +54,10 @@ async def ask(
         raise doubt(merchant=merchant, reason=type(error).__name__) from error
     try:
         body = answer.json()
-    except ValueError:  # Also bytes that are no text.
-        body = None
-    if isinstance(body, Mapping) and (said := refusal(body)):
+        said = refusal(body) if isinstance(body, Mapping) else None
+    except _UNREADABLE:
+        body, said = None, None
+    if said is not None:
         raise said if effect or not isinstance(said, OutcomeUnknown) else doubt(merchant=merchant)
     if answer.status_code in (401, 403, 429):
         wait = answer.headers.get("Retry-After", "")
@@ -65,7 +67,7 @@ async def ask(
         raise doubt(merchant=merchant, reason=f"HTTP {answer.status_code}")
     try:
         return read(body)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise doubt(merchant=merchant, reason="UNREADABLE") from error
 
 

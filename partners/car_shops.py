@@ -61,7 +61,7 @@ _MENU = """query Menu($after: String) {
   menu(after: $after) {
     items {
       sku edition discontinued line nameZh nameEn department priceFen clubPoints clubPointsBy
-      creditMaxPct calendar needs perks creditUnit { points fen } promises { name text }
+      creditMaxPct calendar needs perks creditUnit { points fen } promises { name value }
     }
     after more
   }
@@ -357,7 +357,7 @@ def _offer(item: Mapping[str, Any]) -> FeedOffer:
     attributes["own_priced_by"] = item["clubPointsBy"]
     attributes["max_offset_pct"] = item["creditMaxPct"]
     attributes["slots"] = item["calendar"]
-    attributes["guarantee"] = {row["name"]: row["text"] for row in item["promises"]}
+    attributes["guarantee"] = {row["name"]: row["value"] for row in item["promises"]}
     optional = {"needs": item["needs"], "offset_unit": item["creditUnit"]}
     attributes |= {name: value for name, value in optional.items() if value}
     return FeedOffer(
