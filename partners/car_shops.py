@@ -21,34 +21,28 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from gateway.errors import GatewayError, OutcomeUnknown, PartnerRejected, PartnerUnavailable
+from gateway.errors import GatewayError
 from gateway.ports import (
     CancelQuote,
-    CancelTooLate,
     Capability,
     Claim,
     EventKind,
     Fact,
     FeedOffer,
     FeedPage,
-    HoldExpired,
     LiveOffer,
     NoticeReceipt,
     Outcome,
     PartnerEvent,
-    PriceChanged,
     Quote,
-    QuoteExpired,
     QuoteRequest,
     Reservation,
     SettlementNotice,
     Slot,
-    SlotFull,
-    SoldOut,
     Statement,
     StatementLine,
 )
-from partners.answers import ask, decided, instant, text, whole
+from partners.http import Line, decided, fen, instant, maybe_instant, text, whole
 
 T = TypeVar("T")
 
@@ -132,19 +126,21 @@ _EVENTS = {
     "NO_SHOW": EventKind.NO_SHOW,
     "CALLED_OFF_BY_SHOP": EventKind.CANCELLED,
 }
-_PROBLEMS: Mapping[str, type[PartnerRejected]] = {
-    "NOT_ON_SHELF": SoldOut,
-    "NO_BAY": SlotFull,
-    "ESTIMATE_LAPSED": QuoteExpired,
-    "APPOINTMENT_LAPSED": HoldExpired,
-    "TOTAL_CHANGED": PriceChanged,
-    "CAR_CHECKED_IN": CancelTooLate,
-    "NO_SUCH_ITEM": PartnerRejected,
-    "NO_SUCH_RECORD": PartnerRejected,
-    "INSTRUCTION_VOID": PartnerRejected,
-    "TURNED_DOWN": PartnerRejected,
-    "BAD_INPUT": PartnerRejected,
-    "SHEET_NOT_READY": PartnerRejected,
+_PROBLEMS = {
+    "NOT_ON_SHELF": "SOLD_OUT",
+    "NO_BAY": "SLOT_FULL",
+    "ESTIMATE_LAPSED": "QUOTE_EXPIRED",
+    "APPOINTMENT_LAPSED": "HOLD_EXPIRED",
+    "TOTAL_CHANGED": "PRICE_CHANGED",
+    "CAR_CHECKED_IN": "CANCEL_TOO_LATE",
+    "NO_SUCH_ITEM": "UNKNOWN_OFFER",
+    "NO_SUCH_RECORD": "NOT_FOUND",
+    "INSTRUCTION_VOID": "FENCED",
+    "INSTRUCTION_REUSED": "KEY_CONFLICT",
+    "INSTRUCTION_IN_HAND": "KEY_IN_FLIGHT",
+    "TURNED_DOWN": "DECLINED",
+    "BAD_INPUT": "BAD_REQUEST",
+    "SHEET_NOT_READY": "STATEMENT_NOT_READY",
 }
 _CONTEXT = {
     "bay": "slot",
@@ -154,7 +150,12 @@ _CONTEXT = {
     "text": "detail",
 }
 _HANDOUTS = {"serviceVoucher": "code", "bay": "bay", "appointment": "appointment"}
-_DOUBTS = {"INSTRUCTION_IN_HAND": "IN_FLIGHT_KEY", "INSTRUCTION_REUSED": "CONFLICT_KEY"}
+_MOMENTS = {
+    "CANCEL_TOO_LATE": "until",
+    "QUOTE_EXPIRED": "expired_at",
+    "HOLD_EXPIRED": "expired_at",
+    "STATEMENT_NOT_READY": "ready_at",
+}
 
 
 class CarShops:
@@ -169,7 +170,7 @@ class CarShops:
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
-        self._http = http
+        self._line = Line(code, http, self._refusal)
 
     async def list_offers(self, cursor: str | None) -> FeedPage:
         def read(menu: Any) -> FeedPage:
@@ -206,7 +207,7 @@ class CarShops:
             "keepSeconds": ttl_seconds,
             "payers": [{"payer": claim.issuer, "fen": claim.face_fen} for claim in claims],
         }
-        return await self._ask(_APPOINT, {"input": wanted}, read, effect=True)
+        return await self._ask(_APPOINT, {"input": wanted}, read, op_key=op_key)
 
     async def confirm(
         self, hold_ref: str, *, op_key: str, deadline: datetime, gateway_ref: str
@@ -242,7 +243,7 @@ class CarShops:
                 event_id=text(body["notificationNo"]),
                 kind=_EVENTS[order["state"]],
                 op_key=text(order["key"]),
-                version=whole(order["revision"]),
+                version=fen(order["revision"]),
                 occurred_at=instant(body["at"]),
                 booking_ref=order["no"],
                 reason=order["remark"],
@@ -282,12 +283,12 @@ class CarShops:
             "amountFen": notice.amount_fen,
             "netHash": notice.net_hash,
         }
-        return await self._ask(_ADVISE, {"input": wanted}, read, effect=True)
+        return await self._ask(_ADVISE, {"input": wanted}, read, op_key=op_key)
 
     async def _instruct(self, document: str, variables: Mapping[str, Any], op_key: str) -> Fact:
         """Send an instruction and read what became of it."""
         return await self._ask(
-            document, variables, lambda said: _fact(said["instruction"], op_key), effect=True
+            document, variables, lambda said: _fact(said["instruction"], op_key), op_key=op_key
         )
 
     async def _ask(
@@ -296,7 +297,7 @@ class CarShops:
         variables: Mapping[str, Any],
         read: Callable[[Any], T],
         *,
-        effect: bool = False,
+        op_key: str | None = None,
     ) -> T:
         """Send one operation, which has one field, and read that field."""
 
@@ -307,51 +308,37 @@ class CarShops:
             return read(answer)
 
         request = {"query": document, "variables": variables}
-        return await ask(
-            self._http,
-            self._http.build_request("POST", "/graphql", json=request),
-            read_field,
-            merchant=self.code,
-            refusal=lambda body: _refusal(self.code, body),
-            effect=effect,
-        )
+        return await self._line.ask("POST", "/graphql", read_field, op_key=op_key, document=request)
 
-
-def _refusal(code: str, body: Mapping[str, Any]) -> GatewayError | None:
-    """The `problem` inside a payload, or the code of a top-level error."""
-    for error in body.get("errors") or ():
-        word = (error.get("extensions") or {}).get("code")
-        if word in ("NO_ENTRY", "SLOW_DOWN"):
-            return PartnerUnavailable(merchant=code, reason=word)
-        if word == "BAD_INPUT":
-            return PartnerRejected(merchant=code, reason=word)
+    def _refusal(self, body: Any) -> GatewayError | None:
+        """The `problem` inside a payload, or the code of a top-level error."""
+        for error in body.get("errors") or ():
+            return self._line.refused("BAD_REQUEST", {}) if _is_bad_input(error) else None
+        for answer in body["data"].values():
+            problem = answer.get("problem") if isinstance(answer, dict) else None
+            if problem is not None:
+                return self._problem(problem)
         return None
-    data = body.get("data")
-    answers = data.values() if isinstance(data, Mapping) else ()
-    for answer in answers:
-        problem = answer.get("problem") if isinstance(answer, Mapping) else None
-        if problem:
-            return _problem(code, problem)
-    return None
+
+    def _problem(self, problem: Mapping[str, Any]) -> GatewayError | None:
+        code = _PROBLEMS.get(problem["code"])
+        if code is None:
+            raise ValueError("a problem nobody knows")
+        said = {name: value for name, value in problem.items() if value is not None}
+        context = {ours: said[theirs] for theirs, ours in _CONTEXT.items() if theirs in said}
+        if "at" in said:
+            context[_MOMENTS.get(code, "at")] = said["at"]
+        return self._line.refused(code, context)
 
 
-def _problem(code: str, problem: Mapping[str, Any]) -> GatewayError | None:
-    word = problem.get("code")
-    if word in _DOUBTS:
-        return OutcomeUnknown(merchant=code, reason=_DOUBTS[word])
-    leaf = _PROBLEMS.get(str(word))
-    if leaf is None:
-        return None
-    said = {name: value for name, value in problem.items() if value is not None}
-    context = {ours: said[theirs] for theirs, ours in _CONTEXT.items() if theirs in said}
-    if "at" in said:
-        context["until" if leaf is CancelTooLate else "expired_at"] = said["at"]
-    return leaf(merchant=code, reason=word, **context)
+def _is_bad_input(error: Mapping[str, Any]) -> bool:
+    """The API's own no: the operation was never begun."""
+    return (error.get("extensions") or {}).get("code") == "BAD_INPUT"
 
 
 def _offer(item: Mapping[str, Any]) -> FeedOffer:
     if item["discontinued"]:
-        return FeedOffer(text(item["sku"]), whole(item["edition"]), deleted=True)
+        return FeedOffer(text(item["sku"]), fen(item["edition"]), deleted=True)
     attributes: dict[str, Any] = {ours: theirs in item["perks"] for theirs, ours in _PERKS.items()}
     attributes["own_points"] = item["clubPoints"]
     attributes["own_priced_by"] = item["clubPointsBy"]
@@ -362,12 +349,12 @@ def _offer(item: Mapping[str, Any]) -> FeedOffer:
     attributes |= {name: value for name, value in optional.items() if value}
     return FeedOffer(
         id=text(item["sku"]),
-        version=whole(item["edition"]),
+        version=fen(item["edition"]),
         name_zh=item["nameZh"],
         name_en=item["nameEn"],
         kind=_LINES[item["line"]],
         category=item["department"],
-        cash_fen=whole(item["priceFen"]),
+        cash_fen=fen(item["priceFen"]),
         attributes=attributes,
     )
 
@@ -376,10 +363,10 @@ def _live(row: Mapping[str, Any]) -> LiveOffer:
     left = row["onShelf"]
     return LiveOffer(
         offer_id=text(row["sku"]),
-        list_fen=whole(row["priceFen"]),
-        left=None if left is None else whole(left),
+        list_fen=fen(row["priceFen"]),
+        left=None if left is None else fen(left),
         slots=tuple(
-            Slot(text(bay["time"]), instant(bay["opensAt"]), whole(bay["free"]))
+            Slot(text(bay["time"]), instant(bay["opensAt"]), fen(bay["free"]))
             for bay in row["bays"]
         ),
     )
@@ -389,10 +376,10 @@ def _quote(answer: Mapping[str, Any]) -> Quote:
     estimate = answer["estimate"]
     return Quote(
         id=text(estimate["no"]),
-        list_fen=whole(estimate["totalFen"]),
+        list_fen=fen(estimate["totalFen"]),
         expires_at=instant(estimate["validUntil"]),
         terms_hash=text(estimate["termsDigest"]),
-        cancel_until=instant(estimate["freeUntil"]) if estimate["freeUntil"] else None,
+        cancel_until=maybe_instant(estimate["freeUntil"]),
     )
 
 
@@ -401,9 +388,9 @@ def _cancel_quote(answer: Mapping[str, Any]) -> CancelQuote:
     return CancelQuote(
         id=text(terms["no"]),
         refundable=terms["free"] is True,
-        fee_fen=whole(terms["chargeFen"]),
+        fee_fen=fen(terms["chargeFen"]),
         expires_at=instant(terms["validUntil"]),
-        until=instant(terms["freeUntil"]) if terms["freeUntil"] else None,
+        until=maybe_instant(terms["freeUntil"]),
     )
 
 
@@ -413,10 +400,10 @@ def _fact(said: Mapping[str, Any], op_key: str) -> Fact:
     return Fact(
         op_key=op_key,
         outcome=_STATES[said["state"]],
-        version=whole(said["revision"]),
+        version=fen(said["revision"]),
         booking_ref=said["workOrderNo"],
         hold_ref=said["appointmentNo"],
-        expires_at=instant(said["keptUntil"]) if said["keptUntil"] else None,
+        expires_at=maybe_instant(said["keptUntil"]),
         reason=said["remark"],
         artefacts=_artefacts(said["handouts"]),
     )
@@ -431,12 +418,12 @@ def _sheet(answer: Mapping[str, Any]) -> dict[str, Any]:
     sheet = answer["sheet"]
     lines = [
         StatementLine(
-            line=whole(row["no"]),
+            line=fen(row["no"]),
             gateway_ref=row["reference"],
             partner_ref=row["workOrderNo"],
             type=row["entry"],
             issuer=text(row["payer"]),
-            amount_fen=whole(row["amountFen"], signed=True),
+            amount_fen=whole(row["amountFen"]),
             business_date=date.fromisoformat(row["bookedOn"]),
             offer_id=row["sku"],
             member_ref=row["customer"],
@@ -446,7 +433,7 @@ def _sheet(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "lines": lines,
         "page": sheet["nextPage"],
-        "version": whole(sheet["edition"]),
-        "count": whole(sheet["count"]),
-        "sum_fen": whole(sheet["sumFen"], signed=True),
+        "version": fen(sheet["edition"]),
+        "count": fen(sheet["count"]),
+        "sum_fen": whole(sheet["sumFen"]),
     }

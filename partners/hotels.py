@@ -14,43 +14,35 @@ The slot is the check-in date (`2026-11-20`), the quantity the number of nights.
 as RFC 9457 `application/problem+json` whose `type` ends in one of `_PROBLEMS`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote as in_path
 
 import httpx2
 
-from gateway.errors import GatewayError, OutcomeUnknown, PartnerRejected
+from gateway.errors import GatewayError
 from gateway.ports import (
     CancelQuote,
-    CancelTooLate,
     Capability,
     Claim,
     EventKind,
     Fact,
     FeedOffer,
     FeedPage,
-    HoldExpired,
     LiveOffer,
     NoticeReceipt,
     Outcome,
     PartnerEvent,
-    PriceChanged,
     Quote,
-    QuoteExpired,
     QuoteRequest,
     Reservation,
     SettlementNotice,
     Slot,
-    SlotFull,
-    SoldOut,
     Statement,
     StatementLine,
 )
-from partners.answers import ask, decided, instant, text, whole
-
-T = TypeVar("T")
+from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 _KINDS = {
     "ROOM_NIGHT": "night",
@@ -83,6 +75,33 @@ _EVENTS = {
     "reservation.cancelled_by_hotel": EventKind.CANCELLED,
 }
 
+_PROBLEMS = {
+    "sold-out": "SOLD_OUT",
+    "no-room": "SLOT_FULL",
+    "rate-quote-expired": "QUOTE_EXPIRED",
+    "reservation-released": "HOLD_EXPIRED",
+    "rate-changed": "PRICE_CHANGED",
+    "cancellation-closed": "CANCEL_TOO_LATE",
+    "booking-required": "BOOKING_REQUIRED",
+    "unknown-product": "UNKNOWN_OFFER",
+    "not-found": "NOT_FOUND",
+    "request-voided": "FENCED",
+    "request-key-reused": "KEY_CONFLICT",
+    "request-in-progress": "KEY_IN_FLIGHT",
+    "invalid-request": "BAD_REQUEST",
+    "statement-not-ready": "STATEMENT_NOT_READY",
+    "declined": "DECLINED",
+}
+_CONTEXT = {
+    "night": "slot",
+    "other_night": "alternative",
+    "rooms_left": "left",
+    "expired_at": "expired_at",
+    "total_fen": "new_list_fen",
+    "free_until": "until",
+    "ready_at": "ready_at",
+}
+
 
 class Hotels:
     """One hotel group's reservation system.
@@ -96,7 +115,7 @@ class Hotels:
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
-        self._http = http
+        self._line = Line(code, http, self._refusal)
 
     async def list_offers(self, cursor: str | None) -> FeedPage:
         def read(body: Any) -> FeedPage:
@@ -105,15 +124,15 @@ class Hotels:
             )
 
         since = {"since": cursor} if cursor else {}
-        return await self._ask("GET", "/v1/products/changes", read, params=since)
+        return await self._line.ask("GET", "/v1/products/changes", read, params=since)
 
     async def live(self, offer_ids: Sequence[str], *, on: date | None) -> list[LiveOffer]:
         wanted = {"products": list(offer_ids), "from": on.isoformat() if on else None}
-        return await self._ask(
+        return await self._line.ask(
             "POST",
             "/v1/availability",
             lambda body: [_live(row) for row in body["products"]],
-            json=wanted,
+            document=wanted,
         )
 
     async def quote(self, request: QuoteRequest) -> Quote:
@@ -124,7 +143,7 @@ class Hotels:
             "folio_amount_fen": request.bill_fen,
             "guest": request.member_ref,
         }
-        return await self._ask("POST", "/v1/rate-quotes", _quote, json=wanted)
+        return await self._line.ask("POST", "/v1/rate-quotes", _quote, document=wanted)
 
     async def hold(
         self, quote_id: str, *, op_key: str, ttl_seconds: int, claims: Sequence[Claim]
@@ -137,34 +156,45 @@ class Hotels:
             "keep_seconds": ttl_seconds,
             "payers": [{"party": claim.issuer, "amount_fen": claim.face_fen} for claim in claims],
         }
-        return await self._ask("POST", "/v1/reservations", read, op_key=op_key, json=wanted)
+        return await self._line.ask(
+            "POST", "/v1/reservations", read, op_key=op_key, headers=_key(op_key), document=wanted
+        )
 
     async def confirm(
         self, hold_ref: str, *, op_key: str, deadline: datetime, gateway_ref: str
     ) -> Fact:
         path = f"/v1/reservations/{in_path(hold_ref, safe='')}/confirmation"
         wanted = {"not_after": deadline.isoformat(), "agency_ref": gateway_ref}
-        fact = await self._ask(
-            "POST", path, lambda body: _fact(body, op_key), op_key=op_key, json=wanted
+        fact = await self._line.ask(
+            "POST",
+            path,
+            lambda body: _fact(body, op_key),
+            op_key=op_key,
+            headers=_key(op_key),
+            document=wanted,
         )
         return decided(fact, self.code, Outcome.CONFIRMED, Outcome.IN_FLIGHT)
 
     async def status(self, op_key: str) -> Fact:
         path = f"/v1/requests/{in_path(op_key, safe='')}"
-        return await self._ask("GET", path, lambda body: _fact(body, op_key))
+        return await self._line.ask("GET", path, lambda body: _fact(body, op_key))
 
     async def fence(self, op_key: str) -> Fact:
         path = f"/v1/requests/{in_path(op_key, safe='')}/void"
-        fact = await self._ask("PUT", path, lambda body: _fact(body, op_key), op_key=op_key)
+        fact = await self._line.ask(
+            "PUT", path, lambda body: _fact(body, op_key), op_key=op_key, headers=_key(op_key)
+        )
         return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED)
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
         path = f"/v1/reservations/{in_path(booking_ref, safe='')}/cancellations"
-        return await self._ask("POST", path, _cancel_quote)
+        return await self._line.ask("POST", path, _cancel_quote)
 
     async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
         path = f"/v1/cancellations/{in_path(cancel_quote_id, safe='')}/acceptance"
-        fact = await self._ask("POST", path, lambda body: _fact(body, op_key), op_key=op_key)
+        fact = await self._line.ask(
+            "POST", path, lambda body: _fact(body, op_key), op_key=op_key, headers=_key(op_key)
+        )
         return decided(fact, self.code, Outcome.CANCELLED)
 
     def event(self, body: Mapping[str, Any]) -> PartnerEvent:
@@ -174,7 +204,7 @@ class Hotels:
                 event_id=text(body["event_no"]),
                 kind=_EVENTS[body["event"]],
                 op_key=stay["request_key"],
-                version=whole(stay["revision"]),
+                version=fen(stay["revision"]),
                 occurred_at=instant(body["happened_at"]),
                 booking_ref=stay["confirmation_no"],
                 reason=stay.get("reason"),
@@ -187,8 +217,8 @@ class Hotels:
         lines: list[StatementLine] = []
         page: int | None = 1
         while page is not None:
-            sheet = await self._ask(
-                "GET", f"/v1/statements/{day.isoformat()}", _sheet, params={"page": page}
+            sheet = await self._line.ask(
+                "GET", f"/v1/statements/{day.isoformat()}", _sheet, params={"page": str(page)}
             )
             lines += sheet["lines"]
             page = sheet["next_page"]
@@ -213,75 +243,31 @@ class Hotels:
             "amount_fen": notice.amount_fen,
             "net_hash": notice.net_hash,
         }
-        return await self._ask("POST", "/v1/remittances", read, op_key=op_key, json=wanted)
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        read: Callable[[Any], T],
-        *,
-        op_key: str | None = None,
-        json: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> T:
-        """Send one request; with an op key it may have an effect."""
-        headers = {"Idempotency-Key": op_key} if op_key else {}
-        return await ask(
-            self._http,
-            self._http.build_request(method, path, headers=headers, json=json, params=params),
-            read,
-            merchant=self.code,
-            refusal=lambda body: _problem(self.code, body),
-            effect=op_key is not None,
+        return await self._line.ask(
+            "POST", "/v1/remittances", read, op_key=op_key, headers=_key(op_key), document=wanted
         )
 
-
-def _problem(code: str, body: Mapping[str, Any]) -> GatewayError | None:
-    """What a problem document says, or None when it says nothing we know."""
-    word = str(body.get("type", "")).rsplit("/", 1)[-1]
-    if word == "request-in-progress":
-        return OutcomeUnknown(merchant=code, reason="IN_FLIGHT_KEY")
-    if word == "request-key-reused":
-        return OutcomeUnknown(merchant=code, reason="CONFLICT_KEY")
-    leaf = _PROBLEMS.get(word)
-    if leaf is None:
-        return None
-    known = {theirs: ours for theirs, ours in _CONTEXT.items() if theirs in body}
-    context = {ours: body[theirs] for theirs, ours in known.items()}
-    context.setdefault("reason", word.upper().replace("-", "_"))
-    return leaf(merchant=code, **context)
+    def _refusal(self, body: Any) -> GatewayError | None:
+        """The problem a body tells, if it is one we know."""
+        if not isinstance(body, dict) or not isinstance(body.get("type"), str):
+            return None
+        word = body["type"].rsplit("/", 1)[-1]
+        code = _PROBLEMS.get(word)
+        if code is None:
+            return None
+        if word == "declined":
+            code = str(body.get("reason", code))
+        context = {ours: body[theirs] for theirs, ours in _CONTEXT.items() if theirs in body}
+        return self._line.refused(code, context)
 
 
-_PROBLEMS: Mapping[str, type[PartnerRejected]] = {
-    "sold-out": SoldOut,
-    "no-room": SlotFull,
-    "rate-quote-expired": QuoteExpired,
-    "reservation-released": HoldExpired,
-    "rate-changed": PriceChanged,
-    "cancellation-closed": CancelTooLate,
-    "booking-required": PartnerRejected,
-    "unknown-product": PartnerRejected,
-    "not-found": PartnerRejected,
-    "request-voided": PartnerRejected,
-    "declined": PartnerRejected,
-    "invalid-request": PartnerRejected,
-    "statement-not-ready": PartnerRejected,
-}
-_CONTEXT = {
-    "night": "slot",
-    "other_night": "alternative",
-    "rooms_left": "left",
-    "expired_at": "expired_at",
-    "total_fen": "new_list_fen",
-    "free_until": "until",
-    "reason": "reason",
-}
+def _key(op_key: str) -> dict[str, str]:
+    return {"Idempotency-Key": op_key}
 
 
 def _offer(row: Mapping[str, Any]) -> FeedOffer:
     if row["withdrawn"]:
-        return FeedOffer(row["code"], whole(row["revision"]), deleted=True)
+        return FeedOffer(row["code"], fen(row["revision"]), deleted=True)
     attributes: dict[str, Any] = {ours: theirs in row["flags"] for theirs, ours in _FLAGS.items()}
     attributes["own_points"] = row["member_rate"]["points"]
     attributes["own_priced_by"] = row["member_rate"]["basis"]
@@ -291,12 +277,12 @@ def _offer(row: Mapping[str, Any]) -> FeedOffer:
     attributes |= {ours: row[theirs] for theirs, ours in optional.items() if row.get(theirs)}
     return FeedOffer(
         id=row["code"],
-        version=whole(row["revision"]),
+        version=fen(row["revision"]),
         name_zh=row["title"]["zh"],
         name_en=row["title"]["en"],
         kind=_KINDS[row["family"]],
         category=row["department"],
-        cash_fen=whole(row["rate_fen"]),
+        cash_fen=fen(row["rate_fen"]),
         attributes=attributes,
     )
 
@@ -305,10 +291,10 @@ def _live(row: Mapping[str, Any]) -> LiveOffer:
     left = row["left"]
     return LiveOffer(
         offer_id=row["code"],
-        list_fen=whole(row["rate_fen"]),
-        left=None if left is None else whole(left),
+        list_fen=fen(row["rate_fen"]),
+        left=None if left is None else fen(left),
         slots=tuple(
-            Slot(night["key"], instant(night["from"]), whole(night["left"]))
+            Slot(night["key"], instant(night["from"]), fen(night["left"]))
             for night in row["nights"]
         ),
     )
@@ -318,10 +304,10 @@ def _quote(body: Mapping[str, Any]) -> Quote:
     policy = body["cancellation_policy"]
     return Quote(
         id=text(body["quote_no"]),
-        list_fen=whole(body["total_fen"]),
+        list_fen=fen(body["total_fen"]),
         expires_at=instant(body["valid_until"]),
         terms_hash=policy["digest"],
-        cancel_until=instant(policy["free_until"]) if policy["free_until"] else None,
+        cancel_until=maybe_instant(policy["free_until"]),
     )
 
 
@@ -329,9 +315,9 @@ def _cancel_quote(body: Mapping[str, Any]) -> CancelQuote:
     return CancelQuote(
         id=text(body["cancellation_no"]),
         refundable=body["free"] is True,
-        fee_fen=whole(body["penalty_fen"]),
+        fee_fen=fen(body["penalty_fen"]),
         expires_at=instant(body["valid_until"]),
-        until=instant(body["free_until"]) if body["free_until"] else None,
+        until=maybe_instant(body["free_until"]),
     )
 
 
@@ -341,10 +327,10 @@ def _fact(body: Mapping[str, Any], op_key: str) -> Fact:
     return Fact(
         op_key=op_key,
         outcome=_STATES[body["state"]],
-        version=whole(body["revision"]),
+        version=fen(body["revision"]),
         booking_ref=body.get("confirmation_no"),
         hold_ref=body.get("reservation_no"),
-        expires_at=instant(body["release_at"]) if body.get("release_at") else None,
+        expires_at=maybe_instant(body["release_at"]),
         reason=body.get("reason"),
         artefacts=_artefacts(body),
     )
@@ -352,7 +338,7 @@ def _fact(body: Mapping[str, Any], op_key: str) -> Fact:
 
 def _artefacts(body: Mapping[str, Any]) -> dict[str, str]:
     """What the guest gets: a confirmation number with the nights, or a voucher's code."""
-    papers = {name: str(value) for name, value in (body.get("papers") or {}).items()}
+    papers = strings(body["papers"])
     if "voucher_no" in papers:
         papers["code"] = papers.pop("voucher_no")
     return papers
@@ -361,12 +347,12 @@ def _artefacts(body: Mapping[str, Any]) -> dict[str, str]:
 def _sheet(body: Mapping[str, Any]) -> dict[str, Any]:
     lines = [
         StatementLine(
-            line=whole(row["no"]),
+            line=fen(row["no"]),
             gateway_ref=row["agency_ref"],
             partner_ref=row["confirmation_no"],
             type=row["entry"],
             issuer=row["payer"],
-            amount_fen=whole(row["amount_fen"], signed=True),
+            amount_fen=whole(row["amount_fen"]),
             business_date=date.fromisoformat(row["booked_on"]),
             offer_id=row["product"],
             member_ref=row["guest"],
@@ -377,7 +363,7 @@ def _sheet(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "lines": lines,
         "next_page": body["next_page"],
-        "version": whole(body["edition"]),
-        "count": whole(totals["entries"]),
-        "sum_fen": whole(totals["amount_fen"], signed=True),
+        "version": fen(body["edition"]),
+        "count": fen(totals["entries"]),
+        "sum_fen": whole(totals["amount_fen"]),
     }

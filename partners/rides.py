@@ -15,43 +15,35 @@ ledger day          statement
 An error is `{"error": {"code": …}}` under whatever status.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote as in_path
 
 import httpx2
 
-from gateway.errors import GatewayError, OutcomeUnknown, PartnerRejected, PartnerUnavailable
+from gateway.errors import GatewayError
 from gateway.ports import (
     CancelQuote,
-    CancelTooLate,
     Capability,
     Claim,
     EventKind,
     Fact,
     FeedOffer,
     FeedPage,
-    HoldExpired,
     LiveOffer,
     NoticeReceipt,
     Outcome,
     PartnerEvent,
-    PriceChanged,
     Quote,
-    QuoteExpired,
     QuoteRequest,
     Reservation,
     SettlementNotice,
     Slot,
-    SlotFull,
-    SoldOut,
     Statement,
     StatementLine,
 )
-from partners.answers import ask, decided, instant, text, whole
-
-T = TypeVar("T")
+from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 _KINDS = {"PROMO": "coupon", "METERED": "service"}
 _TAGS = {
@@ -78,25 +70,22 @@ _EVENTS = {
     "trip.rider_absent": EventKind.NO_SHOW,
     "trip.dropped_by_driver": EventKind.CANCELLED,
 }
-_ERRORS: Mapping[str, type[GatewayError]] = {
-    "promo_gone": SoldOut,
-    "pickup_full": SlotFull,
-    "estimate_over": QuoteExpired,
-    "request_too_late": HoldExpired,
-    "fare_moved": PriceChanged,
-    "withdrawal_too_late": CancelTooLate,
-    "no_such_product": PartnerRejected,
-    "no_such_id": PartnerRejected,
-    "request_blocked": PartnerRejected,
-    "no_cars": PartnerRejected,
-    "bad_request": PartnerRejected,
-    "day_not_closed": PartnerRejected,
-    "token_refused": PartnerUnavailable,
-    "slow_down": PartnerUnavailable,
-    "request_running": OutcomeUnknown,
-    "request_id_reused": OutcomeUnknown,
+_ERRORS = {
+    "promo_gone": "SOLD_OUT",
+    "pickup_full": "SLOT_FULL",
+    "estimate_over": "QUOTE_EXPIRED",
+    "request_too_late": "HOLD_EXPIRED",
+    "fare_moved": "PRICE_CHANGED",
+    "withdrawal_too_late": "CANCEL_TOO_LATE",
+    "no_such_product": "UNKNOWN_OFFER",
+    "no_such_id": "NOT_FOUND",
+    "request_blocked": "FENCED",
+    "request_id_reused": "KEY_CONFLICT",
+    "request_running": "KEY_IN_FLIGHT",
+    "no_cars": "DECLINED",
+    "bad_request": "BAD_REQUEST",
+    "day_not_closed": "STATEMENT_NOT_READY",
 }
-_REASONS = {"request_running": "IN_FLIGHT_KEY", "request_id_reused": "CONFLICT_KEY"}
 _CONTEXT = {
     "pickup": "slot",
     "next_pickup": "alternative",
@@ -104,7 +93,7 @@ _CONTEXT = {
     "over_since": "expired_at",
     "fare_fen": "new_list_fen",
     "possible_until": "until",
-    "retry_after": "retry_after_seconds",
+    "ready_at": "ready_at",
 }
 
 
@@ -120,7 +109,7 @@ class Rides:
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
-        self._http = http
+        self._line = Line(code, http, self._refusal)
 
     async def list_offers(self, cursor: str | None) -> FeedPage:
         def read(body: Any) -> FeedPage:
@@ -129,15 +118,15 @@ class Rides:
             )
 
         after = {"after": cursor} if cursor else {}
-        return await self._ask("GET", "/api/products", read, params=after)
+        return await self._line.ask("GET", "/api/products", read, params=after)
 
     async def live(self, offer_ids: Sequence[str], *, on: date | None) -> list[LiveOffer]:
         wanted = {"skus": list(offer_ids), "day": on.isoformat() if on else None}
-        return await self._ask(
+        return await self._line.ask(
             "POST",
             "/api/products/lookup",
             lambda body: [_live(row) for row in body["products"]],
-            json=wanted,
+            document=wanted,
         )
 
     async def quote(self, request: QuoteRequest) -> Quote:
@@ -148,7 +137,7 @@ class Rides:
             "bill_fen": request.bill_fen,
             "rider": request.member_ref,
         }
-        return await self._ask("POST", "/api/estimates", _quote, json=wanted)
+        return await self._line.ask("POST", "/api/estimates", _quote, document=wanted)
 
     async def hold(
         self, quote_id: str, *, op_key: str, ttl_seconds: int, claims: Sequence[Claim]
@@ -163,7 +152,7 @@ class Rides:
             "payers": [{"party": claim.issuer, "fen": claim.face_fen} for claim in claims],
         }
         path = f"/api/estimates/{in_path(quote_id, safe='')}/request"
-        return await self._ask("PUT", path, read, json=wanted, effect=True)
+        return await self._line.ask("PUT", path, read, op_key=op_key, document=wanted)
 
     async def confirm(
         self, hold_ref: str, *, op_key: str, deadline: datetime, gateway_ref: str
@@ -180,7 +169,7 @@ class Rides:
 
     async def status(self, op_key: str) -> Fact:
         path = f"/api/requests/{in_path(op_key, safe='')}"
-        return await self._ask("GET", path, lambda body: _fact(body, op_key))
+        return await self._line.ask("GET", path, lambda body: _fact(body, op_key))
 
     async def fence(self, op_key: str) -> Fact:
         path = f"/api/requests/{in_path(op_key, safe='')}/block"
@@ -189,7 +178,7 @@ class Rides:
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
         path = f"/api/trips/{in_path(booking_ref, safe='')}/withdrawal-terms"
-        return await self._ask("POST", path, _cancel_quote, json={})
+        return await self._line.ask("POST", path, _cancel_quote, document={})
 
     async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
         wanted = {"request_id": op_key, "terms_id": cancel_quote_id}
@@ -205,10 +194,10 @@ class Rides:
                 event_id=text(body["id"]),
                 kind=kind,
                 op_key=text(data["request_id"]),
-                version=whole(data["seq"]),
+                version=fen(data["seq"]),
                 occurred_at=instant(body["timestamp"]),
                 booking_ref=data["trip_id"],
-                final_fare_fen=None if fare is None else whole(fare),
+                final_fare_fen=None if fare is None else fen(fare),
                 reason=data.get("reason"),
                 artefacts=_artefacts(data),
             )
@@ -219,7 +208,7 @@ class Rides:
         lines: list[StatementLine] = []
         after: str | None = ""
         while after is not None:
-            sheet = await self._ask(
+            sheet = await self._line.ask(
                 "GET", f"/api/ledger-days/{day.isoformat()}", _sheet, params={"after": after}
             )
             lines += sheet["lines"]
@@ -246,50 +235,31 @@ class Rides:
             "fen": notice.amount_fen,
             "net_hash": notice.net_hash,
         }
-        return await self._ask("POST", "/api/payment-notices", read, json=wanted, effect=True)
+        return await self._line.ask(
+            "POST", "/api/payment-notices", read, op_key=op_key, document=wanted
+        )
 
     async def _act(self, method: str, path: str, op_key: str, wanted: Mapping[str, Any]) -> Fact:
         """Send a request that changes something and read what became of it."""
-        return await self._ask(
-            method, path, lambda body: _fact(body, op_key), json=wanted, effect=True
+        return await self._line.ask(
+            method, path, lambda body: _fact(body, op_key), op_key=op_key, document=wanted
         )
 
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        read: Callable[[Any], T],
-        *,
-        json: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        effect: bool = False,
-    ) -> T:
-        return await ask(
-            self._http,
-            self._http.build_request(method, path, json=json, params=params),
-            read,
-            merchant=self.code,
-            refusal=lambda body: _refusal(self.code, body),
-            effect=effect,
-        )
-
-
-def _refusal(code: str, body: Mapping[str, Any]) -> GatewayError | None:
-    """What an `error` says, or None when it says nothing we know."""
-    error = body.get("error")
-    if not isinstance(error, Mapping):
-        return None
-    word = str(error.get("code"))
-    leaf = _ERRORS.get(word)
-    if leaf is None:
-        return None
-    context = {ours: error[theirs] for theirs, ours in _CONTEXT.items() if theirs in error}
-    return leaf(merchant=code, reason=_REASONS.get(word, word.upper()), **context)
+    def _refusal(self, body: Any) -> GatewayError | None:
+        """What an `error` says, if it is one we know."""
+        error = body.get("error") if isinstance(body, dict) else None
+        if not isinstance(error, dict):
+            return None
+        code = _ERRORS.get(str(error.get("code")))
+        if code is None:
+            return None
+        context = {ours: error[theirs] for theirs, ours in _CONTEXT.items() if theirs in error}
+        return self._line.refused(code, context)
 
 
 def _offer(row: Mapping[str, Any]) -> FeedOffer:
     if row["gone"]:
-        return FeedOffer(text(row["sku"]), whole(row["rev"]), deleted=True)
+        return FeedOffer(text(row["sku"]), fen(row["rev"]), deleted=True)
     attributes: dict[str, Any] = {ours: theirs in row["tags"] for theirs, ours in _TAGS.items()}
     attributes["own_points"] = row["points"]["price"]
     attributes["own_priced_by"] = row["points"]["by"]
@@ -301,12 +271,12 @@ def _offer(row: Mapping[str, Any]) -> FeedOffer:
     attributes |= {ours: row[theirs] for theirs, ours in optional.items() if row.get(theirs)}
     return FeedOffer(
         id=text(row["sku"]),
-        version=whole(row["rev"]),
+        version=fen(row["rev"]),
         name_zh=row["names"]["zh"],
         name_en=row["names"]["en"],
         kind=_KINDS[row["type"]],
         category=row["section"],
-        cash_fen=whole(row["fare_fen"]),
+        cash_fen=fen(row["fare_fen"]),
         attributes=attributes,
     )
 
@@ -315,10 +285,10 @@ def _live(row: Mapping[str, Any]) -> LiveOffer:
     left = row["left"]
     return LiveOffer(
         offer_id=text(row["sku"]),
-        list_fen=whole(row["fare_fen"]),
-        left=None if left is None else whole(left),
+        list_fen=fen(row["fare_fen"]),
+        left=None if left is None else fen(left),
         slots=tuple(
-            Slot(text(one["pickup"]), instant(one["pickup"]), whole(one["cars_left"]))
+            Slot(text(one["pickup"]), instant(one["pickup"]), fen(one["cars_left"]))
             for one in row["pickups"]
         ),
     )
@@ -328,10 +298,10 @@ def _quote(body: Mapping[str, Any]) -> Quote:
     until = body["free_withdrawal_until"]
     return Quote(
         id=text(body["estimate_id"]),
-        list_fen=whole(body["fare_fen"]),
+        list_fen=fen(body["fare_fen"]),
         expires_at=instant(body["lasts_until"]),
         terms_hash=text(body["terms"]),
-        cancel_until=instant(until) if until else None,
+        cancel_until=maybe_instant(until),
     )
 
 
@@ -340,23 +310,23 @@ def _cancel_quote(body: Mapping[str, Any]) -> CancelQuote:
     return CancelQuote(
         id=text(body["terms_id"]),
         refundable=body["free"] is True,
-        fee_fen=whole(body["fee_fen"]),
+        fee_fen=fen(body["fee_fen"]),
         expires_at=instant(body["lasts_until"]),
-        until=instant(until) if until else None,
+        until=maybe_instant(until),
     )
 
 
 def _fact(body: Mapping[str, Any], op_key: str) -> Fact:
     if body["request_id"] != op_key:
         raise ValueError("an answer to another request")
-    until = body.get("lasts_until")
+    until = body["lasts_until"]
     return Fact(
         op_key=op_key,
         outcome=_STATES[body["status"]],
-        version=whole(body["seq"]),
+        version=fen(body["seq"]),
         booking_ref=body.get("trip_id"),
         hold_ref=body.get("estimate_id"),
-        expires_at=instant(until) if until else None,
+        expires_at=maybe_instant(until),
         reason=body.get("reason"),
         artefacts=_artefacts(body),
     )
@@ -364,7 +334,7 @@ def _fact(body: Mapping[str, Any], op_key: str) -> Fact:
 
 def _artefacts(body: Mapping[str, Any]) -> dict[str, str]:
     """What the rider gets: a trip with its car, or a promo code."""
-    given = {name: str(value) for name, value in (body.get("rider_gets") or {}).items()}
+    given = strings(body["rider_gets"])
     if "promo_code" in given:
         given["code"] = given.pop("promo_code")
     return given
@@ -373,12 +343,12 @@ def _artefacts(body: Mapping[str, Any]) -> dict[str, str]:
 def _sheet(body: Mapping[str, Any]) -> dict[str, Any]:
     lines = [
         StatementLine(
-            line=whole(row["n"]),
+            line=fen(row["n"]),
             gateway_ref=row["reference"],
             partner_ref=row["trip_id"],
             type=row["entry"],
             issuer=text(row["party"]),
-            amount_fen=whole(row["fen"], signed=True),
+            amount_fen=whole(row["fen"]),
             business_date=date.fromisoformat(row["day"]),
             offer_id=row["sku"],
             member_ref=row["rider"],
@@ -388,7 +358,7 @@ def _sheet(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "lines": lines,
         "after": body["after"],
-        "version": whole(body["edition"]),
-        "count": whole(body["count"]),
-        "sum_fen": whole(body["sum_fen"], signed=True),
+        "version": fen(body["edition"]),
+        "count": fen(body["count"]),
+        "sum_fen": whole(body["sum_fen"]),
     }

@@ -4,16 +4,14 @@ On top of a shop: a booking is a work order that goes from step to step in the w
 be called off until the car is checked in, and it is consumed when the work is completed.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphql import GraphQLResolveInfo, build_schema
+from graphql import build_schema
 
 from gateway.ports import (
     CancelQuote,
-    Claim,
     EventKind,
     Fact,
     FeedOffer,
@@ -21,12 +19,9 @@ from gateway.ports import (
     Outcome,
     PartnerEvent,
     Quote,
-    QuoteRequest,
-    SettlementNotice,
     Statement,
 )
-from partners.simulators.core import Shop
-from partners.simulators.words import Booked, Declined, instant
+from partners.simulators.words import Booked, Declined
 
 SCHEMA = build_schema(Path(__file__).with_name("car_shop.graphql").read_text(encoding="utf-8"))
 LINES = {"offset": "BILL_CREDIT", "service": "WORK"}

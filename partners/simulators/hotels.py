@@ -4,13 +4,10 @@ On top of a shop: a stay of several nights is taken whole or not at all, and an 
 a paid booking of the same guest for that night.
 """
 
-import sqlite3
-from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
 from gateway.ports import (
-    Claim,
     EventKind,
     Fact,
     FeedOffer,
@@ -18,12 +15,8 @@ from gateway.ports import (
     Outcome,
     PartnerEvent,
     Quote,
-    QuoteRequest,
-    SettlementNotice,
 )
-from partners.simulators.core import Shop
-from partners.simulators.faults import Who
-from partners.simulators.words import Booked, Declined, instant
+from partners.simulators.words import Booked, Declined
 
 FAMILIES = {"night": "ROOM_NIGHT", "upgrade": "UPGRADE", "offset": "FOLIO_CREDIT"}
 FLAGS = {
@@ -52,7 +45,11 @@ EVENTS = {
 }
 PROBLEMS = {  # the core's word: status, problem type, names of what it carries
     "SOLD_OUT": (409, "sold-out", {}),
-    "SLOT_FULL": (409, "no-room", {"slot": "night", "alternative": "other_night", "left": "rooms_left"}),
+    "SLOT_FULL": (
+        409,
+        "no-room",
+        {"slot": "night", "alternative": "other_night", "left": "rooms_left"},
+    ),
     "QUOTE_EXPIRED": (410, "rate-quote-expired", {"expired_at": "expired_at"}),
     "HOLD_EXPIRED": (410, "reservation-released", {"expired_at": "expired_at"}),
     "DEADLINE_PASSED": (410, "reservation-released", {"deadline": "expired_at"}),
@@ -163,7 +160,11 @@ def event_body(event: PartnerEvent) -> dict[str, Any]:
 def refusal(no: Declined) -> tuple[int, dict[str, Any]]:
     """The problem document (RFC 9457) of a no."""
     status, word, names = PROBLEMS.get(no.code, (409, "declined", {}))
-    said = {theirs: no.context[ours] for ours, theirs in names.items() if no.context.get(ours) is not None}
+    said = {
+        theirs: no.context[ours]
+        for ours, theirs in names.items()
+        if no.context.get(ours) is not None
+    }
     body = {"type": f"/problems/{word}", "status": status, "title": word.replace("-", " ")}
     if word == "declined":
         said["reason"] = no.code

@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway.ports import (
     CancelQuote,
-    Claim,
     EventKind,
     Fact,
     FeedOffer,
@@ -16,12 +15,9 @@ from gateway.ports import (
     Outcome,
     PartnerEvent,
     Quote,
-    QuoteRequest,
-    SettlementNotice,
     Statement,
 )
-from partners.simulators.core import Shop
-from partners.simulators.words import Booked, Declined, instant
+from partners.simulators.words import Booked, Declined
 
 TAGS = {
     "green": "new_energy",

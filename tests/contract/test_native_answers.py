@@ -174,7 +174,7 @@ def error(word: str, **more: object) -> Answer:
         (CarShops, in_200("APPOINTMENT_LAPSED", at="x"), HoldExpired, {"expired_at": "x"}),
         (CarShops, in_200("TOTAL_CHANGED", newTotalFen=9), PriceChanged, {"new_list_fen": 9}),
         (CarShops, in_200("CAR_CHECKED_IN", at="x"), CancelTooLate, {"until": "x"}),
-        (CarShops, in_200("NO_SUCH_ITEM"), PartnerRejected, {"reason": "NO_SUCH_ITEM"}),
+        (CarShops, in_200("NO_SUCH_ITEM"), PartnerRejected, {"reason": "UNKNOWN_OFFER"}),
         (Rides, error("promo_gone"), SoldOut, {}),
         (
             Rides,
@@ -185,7 +185,7 @@ def error(word: str, **more: object) -> Answer:
         (Rides, error("estimate_over", over_since="x"), QuoteExpired, {"expired_at": "x"}),
         (Rides, error("fare_moved", fare_fen=9), PriceChanged, {"new_list_fen": 9}),
         (Rides, error("withdrawal_too_late", possible_until="x"), CancelTooLate, {"until": "x"}),
-        (Rides, error("request_blocked"), PartnerRejected, {"reason": "REQUEST_BLOCKED"}),
+        (Rides, error("request_blocked"), PartnerRejected, {"reason": "FENCED"}),
     ],
 )
 @pytest.mark.parametrize("verb", [hold, quote])
@@ -200,12 +200,12 @@ async def test_a_no_in_the_partners_words_is_a_no_in_ours(adapter, answer, expec
 @pytest.mark.parametrize(
     ("adapter", "answer", "reason"),
     [
-        (Hotels, problem("request-in-progress"), "IN_FLIGHT_KEY"),
-        (Hotels, problem("request-key-reused"), "CONFLICT_KEY"),
-        (CarShops, in_200("INSTRUCTION_IN_HAND"), "IN_FLIGHT_KEY"),
-        (CarShops, in_200("INSTRUCTION_REUSED"), "CONFLICT_KEY"),
-        (Rides, error("request_running"), "IN_FLIGHT_KEY"),
-        (Rides, error("request_id_reused"), "CONFLICT_KEY"),
+        (Hotels, problem("request-in-progress"), "KEY_IN_FLIGHT"),
+        (Hotels, problem("request-key-reused"), "KEY_CONFLICT"),
+        (CarShops, in_200("INSTRUCTION_IN_HAND"), "KEY_IN_FLIGHT"),
+        (CarShops, in_200("INSTRUCTION_REUSED"), "KEY_CONFLICT"),
+        (Rides, error("request_running"), "KEY_IN_FLIGHT"),
+        (Rides, error("request_id_reused"), "KEY_CONFLICT"),
     ],
 )
 async def test_a_key_in_flight_or_in_conflict_is_doubt(adapter, answer, reason):
@@ -214,14 +214,14 @@ async def test_a_key_in_flight_or_in_conflict_is_doubt(adapter, answer, reason):
     assert doubt.value.context["reason"] == reason
 
 
-async def test_a_body_decides_before_its_status():
-    late = said(503, {"error": {"code": "pickup_full", "pickup": "p"}})
-    with pytest.raises(SlotFull):
-        await confirm(speaking(Rides, late))
-
-    fine_but_no = said(200, {"error": {"code": "promo_gone"}})
+async def test_a_no_under_a_200_is_a_no():
     with pytest.raises(SoldOut):
-        await confirm(speaking(Rides, fine_but_no))
+        await confirm(speaking(Rides, said(200, {"error": {"code": "promo_gone"}})))
+
+
+async def test_a_server_error_is_doubt_whatever_it_says():
+    with pytest.raises(OutcomeUnknown):
+        await confirm(speaking(Rides, said(503, {"error": {"code": "pickup_full"}})))
 
 
 async def test_an_answer_about_another_request_is_no_answer():
