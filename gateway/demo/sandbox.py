@@ -40,9 +40,7 @@ def build(*, pseudonym_secret: bytes, gateway_url: str) -> tuple[dict[str, Any],
                 "webhook": {"url": f"{gateway_url}/events/{merchant}", "secret": webhook_secret},
                 "rates": _rates(merchant),
                 "offers": [offer for offer in catalog()["offers"] if offer["merchant"] == merchant],
-                "stores": [
-                    store for store in catalog()["stores"] if store["merchant"] == merchant
-                ],
+                "stores": [store for store in catalog()["stores"] if store["merchant"] == merchant],
                 "hidden_slots": {"SH-01": ["08:00"]} if merchant == "M12" else {},
                 "faults": _faults(merchant, pseudonym_secret),
             }
@@ -62,8 +60,8 @@ def _credentials(merchant: str) -> tuple[dict[str, Any], dict[str, Any]]:
     client_id = "coalition-gateway"
     if merchant in SECRET_ONLY:
         secret = secrets.token_urlsafe(32)
-        ours = {"method": "client_secret_basic", "client_id": client_id, "secret": secret}
-        return {"client_id": client_id, "secret": secret}, ours
+        basic = {"method": "client_secret_basic", "client_id": client_id, "secret": secret}
+        return {"client_id": client_id, "secret": secret}, basic
     key = ECKey.generate_key("P-256", auto_kid=True)
     public, private = key.as_dict(private=False), key.as_dict(private=True)
     ours = {"method": "private_key_jwt", "client_id": client_id, "key": private}
@@ -85,7 +83,11 @@ def _faults(merchant: str, pseudonym_secret: bytes) -> list[dict[str, Any]]:
     for row in demo_day()["simulator_faults"]:
         if row["merchant"] == merchant and row["fault"] != "connection_refused":
             ref = pseudonym(pseudonym_secret, merchant, row["member"])
-            fault = {"member_ref": ref, "offer_id": row["offer"], "fault": row["fault"]}
+            fault: dict[str, Any] = {
+                "member_ref": ref,
+                "offer_id": row["offer"],
+                "fault": row["fault"],
+            }
             faults.append(fault | ({"value": row["value"]} if "value" in row else {}))
     return faults
 

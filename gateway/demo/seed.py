@@ -19,7 +19,7 @@ from gateway.points import service as points
 from gateway.ports import FeedOffer, FeedPage
 from gateway.promotions import service as promotions
 from gateway.settlement import service as settlement
-from gateway.values import Rate
+from gateway.values import Rate, start_of
 
 BUDGET_MAKER, BUDGET_CHECKER = "usr_operator", "usr_operator_checker"
 _ATTRIBUTES = frozenset(
@@ -40,7 +40,6 @@ async def seed_reference(tx: AsyncConnection, *, now: datetime) -> None:
     await promotions.load_calendar(
         tx,
         calendars["days"],
-        towns=calendars["towns"],
         solar_terms=calendars["solar_terms"],
     )
     for row in data["promotions"]:
@@ -182,7 +181,7 @@ async def seed_members(tx: AsyncConnection, *, now: datetime) -> None:
                 programme_id=spent["programme"],
                 points=spent["points"],
                 ref=spent["offer"],
-                on=date.fromisoformat(spent["effective_on"]),
+                effective_at=start_of(date.fromisoformat(spent["effective_on"])),
                 now=now,
             )
 
