@@ -225,6 +225,7 @@ async def prices(
         issuers=sorted({p.issuer for p in wanted.values()}),
         redeemers=sorted({found.merchant_id for found in offers}),
         at=at,
+        kind=None,
     )
     pairs: dict[tuple[str, str], list[Agreement]] = {}
     for agreement in agreements:
