@@ -162,7 +162,7 @@ async def _affordable(
         rows += [
             (found, rank)
             for found, rank in batch
-            if any(price.points <= purse[price.programme_id] for price in known[found.id])
+            if any(0 < price.points <= purse[price.programme_id] for price in known[found.id])
         ]
         if len(batch) < PAGE_LIMIT:
             break
