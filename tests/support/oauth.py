@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,6 +38,7 @@ class World:
     oauth: OAuth
     http: httpx2.AsyncClient
     later: timedelta = field(default_factory=timedelta)
+    browsers: list[httpx2.AsyncClient] = field(default_factory=list)
 
     @property
     def base(self) -> str:
@@ -130,7 +130,8 @@ class Browser:
         self.world = world
         self.client_id = client_id
         self.verifier, self.challenge = pkce()
-        self.http = httpx2.AsyncClient(base_url=world.base)
+        self.http = httpx2.AsyncClient(base_url=world.base, timeout=30)
+        world.browsers.append(self.http)
 
     def asks(self, **change: str | None) -> dict[str, str]:
         fields: Mapping[str, str | None] = {
@@ -199,7 +200,11 @@ async def world(database: Database, home: Path, **settings: Any) -> AsyncIterato
         oauth.guard._now = here.now
         await oauth.start()
         async with serving(Starlette(routes=list(oauth.routes())), listening):
-            yield here
+            try:
+                yield here
+            finally:
+                for browser in here.browsers:
+                    await browser.aclose()
 
 
 def ed25519() -> OKPKey:
@@ -208,7 +213,3 @@ def ed25519() -> OKPKey:
 
 def p256() -> ECKey:
     return jose.new_key()
-
-
-def instant() -> float:
-    return time.time()
