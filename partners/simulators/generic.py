@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import date
 from typing import Any
 
 from graphql import (
@@ -27,6 +26,7 @@ from gateway.ports import (
     SettlementNotice,
 )
 from partners.graphql import CONTRACT
+from partners.simulators import surface
 from partners.simulators.core import Shop
 from partners.simulators.surface import Vertical, body, need, pages, route
 from partners.simulators.words import Booked, Declined, Misbehaviour, instant
@@ -65,7 +65,7 @@ async def offers(shop: Shop, cursor: str | None = None) -> dict[str, Any]:
 
 
 async def live(shop: Shop, offerIds: list[str], on: str | None = None) -> list[dict[str, Any]]:  # noqa: N803
-    day = date.fromisoformat(on) if on else None
+    wanted = surface.day(on) if on else None
     return [
         {
             "offerId": offer.offer_id,
@@ -76,7 +76,7 @@ async def live(shop: Shop, offerIds: list[str], on: str | None = None) -> list[d
                 for slot in offer.slots
             ],
         }
-        for offer in await shop.live(offerIds, on=day)
+        for offer in await shop.live(offerIds, on=wanted)
     ]
 
 
@@ -98,7 +98,7 @@ async def cancel_quote(shop: Shop, bookingRef: str) -> dict[str, Any]:  # noqa: 
 
 
 async def statement(shop: Shop, day: str, cursor: str | None = None) -> dict[str, Any]:
-    found = await shop.statement(date.fromisoformat(day))
+    found = await shop.statement(surface.day(day))
     lines, following = pages(found, cursor)
     return {
         "statement": {
@@ -246,8 +246,8 @@ async def endpoint(shop: Shop, request: Request) -> Response:
     )
     if isinstance(result, Awaitable):
         result = await result
-    for error in result.errors or ():
-        original = error.original_error
+    for failure in result.errors or ():
+        original = failure.original_error
         if isinstance(original, Insufficient):
             return JSONResponse({"error": "insufficient_scope"}, status_code=403)
         if isinstance(original, Misbehaviour | Declined):
@@ -300,7 +300,7 @@ def _document(query: str) -> DocumentNode:
 
 
 def _scoped(name: str, resolver: Resolver) -> Resolver:
-    async def resolve(shop: Shop, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+    async def resolve(shop: Shop, info: GraphQLResolveInfo[Request], **arguments: Any) -> Any:
         granted: frozenset[str] = info.context.state.scopes
         if SCOPE_OF.get(name, "redeem") not in granted:
             raise Insufficient

@@ -129,10 +129,19 @@ def day_of(request: Request) -> date:
     Raises:
         Declined: It is none (BAD_REQUEST).
     """
+    return day(request.path_params["day"])
+
+
+def day(text: str) -> date:
+    """Read a business day.
+
+    Raises:
+        Declined: It is none (BAD_REQUEST).
+    """
     try:
-        return date.fromisoformat(request.path_params["day"])
-    except ValueError:
-        raise Declined("BAD_REQUEST", field="day") from None
+        return date.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise Declined("BAD_REQUEST", rule="a day as in 2026-11-20") from None
 
 
 def pages(statement: Statement, after: str | None) -> tuple[Sequence[StatementLine], str | None]:
