@@ -288,6 +288,19 @@ class Shop:
             kind = EventKind.CONFIRMED if confirmed else EventKind.REJECTED
             return self._tell(kind, booking["ref"], now, notify)
 
+    # ------------------------------------------------------------------ for verticals to override
+
+    def act(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """An act of the merchant that only its vertical knows, asked for at the control port.
+
+        Raises:
+            ValueError: It knows none of that name.
+        """
+        raise ValueError(f"no such act: {row.get('act')}")
+
+    async def work(self) -> None:
+        """What the merchant does in the background, until cancelled."""
+
     # ------------------------------------------------------------------ effects, in a transaction
 
     def _quote(self, request: QuoteRequest, who: Who) -> Quote:
@@ -627,7 +640,7 @@ class Shop:
                 raise Declined("SOLD_OUT", stores=stores)
             return request.slot, None
         coming = slots.coming(offer, self.config.slots, now)
-        room = [o for o in coming if self._left(offer, o) >= request.quantity]
+        room = [o for o in coming if self._full(offer, o.id, request.quantity) is None]
         if request.slot is None:
             if not room:
                 raise Declined("SLOT_FULL", slot=None, left=0)
@@ -635,10 +648,20 @@ class Shop:
         asked = slots.find(offer, self.config.slots, request.slot)
         if asked is None or asked.starts_at <= now:
             raise Declined("SLOT_FULL", slot=request.slot, left=0, **_alternative(room))
-        left = self._left(offer, asked)
-        if left < request.quantity:
-            raise Declined("SLOT_FULL", slot=request.slot, left=left, **_alternative(room))
+        if (full := self._full(offer, asked.id, request.quantity)) is not None:
+            left = self._left(offer, full)
+            raise Declined("SLOT_FULL", slot=full.id, left=left, **_alternative(room))
         return asked.id, asked.starts_at
+
+    def _least(self, offer: Mapping[str, Any], opening: slots.Opening) -> int:
+        """The places left for one piece that begins with this slot."""
+        openings, _ = slots.span(offer, self.config.slots, opening.id, 1)
+        return min(self._left(offer, one) for one in openings)
+
+    def _full(self, offer: Mapping[str, Any], slot: str, quantity: int) -> slots.Opening | None:
+        """The first slot of a booking that has not enough places; None: there is room."""
+        openings, places = slots.span(offer, self.config.slots, slot, quantity)
+        return next((o for o in openings if self._left(offer, o) < places), None)
 
     def _take(
         self, offer: Mapping[str, Any], quoted: sqlite3.Row
@@ -646,20 +669,24 @@ class Shop:
         """Take places or stock by a conditional update: the last one is sold once."""
         quantity, db = quoted["quantity"], self.store.db
         if offer.get("slots"):
-            opening = slots.find(offer, self.config.slots, quoted["slot"])
+            openings, places = slots.span(offer, self.config.slots, quoted["slot"], quantity)
             pool = slots.pool_of(offer)
-            if opening is None:
+            if not openings:
                 raise Declined("SLOT_FULL", slot=quoted["slot"], left=0)
-            db.execute(
-                "INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", (pool, opening.id, opening.capacity)
-            )
-            taken = db.execute(
-                "UPDATE slots SET left_ = left_ - ? WHERE pool = ? AND slot = ? AND left_ >= ?",
-                (quantity, pool, opening.id, quantity),
-            )
-            if taken.rowcount == 0:
-                raise Declined("SLOT_FULL", slot=opening.id, left=self._left(offer, opening))
-            return pool, self._free_units(pool, opening, quantity), None
+            full = self._full(offer, quoted["slot"], quantity)
+            if full is not None:  # Looked at before anything is taken: all of it or nothing.
+                raise Declined("SLOT_FULL", slot=full.id, left=self._left(offer, full))
+            units = self._free_units(pool, openings[0], places) if len(openings) == 1 else []
+            for opening in openings:
+                db.execute(
+                    "INSERT OR IGNORE INTO slots VALUES (?, ?, ?)",
+                    (pool, opening.id, opening.capacity),
+                )
+                db.execute(
+                    "UPDATE slots SET left_ = left_ - ? WHERE pool = ? AND slot = ?",
+                    (places, pool, opening.id),
+                )
+            return pool, units, None
         left, stores = self._stock(offer["id"], quoted["slot"])
         if left is None:
             return None, [], quoted["slot"]
@@ -711,17 +738,23 @@ class Shop:
     def _free(self, held: sqlite3.Row) -> None:
         """Give back what a hold had taken."""
         if held["pool"] is not None:
-            self.store.db.execute(
-                "UPDATE slots SET left_ = left_ + ? WHERE pool = ? AND slot = ?",
-                (held["quantity"], held["pool"], held["slot"]),
-            )
+            offer = self._doc(self._quote_of(held)["offer_id"])
+            openings, places = slots.span(offer, self.config.slots, held["slot"], held["quantity"])
+            for opening in openings:
+                self.store.db.execute(
+                    "UPDATE slots SET left_ = left_ + ? WHERE pool = ? AND slot = ?",
+                    (places, held["pool"], opening.id),
+                )
         elif held["store"] is not None:
-            quoted = self._row("quotes", "id", held["quote_id"])
-            assert quoted is not None
             self.store.db.execute(
                 "UPDATE stock SET left_ = left_ + ? WHERE offer_id = ? AND store = ?",
-                (held["quantity"], quoted["offer_id"], held["store"]),
+                (held["quantity"], self._quote_of(held)["offer_id"], held["store"]),
             )
+
+    def _quote_of(self, held: sqlite3.Row) -> sqlite3.Row:
+        quoted = self._row("quotes", "id", held["quote_id"])
+        assert quoted is not None
+        return quoted
 
     def _sweep(self, now: datetime) -> None:
         """Let go what was held too long."""
@@ -812,7 +845,7 @@ class Shop:
             found = [o for o in slots.on_day(offer, rules, on) if o.starts_at > now]
         hidden = self.config.hidden_slots.get(offer["id"], ())
         shown = tuple(
-            Slot(opening.id, opening.starts_at.astimezone(UTC), self._left(offer, opening))
+            Slot(opening.id, opening.starts_at.astimezone(UTC), self._least(offer, opening))
             for opening in found
             if f"{opening.starts_at:%H:%M}" not in hidden
         )
