@@ -7,7 +7,6 @@ be called off until the car is checked in, and it is consumed when the work is c
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import date
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from graphql import (
 )
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from gateway.ports import (
     CancelQuote,
@@ -43,6 +41,7 @@ from gateway.ports import (
 )
 from partners.simulators.core import Shop
 from partners.simulators.surface import Vertical, route
+from partners.simulators.surface import day as read_day
 from partners.simulators.words import Booked, Declined, instant
 
 Info = GraphQLResolveInfo[None]
@@ -241,12 +240,12 @@ def event_body(event: PartnerEvent) -> dict[str, Any]:
 class Workshop(Shop):
     """A shop whose bookings are work orders: the step each has reached is kept beside it."""
 
-    def _seed(self) -> None:
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         with self.store.transaction() as db:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS work_steps (ref TEXT PRIMARY KEY, step TEXT NOT NULL)"
             )
-        super()._seed()
 
     def act(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`check_in` the car, `begin` the work: each step once, in this order."""
@@ -254,7 +253,7 @@ class Workshop(Shop):
         if wanted is None:
             raise ValueError(f"no such act: {row['act']}")
         with self.store.transaction() as db:
-            booking = self._booking(row.get("gateway_ref") or row["booking_ref"])
+            booking = self.booking(row.get("gateway_ref") or row["booking_ref"])
             reached = self.step_of(booking)
             allowed = STEPS[STEPS.index(wanted) - 1]
             if reached not in (allowed, wanted):
@@ -330,7 +329,7 @@ class Counter:
     async def workshop(
         self, _: Info, skus: list[str], day: str | None = None
     ) -> list[dict[str, Any]]:
-        offers = await self._shop.live(skus, on=date_of(day) if day else None)
+        offers = await self._shop.live(skus, on=read_day(day) if day else None)
         return [workshop_row(offer) for offer in offers]
 
     @worded
@@ -399,7 +398,7 @@ class Counter:
 
     @worded
     async def payables(self, _: Info, day: str, page: int) -> dict[str, Any]:
-        return {"sheet": payables_sheet(await self._shop.statement(date_of(day)), page)}
+        return {"sheet": payables_sheet(await self._shop.statement(read_day(day)), page)}
 
     @worded
     async def advise_payment(self, _: Info, input: dict[str, Any]) -> dict[str, Any]:
@@ -426,24 +425,17 @@ SCOPE_OF = {
 }
 
 
-async def gate(request: Request) -> Response:
-    """`POST /graphql`: one field an operation, so that its scope is known before it runs."""
-    try:
-        field = _only_field(await request.body())
-    except (GraphQLError, KeyError, TypeError, ValueError):
-        field = ""
-    return await GATES[SCOPE_OF.get(field, "redeem")](request)
-
-
 async def run(shop: Shop, request: Request) -> Response:
-    """Execute the operation. A no is a `problem` in the field's payload, under a 200."""
+    """`POST /graphql`: one field an operation, so that its scope is known before it runs."""
     raw = await request.body()
     try:
         document = parse(json.loads(raw)["query"])
-        _only_field(raw)
+        field = _only_field(raw)
         variables = json.loads(raw).get("variables") or {}
     except (GraphQLError, KeyError, TypeError, ValueError) as error:
         return _bad_input(str(error))
+    if SCOPE_OF.get(field, "redeem") not in request.state.scopes:
+        return JSONResponse({"errors": [{"message": "insufficient_scope"}]}, status_code=403)
     if errors := validate(SCHEMA, document):
         return _bad_input(errors[0].message)
     executed = execute(
@@ -477,24 +469,13 @@ def _bad_input(message: str) -> Response:
     return JSONResponse({"data": None, "errors": [error]})
 
 
-def date_of(day: str) -> date:
-    try:
-        return date.fromisoformat(day)
-    except ValueError:
-        raise Declined("BAD_REQUEST", rule="a date is needed") from None
-
-
 def refusal(no: Declined) -> Response:
     """A no where the schema has no `problem`: a question that cannot be read."""
     return _bad_input(no.code)
 
 
-GATES: dict[str, Callable[[Request], Awaitable[Response]]] = {
-    scope: route("/graphql", run, scope=scope).endpoint
-    for scope in ("offers", "redeem", "statements", "notices")
-}
 VERTICAL = Vertical(
-    routes=[Route("/graphql", gate, methods=["POST"])],
+    routes=[route("/graphql", run, scope="")],
     refusal=refusal,
     event=event_body,
     artefacts=handouts,

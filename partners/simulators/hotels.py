@@ -26,9 +26,10 @@ from gateway.ports import (
     SettlementNotice,
     Statement,
 )
+from partners.simulators import backoffice
 from partners.simulators.core import Shop
 from partners.simulators.faults import Who
-from partners.simulators.surface import Vertical, body, need, route
+from partners.simulators.surface import Vertical, body, day, day_of, need, route
 from partners.simulators.words import Booked, Declined, instant
 
 ENTRIES_A_PAGE = 100
@@ -191,18 +192,19 @@ def refusal(no: Declined) -> Response:
 class HotelGroup(Shop):
     """A shop that knows packages of several nights and its guests' paid stays."""
 
-    def _seed(self) -> None:
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         with self.store.transaction() as db:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS paid_stays (member_ref TEXT NOT NULL,"
                 " night TEXT NOT NULL, PRIMARY KEY (member_ref, night))"
             )
-        super()._seed()
-
-    def change_offer(self, offer_id: str, change: Mapping[str, Any] | None) -> FeedOffer:
-        if change is not None and offer_id in NIGHTS:
-            change = {"nights": NIGHTS[offer_id], **change}
-        return super().change_offer(offer_id, change)
+            for offer_id, nights in NIGHTS.items():
+                db.execute(
+                    "UPDATE offers SET doc = json_set(doc, '$.nights', ?) WHERE id = ?"
+                    " AND json_extract(doc, '$.nights') IS NULL",
+                    (nights, offer_id),
+                )
 
     def act(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`paid_stay`: the guest booked and paid those nights; `stay_cancelled`: no more.
@@ -227,7 +229,7 @@ class HotelGroup(Shop):
                 )
             upgrades = self._upgrades(member_ref, nights)
             for ref in upgrades:
-                self.cancel_booking(ref, now=now, reason="STAY_CANCELLED")
+                backoffice.cancel(self, ref, now=now, reason="STAY_CANCELLED")
         return {"cancelled": upgrades}
 
     def _upgrades(self, member_ref: str, nights: Sequence[str]) -> list[str]:
@@ -240,12 +242,12 @@ class HotelGroup(Shop):
         return [
             row["ref"]
             for row in rows
-            if self._doc(row["offer_id"]).get("kind") == "upgrade"
+            if self.inventory.doc(row["offer_id"]).get("kind") == "upgrade"
             and not set(nights).isdisjoint(nights_of(row["slot"], row["quantity"]))
         ]
 
     def _quote(self, request: QuoteRequest, who: Who) -> Quote:
-        offer = self._offer(request.offer_id)
+        offer = self.inventory.offer(request.offer_id)
         if offer.get("kind") == "upgrade":
             for night in nights_of(request.slot, request.quantity):
                 paid = self.store.row(
@@ -361,7 +363,7 @@ async def statements(shop: Shop, request: Request) -> dict[str, Any]:
     page = request.query_params.get("page", "1")
     if not page.isdecimal():
         raise Declined("BAD_REQUEST", rule="page is a number")
-    return sheet(await shop.statement(day(request.path_params["day"])), int(page))
+    return sheet(await shop.statement(day_of(request)), int(page))
 
 
 async def remittances(shop: Shop, request: Request) -> dict[str, Any]:
@@ -420,13 +422,6 @@ def key(request: Request) -> str:
     if not given:
         raise Declined("BAD_REQUEST", rule="Idempotency-Key is needed")
     return given
-
-
-def day(text: object) -> date:
-    try:
-        return date.fromisoformat(str(text))
-    except ValueError:
-        raise Declined("BAD_REQUEST", rule="a date is needed") from None
 
 
 VERTICAL = Vertical(

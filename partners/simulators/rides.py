@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -28,9 +28,10 @@ from gateway.ports import (
     SettlementNotice,
     Statement,
 )
+from partners.simulators import backoffice
 from partners.simulators.core import Shop
 from partners.simulators.faults import Who
-from partners.simulators.surface import Vertical, body, need, route
+from partners.simulators.surface import Vertical, body, day, day_of, need, route
 from partners.simulators.words import Booked, Declined, instant, stamp
 
 PROMO_SECONDS = 0.05  # Nobody has to be found for a promo code.
@@ -230,14 +231,14 @@ class RideService(Shop):
     What is to be decided is kept with its time, so that a restart forgets none.
     """
 
-    def _seed(self) -> None:
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         with self.store.transaction() as db:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS decisions"
                 " (ref TEXT PRIMARY KEY, due REAL NOT NULL, decides_at TEXT NOT NULL)"
             )
         self._taken_down = asyncio.Event()
-        super()._seed()
 
     async def work(self) -> None:
         """Decide each request when its time has come, and tell it by webhook."""
@@ -257,10 +258,12 @@ class RideService(Shop):
         """Decide what is due. A planted `sold_out` at confirm finds no car."""
         for row in self.store.rows("SELECT * FROM decisions WHERE due <= ?", time.time()):
             with self.store.transaction() as db:
-                booking = self._booking(row["ref"])
+                booking = self.booking(row["ref"])
                 if booking["state"] == "PENDING":
-                    found = not self.faults.take("sold_out", self._who(booking), "confirm")
-                    self.decide(row["ref"], confirmed=found, now=instant(row["decides_at"]))
+                    found = not self.faults.take("sold_out", self.who(booking), "confirm")
+                    backoffice.decide(
+                        self, row["ref"], confirmed=found, now=instant(row["decides_at"])
+                    )
                 db.execute("DELETE FROM decisions WHERE ref = ?", (row["ref"],))
 
     def _hold(
@@ -279,18 +282,10 @@ class RideService(Shop):
         )
         return {"hold_ref": ref, "expires_at": quoted["expires_at"]}
 
-    def _confirm(  # noqa: PLR0917
-        self,
-        held: sqlite3.Row | None,
-        quoted: sqlite3.Row | None,
-        op_key: str,
-        deadline: datetime,
-        gateway_ref: str,
-        who: Who,
-    ) -> dict[str, Any]:
+    def _confirm(self, **asked: Any) -> dict[str, Any]:
         """Take the request down. A planted `confirm_pending` leaves it to the control port."""
-        fact = super()._confirm(held, quoted, op_key, deadline, gateway_ref, who)
-        booking = self._booking(fact["booking_ref"])
+        fact = super()._confirm(**asked)
+        booking = self.booking(fact["booking_ref"])
         if booking["state"] == "CONFIRMED":
             seconds = MATCHING_SECONDS if booking["slot"] else PROMO_SECONDS
             self.store.db.execute(
@@ -385,7 +380,7 @@ async def ledger_days(shop: Shop, request: Request) -> dict[str, Any]:
     after = request.query_params.get("after") or "0"
     if not after.isdecimal():
         raise Declined("BAD_REQUEST", rule="after is a number")
-    return ledger_day(await shop.statement(day(request.path_params["day"])), int(after))
+    return ledger_day(await shop.statement(day_of(request)), int(after))
 
 
 async def payment_notices(shop: Shop, request: Request) -> dict[str, Any]:
@@ -402,13 +397,6 @@ async def payment_notices(shop: Shop, request: Request) -> dict[str, Any]:
         op_key=need(asked, "request_id", str),
     )
     return {"ticket": receipt.receipt_ref, "noted_at": receipt.received_at.isoformat()}
-
-
-def day(text: object) -> date:
-    try:
-        return date.fromisoformat(str(text))
-    except ValueError:
-        raise Declined("BAD_REQUEST", rule="a date is needed") from None
 
 
 VERTICAL = Vertical(

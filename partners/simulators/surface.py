@@ -8,7 +8,8 @@ routes      built with `route(path, handler, scope=...)`. A handler is `async de
             and returns a Response or something JSON can hold. It reads its own vocabulary, calls
             the verbs of `core.Shop` (those of gateway.ports.Partner, same arguments and results)
             and words the result. It catches nothing: a `Declined` is worded by `refusal`, planted
-            misbehaviour and a wrong token never reach the handler's answer.
+            misbehaviour and a wrong token never reach the handler's answer. An empty scope asks
+            for any token; what it may do is then in `request.state.scopes`.
 refusal     a `Declined` (code, error_class, context) as the vertical's error document and status
 event       a `PartnerEvent` as the body of its webhook
 artefacts   a `Booked` as what the member gets: code, seat, qr, confirmation_no, trip_id …
@@ -23,7 +24,7 @@ import importlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,13 +32,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway.ports import PartnerEvent
+from gateway.ports import PartnerEvent, Statement, StatementLine
 from partners.simulators.core import Shop
 from partners.simulators.tokens import OAuthError, Tokens
 from partners.simulators.words import NOW, Booked, Broken, Declined, Garbled, Hangup
 
 Handler = Callable[[Shop, Request], Awaitable[Any]]
 MODULES = {"graphql": "generic"}
+STATEMENT_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def route(path: str, handler: Handler, *, scope: str, method: str = "POST") -> R
         tokens: Tokens = request.app.state.tokens
         vertical: Vertical = request.app.state.vertical
         try:
-            tokens.check(request.headers.get("authorization"), scope)
+            request.state.scopes = tokens.check(request.headers.get("authorization"), scope)
         except OAuthError as error:
             return _challenge(error)
         try:
@@ -121,6 +123,34 @@ def need(document: Mapping[str, Any], name: str, kind: type) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Declined("BAD_REQUEST", field=name)
     return value
+
+
+def day_of(request: Request) -> date:
+    """The business day in a request's path.
+
+    Raises:
+        Declined: It is none (BAD_REQUEST).
+    """
+    return day(request.path_params["day"])
+
+
+def day(text: str) -> date:
+    """Read a business day.
+
+    Raises:
+        Declined: It is none (BAD_REQUEST).
+    """
+    try:
+        return date.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise Declined("BAD_REQUEST", rule="a day as in 2026-11-20") from None
+
+
+def pages(statement: Statement, after: str | None) -> tuple[Sequence[StatementLine], str | None]:
+    """A page of a statement's lines, and the cursor of the next one; None on the last."""
+    start = int(after) if after and after.isdecimal() else 0
+    end = start + STATEMENT_PAGE
+    return statement.lines[start:end], str(end) if end < len(statement.lines) else None
 
 
 def application(shop: Shop, tokens: Tokens, vertical: Vertical) -> Starlette:
