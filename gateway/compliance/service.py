@@ -33,7 +33,6 @@ from gateway.merchants import service as merchants
 from gateway.values import Rate, amount, business_day, new_id
 
 
-
 async def admit_issue(
     tx: AsyncConnection,
     *,
@@ -74,9 +73,7 @@ async def admit_issue(
     if live:
         await require_licence(tx, on=today)
     context = {"issuer": issuer, "basis": basis, "ref": ref}
-    await decide(
-        tx, rule="issue", subject=member_id, verdict="admitted", context=context, now=now
-    )
+    await decide(tx, rule="issue", subject=member_id, verdict="admitted", context=context, now=now)
 
 
 async def propose_budget(

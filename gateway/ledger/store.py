@@ -81,9 +81,7 @@ async def insert_lines(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> N
     await tx.execute(sa.insert(lines), rows)
 
 
-async def change_balances(
-    tx: AsyncConnection, changes: Sequence[Change]
-) -> set[tuple[str, str]]:
+async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set[tuple[str, str]]:
     """Change balances that exist and stay at or above zero; lock them in the given order.
 
     Returns:
@@ -172,9 +170,7 @@ async def insert_seals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> N
     await tx.execute(sa.insert(seals), rows)
 
 
-async def _with_lines(
-    tx: AsyncConnection, found: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+async def _with_lines(tx: AsyncConnection, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     by_id: dict[str, list[list[object]]] = {row["journal_id"]: [] for row in found}
     query = sa.select(lines).where(lines.c.journal_id.in_(list(by_id)))
     for line in await tx.execute(query.order_by(lines.c.journal_id, lines.c.line_no)):
