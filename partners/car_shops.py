@@ -80,8 +80,8 @@ _ASK = f"""query Instruction($key: ID!) {{
 _VOID = f"""mutation VoidInstruction($key: ID!) {{
   voidInstruction(key: $key) {{ instruction {{ {_INSTRUCTION} }} {_PROBLEM} }}
 }}"""
-_TERMS = f"""mutation CallingOffTerms($workOrderNo: ID!) {{
-  callingOffTerms(workOrderNo: $workOrderNo) {{
+_TERMS = f"""mutation CallingOffTerms($no: ID!) {{
+  callingOffTerms(no: $no) {{
     terms {{ no free chargeFen validUntil freeUntil }} {_PROBLEM}
   }}
 }}"""
@@ -229,7 +229,7 @@ class CarShops:
         return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED)
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
-        return await self._ask(_TERMS, {"workOrderNo": booking_ref}, _cancel_quote)
+        return await self._ask(_TERMS, {"no": booking_ref}, _cancel_quote)
 
     async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
         wanted = {"key": op_key, "termsNo": cancel_quote_id}
