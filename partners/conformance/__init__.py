@@ -20,10 +20,21 @@ from uuid import uuid4
 
 import httpx2
 
-from gateway.ports import Capability, Claim, Fact, LiveOffer, Partner, Quote, QuoteRequest, Slot
+from gateway.ports import (
+    Capability,
+    Claim,
+    Fact,
+    LiveOffer,
+    Outcome,
+    Partner,
+    Quote,
+    QuoteRequest,
+    Slot,
+)
 from partners import Connection
 from partners.simulators.remote import Control
 
+DECISION_SECONDS = 30  # System time in which an asynchronous confirm is to be decided.
 ISSUER = "M04"  # Any issuer the merchant has an agreement with.
 UNFIT = ("offset", "donation", "draw", "badge_prize", "credential", "carbon", "upgrade")
 
@@ -153,12 +164,29 @@ class Box:
 
     async def confirmed(self, redemption: str, hold_ref: str) -> Fact:
         """Confirm a hold, in time."""
-        return await self.partner.confirm(
+        fact = await self.partner.confirm(
             hold_ref,
             op_key=f"{redemption}:confirm:1",
             deadline=self.now + timedelta(seconds=30),
             gateway_ref=redemption,
         )
+        return await self.decided(fact)
+
+    async def decided(self, fact: Fact) -> Fact:
+        """What a confirm came to, where the partner may decide it later."""
+        if Capability.ASYNC_CONFIRM not in self.partner.capabilities:
+            return fact
+        async with asyncio.timeout(DECISION_SECONDS):
+            while fact.outcome is Outcome.IN_FLIGHT:
+                await asyncio.sleep(0.1)
+                fact = await self.partner.status(fact.op_key)
+        return fact
+
+    async def outlive(self, redemption: str) -> None:
+        """Move business time past the end of a hold; it may last for longer than was asked."""
+        held = await self.partner.status(f"{redemption}:hold:1")
+        assert held.expires_at is not None, "status does not tell until when a hold lasts"
+        self.travel(seconds=(held.expires_at - self.now).total_seconds() + 1)
 
     async def booked(self, *, slotted: bool = False) -> tuple[Quote, str, Fact]:
         """Quote, hold and confirm something; its quote, redemption and fact."""

@@ -66,6 +66,7 @@ async def same_key_books_once(box: Box) -> None:
             for _ in range(2)
         )
     )
+    facts = [await box.decided(fact) for fact in facts]
     assert facts[0].booking_ref == facts[1].booking_ref, "two bookings under one key"
     assert facts[0].artefacts == facts[1].artefacts, "two vouchers under one key"
 
@@ -101,7 +102,7 @@ async def expiry_frees_stock(box: Box) -> None:
     quote = await box.partner.quote(QuoteRequest(live.offer_id, slot.id, 1, None, box.member()))
     redemption, _ = await box.held(quote, ttl_seconds=60)
     assert await box.left(live.offer_id, slot) == slot.left - 1, "the hold took no place"
-    box.travel(seconds=61)
+    await box.outlive(redemption)
     assert await box.left(live.offer_id, slot) == slot.left, "the place did not come back"
     fact = await box.partner.status(f"{redemption}:hold:1")
     assert fact.outcome is Outcome.RELEASED, f"the hold is {fact.outcome}"
@@ -152,7 +153,7 @@ async def cancels_once(box: Box) -> None:
 )
 async def refuses_after_expiry(box: Box) -> None:
     redemption, hold_ref = await box.held(await box.quote(), ttl_seconds=60)
-    box.travel(seconds=61)
+    await box.outlive(redemption)
     try:
         await box.confirmed(redemption, hold_ref)
     except HoldExpired:
@@ -227,7 +228,7 @@ async def tells_the_truth_after_a_timeout(box: Box) -> None:
             pass
         else:
             raise AssertionError("a lost answer was read")
-        fact = await box.partner.status(f"{redemption}:confirm:1")
+        fact = await box.decided(await box.partner.status(f"{redemption}:confirm:1"))
         assert fact.outcome is truth, f"lost {when} the effect, status is {fact.outcome}"
         again = await box.confirmed(redemption, hold_ref)
         assert again.outcome is Outcome.CONFIRMED, "the same key could not be sent again"
