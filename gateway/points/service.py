@@ -27,7 +27,7 @@ from gateway.points.issuing import (
     spend_opening,
     undonate,
 )
-from gateway.points.model import Lot, Wallet
+from gateway.points.model import Lot, Movement, Wallet
 from gateway.points.programmes import (
     DisclosureMissing,
     ValueGuaranteeViolation,
@@ -50,9 +50,11 @@ __all__ = [
     "expire",
     "give_back",
     "held",
+    "history",
     "hold",
     "issue",
     "liability",
+    "look_through",
     "lots",
     "mature",
     "open_lot",
@@ -108,6 +110,35 @@ async def lots(
     """A member's lots, also spent ones, oldest first."""
     found = await store.select_lots(tx, member_id=member_id, programme_id=programme_id)
     return [rows.lot(row) for row in found]
+
+
+async def history(
+    tx: AsyncConnection, *, member_id: str, programme_id: str | None = None, limit: int
+) -> list[Movement]:
+    """What happened to a member's lots, newest first."""
+    return [
+        Movement(
+            journal_id=row.journal_id,
+            kind=row.kind,
+            programme_id=row.programme_id,
+            lot_id=row.lot_id,
+            held=row.held_delta,
+            remaining=row.remaining_delta,
+            cause_id=row.cause_id,
+            moved_at=row.moved_at,
+        )
+        for row in await store.select_history(tx, member_id, programme_id, limit)
+    ]
+
+
+async def look_through(tx: AsyncConnection, redemption_id: str) -> list[tuple[int, Lot, int]]:
+    """The purchases behind a redemption: leg, lot, and the points burned of it.
+
+    Returns:
+        By leg, then oldest first; what was given back is left out. Source: S-108.
+    """
+    found = await store.select_spent(tx, redemption_id)
+    return [(row.leg_no, rows.lot(row), int(row.spent)) for row in found]
 
 
 async def liability(tx: AsyncConnection, issuer: str) -> int:
