@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.db import Instant, metadata
-from gateway.ledger.model import Change, Kind
+from gateway.ledger.model import Change, Kind, Part
 
 _KINDS = ", ".join(f"'{kind}'" for kind in Kind)
 
@@ -60,25 +61,31 @@ seals = sa.Table(
 )
 
 
+_INSERTS: dict[str, Any] = {}
+_INSERT_LINES = sa.insert(lines)
+
+
 async def insert_journals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert the journals whose op key is new.
 
     Returns:
         The op keys inserted.
     """
-    statement = db.insert_missing(tx, journals).returning(journals.c.op_key)
-    return set((await tx.execute(statement, rows)).scalars())
+    dialect = tx.dialect.name
+    if dialect not in _INSERTS:  # Built once: this is the hot path.
+        _INSERTS[dialect] = db.insert_missing(tx, journals).returning(journals.c.op_key)
+    return set((await tx.execute(_INSERTS[dialect], rows)).scalars())
 
 
 async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, str]:
     """Journal ids by op key."""
     query = sa.select(journals.c.op_key, journals.c.journal_id)
     rows = await tx.execute(query.where(journals.c.op_key.in_(list(op_keys))))
-    return {op_key: journal_id for op_key, journal_id in rows}
+    return {row.op_key: row.journal_id for row in rows}
 
 
 async def insert_lines(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    await tx.execute(sa.insert(lines), rows)
+    await tx.execute(_INSERT_LINES, rows)
 
 
 async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set[tuple[str, str]]:
@@ -87,33 +94,39 @@ async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set
     Returns:
         The (book, account) pairs changed.
     """
-    keys = [(change.book, change.account) for change in changes]
-    key = sa.tuple_(balances.c.book, balances.c.account)
+    values: dict[str, str | int] = {}
+    for n, change in enumerate(changes):
+        values[f"book_{n}"] = change.book
+        values[f"account_{n}"] = change.account
+        values[f"amount_{n}"] = change.amount
+    rows = await tx.execute(_change_statement(len(changes)), values)
+    return {(book, account) for book, account in rows}
+
+
+@cache
+def _change_statement(count: int) -> Any:
+    """The one conditional update of `count` balances. Built once: this is the hot path."""
+    book, account = balances.c.book, balances.c.account
+    ours = [
+        (book == sa.bindparam(f"book_{n}")) & (account == sa.bindparam(f"account_{n}"))
+        for n in range(count)
+    ]
     locked = (
-        sa.select(balances.c.book, balances.c.account)
-        .where(key.in_(keys))
-        .order_by(balances.c.book, balances.c.account)
+        sa.select(book, account)
+        .where(sa.or_(*ours))
+        .order_by(book, account)
         .with_for_update()
         .cte("locked")
     )
-    amount = sa.case(
-        *(
-            (
-                sa.and_(balances.c.book == change.book, balances.c.account == change.account),
-                sa.literal(change.amount, sa.BigInteger),
-            )
-            for change in changes
-        ),
-        else_=sa.literal(0, sa.BigInteger),
-    )
-    statement = (
+    amounts = [sa.bindparam(f"amount_{n}", type_=sa.BigInteger) for n in range(count)]
+    amount = sa.case(*zip(ours, amounts, strict=True))
+    return (
         sa.update(balances)
-        .where(balances.c.book == locked.c.book, balances.c.account == locked.c.account)
+        .where(book == locked.c.book, account == locked.c.account)
         .where(balances.c.balance + amount >= 0)
         .values(balance=balances.c.balance + amount)
-        .returning(balances.c.book, balances.c.account)
+        .returning(book, account)
     )
-    return {(book, account) for book, account in await tx.execute(statement)}
 
 
 async def add_balances(tx: AsyncConnection, keys: Iterable[tuple[str, str]]) -> None:
@@ -123,12 +136,14 @@ async def add_balances(tx: AsyncConnection, keys: Iterable[tuple[str, str]]) -> 
 
 
 async def read_balances(
-    tx: AsyncConnection, keys: Iterable[tuple[str, str]]
+    tx: AsyncConnection, keys: Iterable[tuple[str, str]], *, lock: bool = False
 ) -> dict[tuple[str, str], int]:
     """Guarded balances by (book, account); those never touched are left out."""
     query = sa.select(balances).where(
         sa.tuple_(balances.c.book, balances.c.account).in_(list(keys))
     )
+    if lock:
+        query = query.order_by(balances.c.book, balances.c.account).with_for_update()
     return {(book, account): balance for book, account, balance in await tx.execute(query)}
 
 
@@ -140,6 +155,21 @@ async def sum_lines(tx: AsyncConnection, book: str, accounts: Sequence[str]) -> 
         .group_by(lines.c.account)
     )
     return {account: int(total) for account, total in await tx.execute(query)}
+
+
+async def read_book(tx: AsyncConnection, book: str) -> dict[str, int]:
+    """Guarded balances of a book by account, in order."""
+    query = sa.select(balances.c.account, balances.c.balance).where(balances.c.book == book)
+    rows = await tx.execute(query.order_by(balances.c.account))
+    return {row.account: row.balance for row in rows}
+
+
+async def sum_members(tx: AsyncConnection, book: str) -> int:
+    """What all members of a points book have, less what they owe."""
+    c = balances.c
+    amount = sa.case((c.account.endswith(f":{Part.OWED}"), -c.balance), else_=c.balance)
+    query = sa.select(sa.func.coalesce(sa.func.sum(amount), 0)).where(c.book == book)
+    return int(await tx.scalar(query) or 0)
 
 
 async def last_seal(tx: AsyncConnection) -> sa.Row[Any] | None:
