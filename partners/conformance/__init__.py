@@ -29,12 +29,13 @@ from gateway.ports import (
     Partner,
     Quote,
     QuoteRequest,
+    Reservation,
     Slot,
 )
 from partners import Connection
 from partners.simulators.remote import Control
 
-DECISION_SECONDS = 30  # System time in which an asynchronous confirm is to be decided.
+DECIDED_WITHIN_SECONDS = 30
 ISSUER = "M04"  # Any issuer the merchant has an agreement with.
 UNFIT = ("offset", "donation", "draw", "badge_prize", "credential", "carbon", "upgrade")
 
@@ -97,6 +98,14 @@ class Box:
             raise Skip("needs a sandbox whose clock can be set")
         self.now += timedelta(**by)
 
+    def travel_to(self, instant: datetime) -> None:
+        """Move business time to just after an instant.
+
+        Raises:
+            Skip: The partner's sandbox has no clock to set.
+        """
+        self.travel(seconds=(instant - self.now).total_seconds() + 1)
+
     def watch(self, http: httpx2.AsyncClient) -> httpx2.AsyncClient:
         """Have a client tell business time, and write down what it exchanges."""
 
@@ -151,8 +160,8 @@ class Box:
     def claims(self, quote: Quote) -> list[Claim]:
         return [Claim(self.issuer, quote.list_fen)]
 
-    async def held(self, quote: Quote, *, ttl_seconds: int = 600) -> tuple[str, str]:
-        """Hold a quote; the redemption and the hold's ref."""
+    async def held(self, quote: Quote, *, ttl_seconds: int = 600) -> tuple[str, Reservation]:
+        """Hold a quote; the redemption and its hold."""
         redemption = f"red_cf{uuid4().hex}"
         reservation = await self.partner.hold(
             quote.id,
@@ -160,12 +169,12 @@ class Box:
             ttl_seconds=ttl_seconds,
             claims=self.claims(quote),
         )
-        return redemption, reservation.hold_ref
+        return redemption, reservation
 
-    async def confirmed(self, redemption: str, hold_ref: str) -> Fact:
-        """Confirm a hold, in time."""
+    async def confirmed(self, redemption: str, held: Reservation) -> Fact:
+        """Confirm a hold, in time; what is decided later is waited for."""
         fact = await self.partner.confirm(
-            hold_ref,
+            held.hold_ref,
             op_key=f"{redemption}:confirm:1",
             deadline=self.now + timedelta(seconds=30),
             gateway_ref=redemption,
@@ -173,26 +182,19 @@ class Box:
         return await self.decided(fact)
 
     async def decided(self, fact: Fact) -> Fact:
-        """What a confirm came to, where the partner may decide it later."""
-        if Capability.ASYNC_CONFIRM not in self.partner.capabilities:
-            return fact
-        async with asyncio.timeout(DECISION_SECONDS):
+        """A fact that is no longer in flight, asked for until it is decided."""
+        async with asyncio.timeout(DECIDED_WITHIN_SECONDS):
             while fact.outcome is Outcome.IN_FLIGHT:
-                await asyncio.sleep(0.1)
+                assert Capability.ASYNC_CONFIRM in self.partner.capabilities, "confirm is in flight"
+                await asyncio.sleep(0.05)
                 fact = await self.partner.status(fact.op_key)
         return fact
-
-    async def outlive(self, redemption: str) -> None:
-        """Move business time past the end of a hold; it may last for longer than was asked."""
-        held = await self.partner.status(f"{redemption}:hold:1")
-        assert held.expires_at is not None, "status does not tell until when a hold lasts"
-        self.travel(seconds=(held.expires_at - self.now).total_seconds() + 1)
 
     async def booked(self, *, slotted: bool = False) -> tuple[Quote, str, Fact]:
         """Quote, hold and confirm something; its quote, redemption and fact."""
         quote = await self.quote(slotted=slotted)
-        redemption, hold_ref = await self.held(quote)
-        return quote, redemption, await self.confirmed(redemption, hold_ref)
+        redemption, held = await self.held(quote)
+        return quote, redemption, await self.confirmed(redemption, held)
 
     async def left(self, offer_id: str, slot: Slot) -> int:
         """The places left in a slot now."""
