@@ -1,0 +1,139 @@
+"""DataLoaders: what many rows of one answer need is read by one statement.
+
+A loader lives as long as one operation; its batch reads through the request's reading
+transaction. An unknown id loads as None.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from strawberry.dataloader import DataLoader
+
+from gateway.catalog import service as catalog
+from gateway.catalog.model import Offer, Price
+from gateway.errors import PartnerUnavailable
+from gateway.members import service as members
+from gateway.members.model import Member
+from gateway.merchants import service as merchants
+from gateway.merchants.model import Merchant
+from gateway.points import service as points
+from gateway.points.model import Lot, Programme, Wallet
+from gateway.ports import LiveOffer
+from gateway.redemption import service as redemptions
+from gateway.redemption.model import Redemption
+
+if TYPE_CHECKING:
+    from gateway.api.context import Context
+
+V = TypeVar("V")
+Read = Callable[[AsyncConnection, Sequence[str]], Awaitable[Mapping[str, V]]]
+PriceKey = tuple[date | None, tuple[str, ...] | None]
+
+
+class ById(Generic[V]):
+    """Values by id, one read for all ids asked at once."""
+
+    def __init__(self, context: "Context", read: Read[V]) -> None:
+        self._context = context
+        self._read = read
+        self._loader: DataLoader[str, V | None] = DataLoader(load_fn=self._batch)
+
+    async def _batch(self, ids: list[str]) -> list[V | None]:
+        async with self._context.reading() as tx:
+            found = await self._read(tx, ids)
+        return [found.get(id_) for id_ in ids]
+
+    async def load(self, id_: str) -> V | None:
+        return await self._loader.load(id_)
+
+    def prime(self, id_: str, value: V) -> None:
+        self._loader.prime(id_, value)
+
+
+class Live:
+    """Live offers on one day: one call a partner, with no transaction open."""
+
+    def __init__(self, context: "Context", on: date | None) -> None:
+        self._context = context
+        self._on = on
+        self._loader: DataLoader[str, LiveOffer | None] = DataLoader(load_fn=self._batch)
+
+    async def _batch(self, ids: list[str]) -> list[LiveOffer | None]:
+        context = self._context
+        asked = [offer for id_ in ids if (offer := await context.loaders.offers.load(id_))]
+        await context.end_reads()
+        found, warnings = await catalog.live(
+            context.services.partners,
+            asked,
+            on=self._on,
+            timeout=context.services.settings.live_timeout_seconds,
+        )
+        for warning in warnings:
+            await context.warn(warning.merchant, PartnerUnavailable.code)
+        return [found.get(id_) for id_ in ids]
+
+    async def load(self, id_: str) -> LiveOffer | None:
+        return await self._loader.load(id_)
+
+
+async def _programmes(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, Programme]:
+    return {programme.id: programme for programme in await points.programmes(tx)}
+
+
+async def _programmes_by_issuer(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, Programme]:
+    return {programme.issuer: programme for programme in await points.programmes(tx)}
+
+
+async def _wallets(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Wallet]]:
+    return {id_: await points.wallets(tx, id_) for id_ in ids}
+
+
+class Loaders:
+    """The loaders of one operation."""
+
+    def __init__(self, context: "Context") -> None:
+        self._context = context
+        self.merchants: ById[Merchant] = ById(context, merchants.get_many)
+        self.members: ById[Member] = ById(context, members.get_many)
+        self.programmes: ById[Programme] = ById(context, _programmes)
+        self.programme_of: ById[Programme] = ById(context, _programmes_by_issuer)
+        self.offers: ById[Offer] = ById(context, catalog.offers)
+        self.redemptions: ById[Redemption] = ById(context, redemptions.redemptions_by_id)
+        self.vouchers: ById[Any] = ById(context, redemptions.vouchers)
+        self.wallets: ById[list[Wallet]] = ById(context, _wallets)
+        self._lots: dict[str, ById[list[Lot]]] = {}
+        self._prices: dict[PriceKey, ById[list[Price]]] = {}
+        self._live: dict[date | None, Live] = {}
+
+    def lots(self, member_id: str) -> ById[list[Lot]]:
+        """A member's lots by programme."""
+
+        async def read(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Lot]]:
+            return {
+                id_: await points.lots(tx, member_id=member_id, programme_id=id_) for id_ in ids
+            }
+
+        return self._lots.setdefault(member_id, ById(self._context, read))
+
+    def prices(self, key: PriceKey) -> ById[list[Price]]:
+        """Prices of offers for the day of a slot, in the programmes asked for (None: all)."""
+        slot_on, programme_ids = key
+
+        async def read(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Price]]:
+            context = self._context
+            found = [offer for id_ in ids if (offer := await self.offers.load(id_)) is not None]
+            return await catalog.prices(
+                tx,
+                offers=found,
+                programme_ids=programme_ids or (),
+                at=context.now,
+                slot_on=slot_on,
+            )
+
+        return self._prices.setdefault(key, ById(self._context, read))
+
+    def live(self, on: date | None) -> Live:
+        """Live prices, stock and slots of a day."""
+        return self._live.setdefault(on, Live(self._context, on))
