@@ -244,8 +244,22 @@ async def claim_key(
     made = await tx.execute(insert_missing(tx, idempotency_keys).values(row))
     if made.rowcount == 1:
         return None
+    return await peek_key(tx, scope=scope, key=key, input=input)
+
+
+async def peek_key(
+    tx: AsyncConnection, *, scope: str, key: str, input: Mapping[str, object]
+) -> Replay | None:
+    """What a key did before, without claiming it; None when it is new.
+
+    Raises:
+        IdempotencyConflict, IdempotencyInFlight: As for `claim_key`.
+    """
+    given = fingerprint(input)
     where = (idempotency_keys.c.scope == scope) & (idempotency_keys.c.key == key)
-    stored = (await tx.execute(sa.select(idempotency_keys).where(where))).one()
+    stored = (await tx.execute(sa.select(idempotency_keys).where(where))).one_or_none()
+    if stored is None:
+        return None
     if stored.fingerprint != given:
         raise IdempotencyConflict(stored_hash=stored.fingerprint, given_hash=given)
     if stored.object_id is None:

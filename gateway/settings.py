@@ -1,6 +1,7 @@
 """One frozen Settings object, read from GATEWAY_* at the edges; docs/settings.md is generated."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -42,6 +43,7 @@ class Settings:
     access_token_seconds: int = _setting(600, "life of an access token")
     refresh_token_seconds: int = _setting(2_592_000, "life of a refresh token")
     login_tries_per_minute: int = _setting(5, "per account and per address")
+    failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @property
@@ -89,6 +91,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
     if settings.mode not in ("sandbox", "live"):
         raise ValueError("GATEWAY_MODE: sandbox or live")
     return settings
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """Every setting as text, with a password in the database's URL hidden."""
+    texts = {item.name: str(getattr(settings, item.name)) for item in fields(settings)}
+    return {name: re.sub(r"(://[^:/@]*):[^@/]+@", r"\1:***@", text) for name, text in texts.items()}
 
 
 def _parse(text: str, kind: type) -> Any:
