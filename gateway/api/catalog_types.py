@@ -268,6 +268,7 @@ class Offer:
     tags: list[str]
     attributes: JSON
     merchant_id: strawberry.Private[str]
+    source: strawberry.Private[catalog.Offer]
 
     @classmethod
     def of(cls, offer: catalog.Offer) -> Self:
@@ -288,6 +289,7 @@ class Offer:
             tags=list(offer.tags),
             attributes=dict(offer.attributes),
             merchant_id=offer.merchant_id,
+            source=offer,
         )
 
     @classmethod
@@ -308,24 +310,24 @@ class Offer:
     ) -> list[Price]:
         """Its price in each programme accepted for it; a member sees its own programmes first."""
         key = (slot_on, tuple(programmes) if programmes is not None else None)
-        found = await info.context.loaders.prices(key).load(self.id)
+        found = await info.context.loaders.prices(key).load(self.source)
         return [Price.of(price) for price in found or ()]
 
     @strawberry.field
     async def live(self, info: Info, on: date | None = None) -> LiveQuote | None:
         """Price, stock and slots from the merchant's system; null when it does not answer."""
-        found = await info.context.loaders.live(on).load(self.id)
+        found = await info.context.loaders.live(on).load(self.source)
         return found and LiveQuote.of(found)
 
     @strawberry.field
     async def slots(self, info: Info, on: date | None = None) -> list[Slot] | None:
         """The slots of `live`."""
-        found = await info.context.loaders.live(on).load(self.id)
+        found = await info.context.loaders.live(on).load(self.source)
         return found and LiveQuote.of(found).slots
 
     @strawberry.field
     def guarantee(self) -> Guarantee:
-        facts = self.attributes.get("guarantee") or {}  # type: ignore[attr-defined]
+        facts = self.source.guarantee
         names = ("parity", "cancel", "compensation", "contact")
         return Guarantee(**{name: facts.get(name) for name in names})
 

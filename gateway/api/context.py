@@ -18,7 +18,10 @@ from graphql import DocumentNode
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.api.loaders import Loaders
+from gateway.api.messages import say
 from gateway.db import Clock, Database, claim_key, settle_key
+from gateway.errors import NoAnswer, PartnerUnavailable
+from gateway.merchants.model import Merchant
 from gateway.oauth.guard import Actor, Guard
 from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
@@ -176,6 +179,14 @@ class Context:
         """Whose idempotency keys, and of which mutation."""
         return f"{self.actor.subject}:{mutation}"
 
+    async def warn(self, merchant: str, error: type[NoAnswer] = PartnerUnavailable) -> None:
+        """Note that a partner did not answer, once."""
+        if all(warning.merchant != merchant for warning in self.warnings):
+            found = await self.loaders.merchants.load(merchant)
+            names = {"merchant": _name(found, self.locale)} if found else {}
+            message = say(error(merchant=merchant), self.locale, names)
+            self.warnings.append(Warning(merchant, error.code, message))
+
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Around a catalog field that may warn; `all_warnings` waits for its end."""
@@ -194,6 +205,10 @@ class Context:
         if self._watching:
             await self._watched.wait()
         return self.warnings
+
+
+def _name(merchant: Merchant, locale: str) -> str:
+    return merchant.name_en if locale == "en" and merchant.name_en else merchant.name_zh
 
 
 def given(input: object) -> dict[str, Any]:

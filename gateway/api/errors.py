@@ -7,9 +7,7 @@ money as ¥, an instant in the business's time zone.
 
 import contextlib
 import logging
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import strawberry
@@ -19,15 +17,14 @@ from strawberry.extensions import FieldExtension
 from strawberry.types.field import StrawberryField
 
 from gateway.api.context import Context, Info
+from gateway.api.messages import camel, next_step, say
 from gateway.api.scalars import JSON
 from gateway.db import is_conflict
 from gateway.errors import Denied, GatewayError, PartnerUnavailable, Refused
-from gateway.values import SHANGHAI, yuan
 
 log = logging.getLogger(__name__)
 
 MERCHANT_NAMES = ("issuer", "redeemer", "merchant", "payer", "payee", "beneficiary")
-_NAME = re.compile(r"\{(\w+)\}")
 _TRIES = 5  # A deadlock's victim is run again: it has changed nothing.
 
 
@@ -51,6 +48,14 @@ class UserError:
     field: list[str] | None
     context: JSON
     next_step: str | None
+
+
+@strawberry.type
+class Payload:
+    """What every mutation answers: a refusal is an entry of `errors`, and changed nothing."""
+
+    replayed: bool = False
+    errors: list[UserError] = strawberry.field(default_factory=list)
 
 
 class Effect(FieldExtension):
@@ -120,46 +125,6 @@ async def names_of(facts: Mapping[str, object], context: Context) -> dict[str, s
             english = getattr(found, "name_en", None) if context.locale == "en" else None
             names[key] = english or found.name_zh
     return names
-
-
-def say(error: GatewayError, locale: str, names: Mapping[str, str]) -> str:
-    """An error's message, its numbers filled in."""
-    return fill(error.en if locale == "en" else error.zh, error.context, names)
-
-
-def next_step(error: GatewayError, locale: str, names: Mapping[str, str]) -> str | None:
-    template = error.next_en if locale == "en" else error.next_zh
-    return fill(template, error.context, names) or None
-
-
-def fill(template: str, facts: Mapping[str, object], names: Mapping[str, str]) -> str:
-    """Put the context into a message: names for ids, ¥ for fen, Shanghai time for instants."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        if name in names:
-            return names[name]
-        if name in facts:
-            return _shown(facts[name])
-        fen = facts.get(f"{name}_fen")
-        return yuan(fen) if isinstance(fen, int) else "–"
-
-    return _NAME.sub(value, template)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, str) and len(value) > 16 and value[10:11] == "T":
-        with contextlib.suppress(ValueError):
-            return f"{datetime.fromisoformat(value).astimezone(SHANGHAI):%Y-%m-%d %H:%M}"
-    return "–" if value is None else str(value)
-
-
-def camel(name: str) -> str:
-    """`bill_fen` as `billFen`."""
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)
 
 
 def malformed(detail: str, *, locale: str, request_id: str, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from strawberry.dataloader import DataLoader
 
 from gateway.catalog import service as catalog
 from gateway.catalog.model import Offer, Price
-from gateway.errors import PartnerUnavailable
 from gateway.members import service as members
 from gateway.members.model import Member
 from gateway.merchants import service as merchants
@@ -52,30 +51,26 @@ class ById(Generic[V]):
         self._loader.prime(id_, value)
 
 
-class Live:
-    """Live offers on one day: one call a partner, with no transaction open."""
+class ByOffer(Generic[V]):
+    """Values by offer; the offers themselves are at hand."""
 
-    def __init__(self, context: "Context", on: date | None) -> None:
-        self._context = context
-        self._on = on
-        self._loader: DataLoader[str, LiveOffer | None] = DataLoader(load_fn=self._batch)
+    def __init__(self, read: Callable[[list[Offer]], Awaitable[Mapping[str, V]]]) -> None:
+        self._read = read
+        self._offers: dict[str, Offer] = {}
+        self._loader: DataLoader[str, V | None] = DataLoader(load_fn=self._batch)
 
-    async def _batch(self, ids: list[str]) -> list[LiveOffer | None]:
-        context = self._context
-        asked = [offer for id_ in ids if (offer := await context.loaders.offers.load(id_))]
-        await context.end_reads()
-        found, warnings = await catalog.live(
-            context.services.partners,
-            asked,
-            on=self._on,
-            timeout=context.services.settings.live_timeout_seconds,
-        )
-        for warning in warnings:
-            await context.warn(warning.merchant, PartnerUnavailable.code)
+    async def _batch(self, ids: list[str]) -> list[V | None]:
+        found = await self._read([self._offers[id_] for id_ in ids])
         return [found.get(id_) for id_ in ids]
 
-    async def load(self, id_: str) -> LiveOffer | None:
-        return await self._loader.load(id_)
+    async def load(self, offer: Offer) -> V | None:
+        self._offers[offer.id] = offer
+        return await self._loader.load(offer.id)
+
+    async def load_many(self, offers: Sequence[Offer]) -> None:
+        """Load what will be asked for."""
+        self._offers |= {offer.id: offer for offer in offers}
+        await self._loader.load_many([offer.id for offer in offers])
 
 
 async def _programmes(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, Programme]:
@@ -104,8 +99,8 @@ class Loaders:
         self.vouchers: ById[Any] = ById(context, redemptions.vouchers)
         self.wallets: ById[list[Wallet]] = ById(context, _wallets)
         self._lots: dict[str, ById[list[Lot]]] = {}
-        self._prices: dict[PriceKey, ById[list[Price]]] = {}
-        self._live: dict[date | None, Live] = {}
+        self._prices: dict[PriceKey, ByOffer[list[Price]]] = {}
+        self._live: dict[date | None, ByOffer[LiveOffer]] = {}
 
     def lots(self, member_id: str) -> ById[list[Lot]]:
         """A member's lots by programme."""
@@ -115,25 +110,41 @@ class Loaders:
                 id_: await points.lots(tx, member_id=member_id, programme_id=id_) for id_ in ids
             }
 
-        return self._lots.setdefault(member_id, ById(self._context, read))
+        if member_id not in self._lots:
+            self._lots[member_id] = ById(self._context, read)
+        return self._lots[member_id]
 
-    def prices(self, key: PriceKey) -> ById[list[Price]]:
+    def prices(self, key: PriceKey) -> ByOffer[list[Price]]:
         """Prices of offers for the day of a slot, in the programmes asked for (None: all)."""
         slot_on, programme_ids = key
 
-        async def read(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Price]]:
-            context = self._context
-            found = [offer for id_ in ids if (offer := await self.offers.load(id_)) is not None]
-            return await catalog.prices(
-                tx,
-                offers=found,
-                programme_ids=programme_ids or (),
-                at=context.now,
-                slot_on=slot_on,
+        async def read(offers: list[Offer]) -> Mapping[str, list[Price]]:
+            async with self._context.reading() as tx:
+                return await catalog.prices(
+                    tx,
+                    offers=offers,
+                    programme_ids=programme_ids or (),
+                    at=self._context.now,
+                    slot_on=slot_on,
+                )
+
+        if key not in self._prices:
+            self._prices[key] = ByOffer(read)
+        return self._prices[key]
+
+    def live(self, on: date | None) -> ByOffer[LiveOffer]:
+        """Live prices, stock and slots of a day: one call a partner, no transaction open."""
+
+        async def read(offers: list[Offer]) -> Mapping[str, LiveOffer]:
+            await self._context.end_reads()
+            services = self._context.services
+            found, warnings = await catalog.live(
+                services.partners, offers, on=on, timeout=services.settings.live_timeout_seconds
             )
+            for warning in warnings:
+                await self._context.warn(warning.merchant)
+            return found
 
-        return self._prices.setdefault(key, ById(self._context, read))
-
-    def live(self, on: date | None) -> Live:
-        """Live prices, stock and slots of a day."""
-        return self._live.setdefault(on, Live(self._context, on))
+        if on not in self._live:
+            self._live[on] = ByOffer(read)
+        return self._live[on]
