@@ -153,7 +153,12 @@ class Context:
             services.clock_read_at = time.monotonic()
 
     async def once(
-        self, mutation: str, input: object, make: Callable[[AsyncConnection], Awaitable[str]]
+        self,
+        mutation: str,
+        input: object,
+        make: Callable[[AsyncConnection], Awaitable[str]],
+        *,
+        caller: str | None = None,
     ) -> Done:
         """Do an effect once for its key, in the field's transaction.
 
@@ -161,13 +166,14 @@ class Context:
             mutation: Its name; keys of different mutations and callers are apart.
             input: The mutation's input, with its `idempotency_key`.
             make: Does it and returns the id of what it made.
+            caller: Whose key it is; the actor's by default.
 
         Raises:
             IdempotencyConflict, IdempotencyInFlight: The key was used otherwise, or is in use.
         """
         plain = given(input)
         key = plain.pop("idempotency_key")
-        scope = self.scope(mutation)
+        scope = f"{caller}:{mutation}" if caller else self.scope(mutation)
         seen = await claim_key(self.tx, scope=scope, key=key, input=plain, now=self.now)
         if seen:
             return Done(seen.object_id, replayed=True)

@@ -75,7 +75,7 @@ QUERIES: Mapping[str, Policy] = dict(
         ),
         *_of(
             _OPERATOR,
-            {"operator:read": "partners sagas budgets coverage sandboxClock"},
+            {"operator:read": "partners sagas budgets coverage"},
         ),
         *_of(_AUDIT, {"audit:read": "redLines"}),
     ]
