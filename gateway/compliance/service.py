@@ -33,7 +33,6 @@ from gateway.merchants import service as merchants
 from gateway.values import Rate, amount, business_day, new_id
 
 
-
 async def admit_issue(
     tx: AsyncConnection,
     *,
@@ -74,9 +73,7 @@ async def admit_issue(
     if live:
         await require_licence(tx, on=today)
     context = {"issuer": issuer, "basis": basis, "ref": ref}
-    await decide(
-        tx, rule="issue", subject=member_id, verdict="admitted", context=context, now=now
-    )
+    await decide(tx, rule="issue", subject=member_id, verdict="admitted", context=context, now=now)
 
 
 async def propose_budget(
@@ -193,16 +190,21 @@ async def budget_exceeded(
         rate: Fen per point, in which the budget is told in points.
     """
     issuer = short.book.partition(":")[2]
-    slice = short.account.partition(":")[2] or None
+    name = short.account.partition(":")[2] or None
     year = business_day(now).year
-    budget_fen, compensation_fen = await store.approved_fen(tx, issuer, year)
-    if slice == COMP:
-        budget_fen = compensation_fen
-    elif slice is not None:
-        budget_fen = await store.slice_fen(tx, issuer, slice, year)
+    approved = [
+        budget
+        for budget in await budgets(tx, issuer)
+        if budget.year == year and budget.approved_by is not None
+    ]
+    budget_fen = sum(budget.budget_fen for budget in approved)
+    if name == COMP:
+        budget_fen = sum(budget.compensation_fen for budget in approved)
+    elif name is not None:
+        budget_fen = await store.slice_fen(tx, issuer, name, year)
     return BudgetExceeded(
         issuer=issuer,
-        slice=slice,
+        slice=name,
         budget_fen=budget_fen,
         budget_points=budget_fen * rate.den // rate.num,
         left_fen=short.available,

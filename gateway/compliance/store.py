@@ -84,18 +84,6 @@ async def approve_budget(tx: AsyncConnection, budget_id: str, values: dict[str, 
     return (await tx.execute(sa.update(budgets).where(waiting).values(values))).rowcount == 1
 
 
-async def approved_fen(tx: AsyncConnection, issuer: str, year: int) -> tuple[int, int]:
-    """What is approved for a year: budget and compensation, in fen."""
-    c = budgets.c
-    compensation = c.budget_fen * c.compensation_bps / 10_000
-    total = sa.select(
-        sa.func.coalesce(sa.func.sum(c.budget_fen), 0),
-        sa.func.coalesce(sa.func.sum(sa.cast(sa.func.floor(compensation), sa.BigInteger)), 0),
-    ).where(c.issuer == issuer, c.year == year, c.approved_by.is_not(None))
-    budget_fen, compensation_fen = (await tx.execute(total)).one()
-    return int(budget_fen), int(compensation_fen)
-
-
 async def add_slice(tx: AsyncConnection, row: dict[str, Any]) -> bool:
     """Record a slice; False when the year has it already."""
     return (await tx.execute(db.insert_missing(tx, slices).values(row))).rowcount == 1

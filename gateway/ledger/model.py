@@ -92,7 +92,7 @@ class Journal:
         assert len(books) <= 1, f"{self.op_key} touches two points books"
 
 
-class Insufficient(Exception):  # noqa: N818 - Says what it is; callers translate it.
+class Insufficient(Exception):
     """A guarded account has less than a journal takes. The transaction must be rolled back.
 
     Internal: the service that posts turns it into the refusal its caller can act on.

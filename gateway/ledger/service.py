@@ -7,13 +7,22 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.ledger import store
-from gateway.ledger.model import Change, Insufficient, Journal, Kind, Line, changes, guarded
+from gateway.ledger.model import (
+    Change,
+    Insufficient,
+    Journal,
+    Kind,
+    Line,
+    changes,
+    guarded,
+    points_book,
+)
 from gateway.values import fingerprint, new_id
 
 _FIRST = "0" * 64  # What the first seal rests on.
 
 
-class BrokenChain(Exception):  # noqa: N818 - Says what it is; a bug or a hand on the data.
+class BrokenChain(Exception):
     """The hash chain does not verify; the text names the first bad row."""
 
 
@@ -69,11 +78,20 @@ async def balances(tx: AsyncConnection, book: str, accounts: Sequence[str]) -> d
 
 
 async def guarded_balances(
-    tx: AsyncConnection, keys: Sequence[tuple[str, str]]
+    tx: AsyncConnection, keys: Sequence[tuple[str, str]], *, lock: bool = False
 ) -> dict[tuple[str, str], int]:
-    """Guarded balances of several books by (book, account), in one statement; 0 if untouched."""
-    found = await store.read_balances(tx, keys) if keys else {}
+    """Guarded balances of several books by (book, account), in one statement; 0 if untouched.
+
+    Args:
+        lock: Lock them, in their order, until the transaction ends.
+    """
+    found = await store.read_balances(tx, keys, lock=lock) if keys else {}
     return {key: found.get(key, 0) for key in keys}
+
+
+async def outstanding(tx: AsyncConnection, issuer: str) -> int:
+    """Points of an issuer that members have, pending and held ones too, less what they owe."""
+    return await store.sum_members(tx, points_book(issuer))
 
 
 async def entries(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.db import Instant, metadata
-from gateway.ledger.model import Change, Kind
+from gateway.ledger.model import Change, Kind, Part
 
 _KINDS = ", ".join(f"'{kind}'" for kind in Kind)
 
@@ -74,16 +74,14 @@ async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, 
     """Journal ids by op key."""
     query = sa.select(journals.c.op_key, journals.c.journal_id)
     rows = await tx.execute(query.where(journals.c.op_key.in_(list(op_keys))))
-    return {op_key: journal_id for op_key, journal_id in rows}
+    return {row.op_key: row.journal_id for row in rows}
 
 
 async def insert_lines(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
     await tx.execute(sa.insert(lines), rows)
 
 
-async def change_balances(
-    tx: AsyncConnection, changes: Sequence[Change]
-) -> set[tuple[str, str]]:
+async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set[tuple[str, str]]:
     """Change balances that exist and stay at or above zero; lock them in the given order.
 
     Returns:
@@ -125,12 +123,14 @@ async def add_balances(tx: AsyncConnection, keys: Iterable[tuple[str, str]]) -> 
 
 
 async def read_balances(
-    tx: AsyncConnection, keys: Iterable[tuple[str, str]]
+    tx: AsyncConnection, keys: Iterable[tuple[str, str]], *, lock: bool = False
 ) -> dict[tuple[str, str], int]:
     """Guarded balances by (book, account); those never touched are left out."""
     query = sa.select(balances).where(
         sa.tuple_(balances.c.book, balances.c.account).in_(list(keys))
     )
+    if lock:
+        query = query.order_by(balances.c.book, balances.c.account).with_for_update()
     return {(book, account): balance for book, account, balance in await tx.execute(query)}
 
 
@@ -142,6 +142,14 @@ async def sum_lines(tx: AsyncConnection, book: str, accounts: Sequence[str]) -> 
         .group_by(lines.c.account)
     )
     return {account: int(total) for account, total in await tx.execute(query)}
+
+
+async def sum_members(tx: AsyncConnection, book: str) -> int:
+    """What all members of a points book have, less what they owe."""
+    c = balances.c
+    amount = sa.case((c.account.endswith(f":{Part.OWED}"), -c.balance), else_=c.balance)
+    query = sa.select(sa.func.coalesce(sa.func.sum(amount), 0)).where(c.book == book)
+    return int(await tx.scalar(query) or 0)
 
 
 async def last_seal(tx: AsyncConnection) -> sa.Row[Any] | None:
@@ -172,9 +180,7 @@ async def insert_seals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> N
     await tx.execute(sa.insert(seals), rows)
 
 
-async def _with_lines(
-    tx: AsyncConnection, found: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+async def _with_lines(tx: AsyncConnection, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     by_id: dict[str, list[list[object]]] = {row["journal_id"]: [] for row in found}
     query = sa.select(lines).where(lines.c.journal_id.in_(list(by_id)))
     for line in await tx.execute(query.order_by(lines.c.journal_id, lines.c.line_no)):

@@ -86,9 +86,7 @@ async def select(tx: AsyncConnection, ids: Iterable[str]) -> list[sa.Row[Any]]:
 
 
 async def update_tiers(tx: AsyncConnection, member_id: str, tiers: dict[str, str]) -> None:
-    await tx.execute(
-        sa.update(members).where(members.c.member_id == member_id).values(tiers=tiers)
-    )
+    await tx.execute(sa.update(members).where(members.c.member_id == member_id).values(tiers=tiers))
 
 
 async def insert_consents(tx: AsyncConnection, rows: list[dict[str, Any]]) -> None:

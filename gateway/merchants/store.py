@@ -56,7 +56,8 @@ async def use_code(tx: AsyncConnection, code_hash: str, now: datetime) -> str | 
     c = onboarding_codes.c
     usable = (c.code_hash == code_hash) & c.used_at.is_(None) & (c.expires_at > now)
     use = sa.update(onboarding_codes).where(usable).values(used_at=now)
-    return (await tx.execute(use.returning(c.merchant_id))).scalar_one_or_none()
+    found: str | None = (await tx.execute(use.returning(c.merchant_id))).scalar_one_or_none()
+    return found
 
 
 async def select(tx: AsyncConnection, ids: Iterable[str] | None = None) -> list[sa.Row[Any]]:

@@ -318,11 +318,6 @@ def _extras(earn: Mapping[str, Any], category: str | None, base: int) -> int:
     return base
 
 
-def kept_points(points: int, *, cash_fen: int, kept_fen: int) -> int:
-    """Points that stay when only `kept_fen` of a purchase's cash is kept: floor of the share."""
-    return points * kept_fen // cash_fen if cash_fen else 0
-
-
 def worse(old: Programme, *, rate: Rate, months: int | None) -> bool:
     """Whether new terms break the promise of old ones: a lower rate or a shorter validity."""
     shorter = months is not None and (old.months is None or months < old.months)

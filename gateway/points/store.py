@@ -132,3 +132,286 @@ earnings = sa.Table(
     sa.Index("ix_points_earnings_due", "state", "mature_at"),
     sa.Index("ix_points_earnings_member", "member_id", "state"),
 )
+
+
+async def insert(tx: AsyncConnection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows of equal shape, in one statement."""
+    if rows:
+        await tx.execute(sa.insert(table), rows)
+
+
+# --- programmes -------------------------------------------------------------------------------
+
+
+def _current() -> sa.Select[Any]:
+    in_force = (policies.c.programme_id == programmes.c.programme_id) & (
+        policies.c.version == programmes.c.version
+    )
+    return sa.select(programmes.c.issuer, policies).join_from(programmes, policies, in_force)
+
+
+async def select_programmes(
+    tx: AsyncConnection, *, programme_id: str | None = None, issuer: str | None = None
+) -> list[sa.Row[Any]]:
+    """Programmes under the policy in force, by id."""
+    query = _current().order_by(programmes.c.programme_id)
+    if programme_id is not None:
+        query = query.where(programmes.c.programme_id == programme_id)
+    if issuer is not None:
+        query = query.where(programmes.c.issuer == issuer)
+    return list(await tx.execute(query))
+
+
+async def select_policy(tx: AsyncConnection, programme_id: str, version: int) -> sa.Row[Any] | None:
+    """A programme under one of its policies, in force or not."""
+    query = sa.select(programmes.c.issuer, policies).join_from(programmes, policies)
+    query = query.where(policies.c.programme_id == programme_id, policies.c.version == version)
+    return (await tx.execute(query)).first()
+
+
+async def add_programme(tx: AsyncConnection, programme_id: str, issuer: str) -> bool:
+    """Open a programme; False when its id is taken or its issuer has one."""
+    row = {"programme_id": programme_id, "issuer": issuer, "version": 1}
+    return (await tx.execute(db.insert_missing(tx, programmes).values(row))).rowcount == 1
+
+
+async def raise_version(tx: AsyncConnection, programme_id: str, version: int) -> bool:
+    """Put version + 1 in force; False when another policy came first."""
+    c = programmes.c
+    mine = (c.programme_id == programme_id) & (c.version == version)
+    change = sa.update(programmes).where(mine).values(version=version + 1)
+    return (await tx.execute(change)).rowcount == 1
+
+
+# --- lots -------------------------------------------------------------------------------------
+
+
+async def lock_open_lots(
+    tx: AsyncConnection, wallets: Iterable[tuple[str, str]]
+) -> list[sa.Row[Any]]:
+    """Lock the lots with free points of (member, programme) pairs, in the order of their ids."""
+    c = lots.c
+    query = (
+        sa.select(lots)
+        .where(sa.tuple_(c.member_id, c.programme_id).in_(sorted(wallets)))
+        .where(c.remaining > c.held)
+        .order_by(c.lot_id)
+        .with_for_update()
+    )
+    return list(await tx.execute(query))
+
+
+async def lock_lots(tx: AsyncConnection, lot_ids: Iterable[str]) -> list[sa.Row[Any]]:
+    """Lock lots, in the order of their ids."""
+    query = sa.select(lots).where(lots.c.lot_id.in_(sorted(lot_ids)))
+    return list(await tx.execute(query.order_by(lots.c.lot_id).with_for_update()))
+
+
+async def lock_expired(tx: AsyncConnection, now: datetime, limit: int) -> list[sa.Row[Any]]:
+    """Lock lots that have ended with free points; those in use elsewhere are left for later."""
+    c = lots.c
+    query = (
+        sa.select(lots)
+        .where(c.expires_at <= now, c.remaining > c.held)
+        .order_by(c.lot_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return list(await tx.execute(query))
+
+
+async def select_lots(
+    tx: AsyncConnection, *, member_id: str, programme_id: str | None = None
+) -> list[sa.Row[Any]]:
+    """Lots of a member, also spent ones, oldest first."""
+    query = sa.select(lots).where(lots.c.member_id == member_id)
+    if programme_id is not None:
+        query = query.where(lots.c.programme_id == programme_id)
+    return list(await tx.execute(query.order_by(lots.c.earned_on, lots.c.lot_id)))
+
+
+async def lot_by_op_key(tx: AsyncConnection, op_key: str) -> sa.Row[Any] | None:
+    return (await tx.execute(sa.select(lots).where(lots.c.op_key == op_key))).first()
+
+
+async def move_lots(tx: AsyncConnection, moves: Iterable[tuple[str, int, int]]) -> None:
+    """Change held and remaining of lots: (lot id, held delta, remaining delta), locked by id.
+
+    The table's CHECKs refuse what would break 0 <= held <= remaining <= points.
+    """
+    rows = [
+        {"lot": lot_id, "held_by": held_delta, "remaining_by": remaining_delta}
+        for lot_id, held_delta, remaining_delta in sorted(moves)
+    ]
+    statement = (
+        sa.update(lots)
+        .where(lots.c.lot_id == sa.bindparam("lot"))
+        .values(
+            held=lots.c.held + sa.bindparam("held_by", type_=sa.BigInteger),
+            remaining=lots.c.remaining + sa.bindparam("remaining_by", type_=sa.BigInteger),
+        )
+    )
+    await tx.execute(statement, rows)
+
+
+async def extend_lots(tx: AsyncConnection, ends: dict[str, datetime]) -> None:
+    """Move the end of lots later; a lot that ends later already is left alone."""
+    c = lots.c
+    statement = (
+        sa.update(lots)
+        .where(c.lot_id == sa.bindparam("lot"), c.expires_at < sa.bindparam("until"))
+        .values(expires_at=sa.bindparam("until"))
+    )
+    rows = [{"lot": lot_id, "until": end} for lot_id, end in sorted(ends.items())]
+    if rows:
+        await tx.execute(statement, rows)
+
+
+async def sum_wallets(
+    tx: AsyncConnection, *, member_id: str, now: datetime, issuer: str | None = None
+) -> list[sa.Row[Any]]:
+    """Available and held points of a member by programme, from its lots."""
+    c = lots.c
+    alive = sa.or_(c.expires_at.is_(None), c.expires_at > now)
+    available = sa.func.sum(sa.case((alive, c.remaining - c.held), else_=0))
+    query = (
+        sa.select(
+            c.programme_id,
+            c.issuer,
+            available.label("available"),
+            sa.func.sum(c.held).label("held"),
+        )
+        .where(c.member_id == member_id)
+        .group_by(c.programme_id, c.issuer)
+    )
+    if issuer is not None:
+        query = query.where(c.issuer == issuer)
+    return list(await tx.execute(query))
+
+
+# --- holds and movements ----------------------------------------------------------------------
+
+
+async def add_holds(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> bool:
+    """Insert holds; False when they exist."""
+    statement = db.insert_missing(tx, holds).returning(holds.c.hold_id)
+    made = list(await tx.execute(statement, rows))
+    assert len(made) in (0, len(rows)), "a hold is made with all its legs or not at all"
+    return bool(made)
+
+
+async def select_holds(
+    tx: AsyncConnection, redemption_id: str, epoch: int | None = None
+) -> list[sa.Row[Any]]:
+    """Holds of a redemption by epoch and leg."""
+    query = sa.select(holds).where(holds.c.redemption_id == redemption_id)
+    if epoch is not None:
+        query = query.where(holds.c.epoch == epoch)
+    return list(await tx.execute(query.order_by(holds.c.epoch, holds.c.leg_no)))
+
+
+async def select_allocations(
+    tx: AsyncConnection, redemption_id: str, epoch: int
+) -> list[sa.Row[Any]]:
+    """Holds of an epoch joined with the lots they took, by leg and order of allocation."""
+    taken = (movements.c.hold_id == holds.c.hold_id) & (movements.c.kind == "HOLD")
+    query = (
+        sa.select(holds, movements.c.lot_id, movements.c.held_delta.label("taken"))
+        .join_from(holds, movements, taken)
+        .where(holds.c.redemption_id == redemption_id, holds.c.epoch == epoch)
+        .order_by(holds.c.leg_no, movements.c.position)
+        .with_for_update(of=holds)
+    )
+    return list(await tx.execute(query))
+
+
+async def resolve_holds(tx: AsyncConnection, sinks: dict[str, str | None], *, state: str) -> None:
+    """Resolve holds that are still held: POSTED with a sink by hold id, or VOIDED."""
+    statement = (
+        sa.update(holds)
+        .where(holds.c.hold_id == sa.bindparam("hold"), holds.c.state == "HELD")
+        .values(state=sa.bindparam("to"), sink=sa.bindparam("into"))
+    )
+    rows = [{"hold": hold_id, "to": state, "into": sink} for hold_id, sink in sinks.items()]
+    await tx.execute(statement, rows)
+
+
+async def return_points(tx: AsyncConnection, points: dict[str, int]) -> None:
+    """Count points of burned holds as returned, by hold id."""
+    given = sa.bindparam("given", type_=sa.BigInteger)
+    statement = (
+        sa.update(holds)
+        .where(holds.c.hold_id == sa.bindparam("hold"))
+        .values(returned=holds.c.returned + given)
+    )
+    rows = [{"hold": hold_id, "given": given} for hold_id, given in points.items()]
+    await tx.execute(statement, rows)
+
+
+async def movements_of(tx: AsyncConnection, cause_id: str) -> list[sa.Row[Any]]:
+    """Movements of one cause with their lots' ends, in order of allocation."""
+    query = (
+        sa.select(
+            movements,
+            lots.c.expires_at.label("lot_expires_at"),
+            lots.c.member_id,
+            lots.c.programme_id,
+            lots.c.issuer,
+        )
+        .join_from(movements, lots)
+        .where(movements.c.cause_id == cause_id)
+        .order_by(movements.c.journal_id, movements.c.position)
+    )
+    return list(await tx.execute(query))
+
+
+# --- earnings ---------------------------------------------------------------------------------
+
+
+async def add_earning(tx: AsyncConnection, row: dict[str, Any]) -> bool:
+    """Insert an earning; False when its issuer has recorded the reference."""
+    return (await tx.execute(db.insert_missing(tx, earnings).values(row))).rowcount == 1
+
+
+async def lock_earning(tx: AsyncConnection, issuer: str, ref: str) -> sa.Row[Any] | None:
+    c = earnings.c
+    query = sa.select(earnings).where(c.issuer == issuer, c.ref == ref).with_for_update()
+    return (await tx.execute(query)).first()
+
+
+async def lock_due(tx: AsyncConnection, now: datetime, limit: int) -> list[sa.Row[Any]]:
+    """Lock pending earnings whose return window is over, oldest first."""
+    c = earnings.c
+    query = (
+        sa.select(earnings)
+        .where(c.state == "PENDING", c.mature_at <= now)
+        .order_by(c.mature_at, c.earning_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return list(await tx.execute(query))
+
+
+async def update_earnings(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Set what changes of earnings: `{earning, ...columns}` of equal shape."""
+    names = [name for name in rows[0] if name != "earning"]
+    statement = (
+        sa.update(earnings)
+        .where(earnings.c.earning_id == sa.bindparam("earning"))
+        .values({name: sa.bindparam(f"to_{name}") for name in names})
+    )
+    values = [{"earning": row["earning"]} | {f"to_{n}": row[n] for n in names} for row in rows]
+    await tx.execute(statement, values)
+
+
+async def sum_pending(tx: AsyncConnection, *, member_id: str) -> list[sa.Row[Any]]:
+    """Pending points of a member by programme."""
+    c = earnings.c
+    query = (
+        sa.select(
+            c.programme_id, c.issuer, sa.func.sum(c.points - c.returned_points).label("pending")
+        )
+        .where(c.member_id == member_id, c.state == "PENDING")
+        .group_by(c.programme_id, c.issuer)
+    )
+    return list(await tx.execute(query))
