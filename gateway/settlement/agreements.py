@@ -213,8 +213,8 @@ async def agreements_between(
         By issuer, redeemer; the newest version first.
     """
     a, day = store.agreements.c, business_day(at)
-    where = [a.issuer.in_(issuers), a.redeemer.in_(redeemers), a.signed_at.is_not(None)]
-    where += [a.valid_from <= day, a.valid_until > day]
+    where: list[sa.ColumnElement[bool]] = [a.issuer.in_(issuers), a.redeemer.in_(redeemers)]
+    where += [a.signed_at.is_not(None), a.valid_from <= day, a.valid_until > day]
     if kind is not None:
         where.append(a.kind == kind)
     found = await store.find_agreements(tx, *where)

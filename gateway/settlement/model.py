@@ -386,16 +386,14 @@ def net_multilateral(flows: Iterable[Flow]) -> list[Flow]:
     """
     positions = net_positions(flows)
     order = sorted(positions.items(), key=lambda item: (-abs(item[1]), item[0]))
-    debtors = [[party, -fen] for party, fen in order if fen < 0]
+    debtors = iter([(party, -fen) for party, fen in order if fen < 0])
     payments: list[Flow] = []
-    debts = iter(debtors)
     debtor, owed = "", 0
-    for creditor, credit in order:
-        left = max(credit, 0)
+    for creditor, fen in order:
+        left = max(fen, 0)
         while left:
             if not owed:
-                name, fen = next(debts)
-                debtor, owed = str(name), int(fen)
+                debtor, owed = next(debtors)
             paid = min(left, owed)
             payments.append(Flow(debtor, creditor, paid))
             left, owed = left - paid, owed - paid

@@ -15,7 +15,14 @@ from gateway.settlement.model import (
     AgreementKind,
     Cover,
     Flow,
+    LegParty,
+    LegState,
+    Netting,
     Obligation,
+    Role,
+    Settlement,
+    SettlementLeg,
+    SettlementState,
     State,
     Type,
     Window,
@@ -422,3 +429,94 @@ async def amounts(tx: AsyncConnection, window_id: str) -> list[tuple[str, int]]:
     o = obligations.c
     query = sa.select(o.obligation_id, o.amount_fen).where(o.window_id == window_id)
     return [(row.obligation_id, row.amount_fen) for row in await tx.execute(query)]
+
+
+async def move_obligations(tx: AsyncConnection, *where: Any, **values: Any) -> None:
+    """Change obligations' state and settlement."""
+    await tx.execute(sa.update(obligations).where(*where).values(values))
+
+
+async def find_windows(tx: AsyncConnection) -> list[Window]:
+    """All windows, oldest first."""
+    query = sa.select(windows).order_by(windows.c.window_id)
+    return [window_of(row) for row in await tx.execute(query)]
+
+
+def settlement_of(row: Any) -> Settlement:
+    values = dict(row._mapping)
+    values["id"] = values.pop("settlement_id")
+    del values["bank_csv"]
+    values |= {"model": Netting(row.model), "state": SettlementState(row.state)}
+    return Settlement(**values)
+
+
+async def find_settlements(
+    tx: AsyncConnection, *where: Any, lock: bool = False
+) -> list[Settlement]:
+    """Settlements, oldest first."""
+    query = sa.select(settlements).where(*where)
+    query = query.order_by(settlements.c.proposed_at, settlements.c.settlement_id)
+    rows = await tx.execute(query.with_for_update() if lock else query)
+    return [settlement_of(row) for row in rows]
+
+
+async def add_settlement(tx: AsyncConnection, settlement: Settlement) -> None:
+    row = asdict(settlement)
+    row["settlement_id"] = row.pop("id")
+    await tx.execute(sa.insert(settlements).values(row))
+
+
+async def update_settlement(tx: AsyncConnection, settlement_id: str, **values: Any) -> None:
+    where = settlements.c.settlement_id == settlement_id
+    await tx.execute(sa.update(settlements).where(where).values(values))
+
+
+async def read_bank_csv(tx: AsyncConnection, settlement_id: str) -> str | None:
+    where = settlements.c.settlement_id == settlement_id
+    text: str | None = await tx.scalar(sa.select(settlements.c.bank_csv).where(where))
+    return text
+
+
+async def add_legs(tx: AsyncConnection, made: Sequence[SettlementLeg]) -> None:
+    rows = []
+    for leg in made:
+        row = asdict(leg)
+        row["leg_id"] = row.pop("id")
+        del row["parties"]
+        rows.append(row)
+    if rows:
+        await tx.execute(sa.insert(legs), rows)
+
+
+async def add_parties(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        await tx.execute(sa.insert(leg_parties), list(rows))
+
+
+async def find_legs(tx: AsyncConnection, *where: Any) -> list[SettlementLeg]:
+    """Legs with their parties, by settlement and sequence."""
+    query = sa.select(legs).where(*where).order_by(legs.c.settlement_id, legs.c.seq)
+    rows = list(await tx.execute(query))
+    sides = sa.select(leg_parties).where(leg_parties.c.leg_id.in_([row.leg_id for row in rows]))
+    parties: dict[str, list[LegParty]] = {row.leg_id: [] for row in rows}
+    for side in await tx.execute(sides.order_by(leg_parties.c.role.desc())):
+        values = dict(side._mapping)
+        parties[values.pop("leg_id")].append(LegParty(**values | {"role": Role(side.role)}))
+    made = []
+    for row in rows:
+        values = dict(row._mapping) | {"state": LegState(row.state)}
+        values["id"] = values.pop("leg_id")
+        made.append(SettlementLeg(**values, parties=tuple(parties[row.leg_id])))
+    return made
+
+
+async def update_legs(tx: AsyncConnection, *where: Any, **values: Any) -> int:
+    """Change legs; returns how many."""
+    return (await tx.execute(sa.update(legs).where(*where).values(values))).rowcount
+
+
+async def update_party(
+    tx: AsyncConnection, leg_id: str, *, roles: Sequence[Role], **values: Any
+) -> None:
+    where = (leg_parties.c.leg_id == leg_id) & leg_parties.c.role.in_(roles)
+    await tx.execute(sa.update(leg_parties).where(where).values(values))
