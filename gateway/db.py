@@ -170,7 +170,7 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def insert_missing(tx: AsyncConnection, table: sa.Table) -> Any:
+def insert_missing(tx: AsyncConnection | sa.Connection, table: sa.Table) -> Any:
     """An INSERT that leaves an existing row alone (ON CONFLICT DO NOTHING), on either database."""
     if tx.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()

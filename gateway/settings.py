@@ -41,6 +41,9 @@ class Settings:
     leg_step_points: int = _setting(10, "points of a leg are a multiple of this, but for the last")
     onboarding_code_hours: int = _setting(72, "life of an onboarding code")
     access_token_seconds: int = _setting(600, "life of an access token")
+    vault_key_file: str = _setting(
+        "", "key of the keys at rest, mode 0600; empty: <home>/vault.key"
+    )
     refresh_token_seconds: int = _setting(2_592_000, "life of a refresh token")
     login_tries_per_minute: int = _setting(5, "per account and per address")
     failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
@@ -64,6 +67,10 @@ class Settings:
     def base_url(self) -> str:
         """The issuer's URL, without a slash at its end."""
         return self.issuer.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def vault_key_path(self) -> Path:
+        return Path(self.vault_key_file) if self.vault_key_file else self.home / "vault.key"
 
     @property
     def partners_path(self) -> Path:
