@@ -40,6 +40,7 @@ class Donation:
     face_fen: int
     match_fen: int
     match_promotion: str | None
+    match_period: str | None
     state: str
     donated_at: datetime
     reversed_at: datetime | None
@@ -87,6 +88,7 @@ async def donate(
         face_fen=face_fen,
         match_fen=0,
         match_promotion=None,
+        match_period=None,
         state="DONE",
         donated_at=now,
         reversed_at=None,
@@ -119,12 +121,19 @@ async def _post(tx: AsyncConnection, made: Donation, *, now: datetime) -> Donati
             fen=made.face_fen,
             at=now,
         )
-    match = await promotions.take_match(tx, beneficiary=made.beneficiary, fen=made.face_fen, at=now)
+    match = await promotions.take_match(
+        tx, beneficiary=made.beneficiary, face_fen=made.face_fen, at=now
+    )
     slice_lines: tuple[Line, ...] = ()
     extra: list[Journal] = []
     if match and match.fen:
-        slice_lines = budget_lines(operator.id, match.fen, match.promotion_id)
-        made = replace(made, match_fen=match.fen, match_promotion=match.promotion_id)
+        slice_lines = budget_lines(match.merchant_id, match.fen, match.slice)
+        made = replace(
+            made,
+            match_fen=match.fen,
+            match_promotion=match.promotion_id,
+            match_period=match.period,
+        )
         if made.issuer != operator.id:
             journal = Journal(
                 kind=Kind.MATCH,
@@ -171,9 +180,10 @@ async def reverse(
     if now >= row.donated_at + REVERSIBLE:
         raise DonationReversalClosed(until=row.donated_at + REVERSIBLE)
     hub_lines = await settlement.unowe_goods(tx, donation_id=donation_id, at=now)
-    await promotions.return_match(
-        tx, promotion_id=row.match_promotion, fen=row.match_fen, taken_at=row.donated_at
-    )
+    if row.match_fen:
+        await promotions.give_match_back(
+            tx, promotion_id=row.match_promotion, period=row.match_period, fen=row.match_fen
+        )
     operator = await merchants.operator(tx)
     back = tuple(
         Line(line.book, line.account, -line.amount)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.catalog.quotes import StoredQuote
+from gateway.catalog.model import StoredQuote
 from gateway.compliance import service as compliance
 from gateway.db import enqueue
 from gateway.errors import NotFound

@@ -75,8 +75,9 @@ class HostedPartner:
     ) -> Reservation:
         del claims
         until = self._clock.now() + timedelta(seconds=ttl_seconds)
-        row = {"op_key": op_key, "merchant_id": self.code, "outcome": str(Outcome.HELD)}
-        row |= {"hold_ref": f"hh_{op_key}", "quote_id": quote_id, "expires_at": until}
+        row: dict[str, object] = {"op_key": op_key, "merchant_id": self.code}
+        row |= {"outcome": str(Outcome.HELD), "hold_ref": f"hh_{op_key}"}
+        row |= {"quote_id": quote_id, "expires_at": until}
         stored = await self._once(row)
         if stored.outcome != Outcome.HELD:
             raise PartnerRejected(merchant=self.code, reason=stored.outcome)

@@ -176,7 +176,7 @@ class Redemption:
     doubt: Step | None
     reason: str | None
     fault: Fault | None
-    partner_quote_id: str
+    partner_quote_id: str | None
     hold_ref: str | None
     booking_ref: str | None
     fact_version: int

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.catalog import quotes
-from gateway.catalog.quotes import LegInput, StoredQuote
+from gateway.catalog.model import StoredQuote
+from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database
 from gateway.errors import NotFound, Refused
 from gateway.ports import (
@@ -86,7 +87,7 @@ class Redemptions:
             PartnerRejected, PartnerUnavailable: The points are back.
         """
         scope = f"{member_id}:holdRedemption"
-        claim = {"scope": scope, "key": key, "input": {"quote": quote_id}}
+        claim: dict[str, Any] = {"scope": scope, "key": key, "input": {"quote": quote_id}}
         return await self._hold(member_id, quote_id, claim, auto_confirm=auto_confirm)
 
     async def _hold(
@@ -224,7 +225,7 @@ class Redemptions:
             "legs": [[leg.programme_id, leg.points] for leg in legs],
             "cash_fen": cash_fen,
         }
-        claim = {"scope": scope, "key": key, "input": asked}
+        claim: dict[str, Any] = {"scope": scope, "key": key, "input": asked}
         async with self.database.reading() as tx:
             replay = await db.peek_key(tx, **claim)
             if replay:
