@@ -26,9 +26,21 @@ from gateway.oauth.guard import Actor, Guard
 from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+from gateway.values import month_of
 
 Info: TypeAlias = strawberry.Info["Context", None]
 _CLOCK_SECONDS = 1.0  # How long another process's move of the sandbox clock may go unseen.
+
+
+@dataclass(frozen=True, slots=True)
+class Conformance:
+    """A run of the partner contract: check id, PASS, FAIL or SKIP, and why."""
+
+    merchant: str
+    checks: tuple[tuple[str, str, str | None], ...]
+
+
+Certify = Callable[[str], Awaitable[Conformance]]
 
 
 @dataclass(slots=True)
@@ -42,6 +54,7 @@ class Services:
     guard: Guard
     redemptions: Redemptions
     secret: bytes
+    certify: Certify  # runs the partner contract against a merchant's system
     wake: Callable[[], None] = lambda: None  # tells the worker inside that work is due
     clock_read_at: float = 0.0
 
@@ -180,6 +193,10 @@ class Context:
         made = await make(self.tx)
         await settle_key(self.tx, scope=scope, key=key, object_id=made)
         return Done(made, replayed=False)
+
+    def month(self, asked: str | None) -> str:
+        """A month as in 2026-11; the present one by default."""
+        return asked or month_of(self.now)
 
     def scope(self, mutation: str) -> str:
         """Whose idempotency keys, and of which mutation."""

@@ -22,6 +22,8 @@ from gateway.points.model import Lot, Programme, Wallet
 from gateway.ports import LiveOffer
 from gateway.redemption import service as redemptions
 from gateway.redemption.model import Redemption
+from gateway.settlement import service as settlement
+from gateway.settlement.model import Settlement
 
 if TYPE_CHECKING:
     from gateway.api.context import Context
@@ -81,8 +83,8 @@ async def _programmes_by_issuer(tx: AsyncConnection, ids: Sequence[str]) -> Mapp
     return {programme.issuer: programme for programme in await points.programmes(tx)}
 
 
-async def _wallets(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Wallet]]:
-    return {id_: await points.wallets(tx, id_) for id_ in ids}
+async def _settlements(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, Settlement]:
+    return {id_: await settlement.settlement(tx, id_) for id_ in ids}
 
 
 class Loaders:
@@ -97,18 +99,39 @@ class Loaders:
         self.offers: ById[Offer] = ById(context, catalog.offers)
         self.redemptions: ById[Redemption] = ById(context, redemptions.redemptions_by_id)
         self.vouchers: ById[Any] = ById(context, redemptions.vouchers)
-        self.wallets: ById[list[Wallet]] = ById(context, _wallets)
+        self.wallets: ById[list[Wallet]] = ById(context, self._wallets)
+        self.settlements: ById[Settlement] = ById(context, _settlements)
+        self._used: dict[str, ById[int]] = {}
         self._lots: dict[str, ById[list[Lot]]] = {}
         self._prices: dict[PriceKey, ByOffer[list[Price]]] = {}
         self._live: dict[date | None, ByOffer[LiveOffer]] = {}
+
+    async def _wallets(
+        self, tx: AsyncConnection, ids: Sequence[str]
+    ) -> Mapping[str, list[Wallet]]:
+        return {id_: await points.wallets(tx, id_, now=self._context.now) for id_ in ids}
+
+    def used(self, month: str | None) -> ById[int]:
+        """Fen counted against agreements in a month."""
+        name = self._context.month(month)
+
+        async def read(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, int]:
+            return {
+                id_: await settlement.used_fen(tx, agreement_id=id_, month=name) for id_ in ids
+            }
+
+        if name not in self._used:
+            self._used[name] = ById(self._context, read)
+        return self._used[name]
 
     def lots(self, member_id: str) -> ById[list[Lot]]:
         """A member's lots by programme."""
 
         async def read(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Lot]]:
-            return {
-                id_: await points.lots(tx, member_id=member_id, programme_id=id_) for id_ in ids
-            }
+            found: dict[str, list[Lot]] = {id_: [] for id_ in ids}
+            for lot in await points.lots(tx, member_id=member_id):
+                found.setdefault(lot.programme_id, []).append(lot)
+            return found
 
         if member_id not in self._lots:
             self._lots[member_id] = ById(self._context, read)

@@ -1,15 +1,18 @@
 """What a merchant sees of its own: agreements, claims, bills, settlement legs, earnings."""
 
+from dataclasses import asdict
 from datetime import date, datetime
 from typing import Self
 
 import strawberry
 
 from gateway.api.catalog_types import Merchant, merchant
-from gateway.api.context import Info
+from gateway.api.context import Conformance, Info
 from gateway.api.scalars import Fen, Points
 from gateway.points import model as points
+from gateway.ports import SettlementNotice
 from gateway.settlement import model as settlement
+from gateway.values import canonical
 
 
 @strawberry.type
@@ -178,6 +181,22 @@ class SettlementLeg:
     state: str
     sides: list[LegSide]
 
+    @strawberry.field
+    async def to_sign(self, info: Info) -> str:
+        """The text whose detached JWS acknowledges this leg: the notice in canonical JSON."""
+        found = await info.context.loaders.settlements.load(self.settlement)
+        assert found is not None
+        return to_sign(
+            SettlementNotice(
+                settlement_id=self.settlement,
+                leg_id=self.id,
+                payer=self.payer,
+                payee=self.payee,
+                amount_fen=self.amount_fen,
+                net_hash=found.net_hash,
+            )
+        )
+
     @classmethod
     def of(cls, leg: settlement.SettlementLeg) -> Self:
         return cls(
@@ -191,6 +210,11 @@ class SettlementLeg:
             state=str(leg.state),
             sides=[LegSide.of(side) for side in leg.parties],
         )
+
+
+def to_sign(notice: SettlementNotice) -> str:
+    """What a merchant signs to acknowledge a leg."""
+    return canonical(asdict(notice)).decode()
 
 
 @strawberry.type
@@ -284,3 +308,17 @@ class ConformanceRun:
     failed: int
     skipped: int
     checks: list[ConformanceCheck]
+
+    @classmethod
+    def of(cls, run: Conformance) -> Self:
+        outcomes = [outcome for _, outcome, _ in run.checks]
+        return cls(
+            merchant=strawberry.ID(run.merchant),
+            passed=outcomes.count("PASS"),
+            failed=outcomes.count("FAIL"),
+            skipped=outcomes.count("SKIP"),
+            checks=[
+                ConformanceCheck(id=id_, outcome=outcome, detail=detail)
+                for id_, outcome, detail in run.checks
+            ],
+        )
