@@ -20,6 +20,7 @@ ELSEWHERE = {  # Kinds with a door of their own: they are never bought by a quot
     "credential": "credentials are read, not bought",
     "donation": "donations go through donatePoints",
 }
+OWN_ONLY = frozenset({"draw", "badge_prize", "credential"})
 GUARANTEE = ("parity", "cancel", "compensation", "contact")
 PAGE_LIMIT = 100
 

@@ -6,7 +6,7 @@ Source: requirements §4.1, §4.2.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.catalog.model import Offer, Price
+from gateway.catalog.model import OWN_ONLY, Offer, Price
 from gateway.errors import Invalid, Refused
 from gateway.values import InvalidInput, Rate, amount, yuan
 
@@ -140,9 +140,12 @@ def price(
         promotion: Points and id of a running price promotion.
 
     Returns:
-        None when the offer cannot be had for the merchant's own points.
+        None when the offer cannot be had for these points: it is sold for cash only, is a game
+        of its merchant's own, or has no price in its merchant's own points.
     """
     own = issuer == offer.merchant_id
+    if offer.max_offset_pct == 0 or (offer.kind in OWN_ONLY and not own):
+        return None
     regular = book if book is not None else offer.own_points if own else None
     if regular is None and own:
         return None

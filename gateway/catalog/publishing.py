@@ -20,7 +20,7 @@ from gateway.errors import NotFound, Refused
 from gateway.merchants import service as merchants
 from gateway.merchants.model import Merchant
 from gateway.points import service as points
-from gateway.points.model import ValueGuaranteeViolation
+from gateway.points.service import ValueGuaranteeViolation
 from gateway.ports import FeedOffer, FeedPage
 from gateway.values import InvalidInput, amount
 

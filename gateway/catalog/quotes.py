@@ -29,7 +29,8 @@ from gateway.members import service as members
 from gateway.members.model import pseudonym
 from gateway.merchants import service as merchants
 from gateway.points import service as points
-from gateway.points.model import InsufficientPoints, Programme
+from gateway.points.model import Programme
+from gateway.points.service import InsufficientPoints
 from gateway.ports import Partner, Quote, QuoteExpired, QuoteRequest
 from gateway.promotions import coupons
 from gateway.promotions import service as promotions
@@ -284,7 +285,7 @@ async def _work_out(
         max_offset_pct=offer.max_offset_pct,
         rest_in_cash=offer.offset,
     )
-    await _require_balances(tx, asked.member_id, basis.programmes, parts)
+    await _require_balances(tx, asked.member_id, basis.programmes, parts, now=now)
     legs = []
     for number, part in enumerate(parts.legs):
         programme, agreement = basis.programmes[number], basis.agreements[number]
@@ -304,10 +305,17 @@ async def _work_out(
 
 
 async def _require_balances(
-    tx: AsyncConnection, member_id: str, programmes: Sequence[Programme], parts: Split
+    tx: AsyncConnection,
+    member_id: str,
+    programmes: Sequence[Programme],
+    parts: Split,
+    *,
+    now: datetime,
 ) -> None:
     for number, (programme, part) in enumerate(zip(programmes, parts.legs, strict=True)):
-        available = await points.available(tx, member_id=member_id, issuer=programme.issuer)
+        available = await points.available(
+            tx, member_id=member_id, issuer=programme.issuer, now=now
+        )
         if available < part.points:
             raise InsufficientPoints(
                 field=("legs", str(number), "points"),

@@ -162,7 +162,7 @@ async def _affordable(
         rows += [
             (found, rank)
             for found, rank in batch
-            if any(price.points <= purse[price.programme_id] for price in known[found.id])
+            if any(0 < price.points <= purse[price.programme_id] for price in known[found.id])
         ]
         if len(batch) < PAGE_LIMIT:
             break
@@ -225,6 +225,7 @@ async def prices(
         issuers=sorted({p.issuer for p in wanted.values()}),
         redeemers=sorted({found.merchant_id for found in offers}),
         at=at,
+        kind=None,
     )
     pairs: dict[tuple[str, str], list[Agreement]] = {}
     for agreement in agreements:
