@@ -189,6 +189,11 @@ async def lock_exclusive(tx: AsyncConnection, number: int) -> None:
         await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
 
 
+def system_now() -> datetime:
+    """System time, UTC: for leases, never for a business rule."""
+    return datetime.now(UTC)
+
+
 class Clock:
     """Business time: system time plus an offset that only the sandbox may set.
 

@@ -13,7 +13,7 @@ from gateway.db import Clock, Database
 from gateway.errors import NoAnswer
 from gateway.ledger import service as ledger
 from gateway.points import service as points
-from gateway.ports import Partner, SettlementNotice
+from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
@@ -77,6 +77,7 @@ class Worker:
     async def _periodic(self) -> None:
         now = self.clock.now()
         async with self.database.transaction() as tx:
+            await settlement.close_due_window(tx, now=now)
             await points.mature(tx, now=now, limit=500)
             await points.expire(tx, now=now, limit=500)
             await ledger.seal(tx, now=now, limit=1000)
@@ -110,23 +111,14 @@ class Worker:
 
     async def _settlement_notice(self, payload: dict[str, Any]) -> None:
         """Tell one merchant one leg, through its own API."""
+        leg_id, merchant = payload["leg_id"], payload["merchant"]
         async with self.database.reading() as tx:
-            leg = await settlement.leg(tx, payload["leg_id"])
-            whole = await settlement.settlement(tx, leg.settlement_id)
-        merchant = payload["merchant"]
-        notice = SettlementNotice(
-            settlement_id=leg.settlement_id,
-            leg_id=leg.leg_id,
-            payer=leg.payer,
-            payee=leg.payee,
-            amount_fen=leg.amount_fen,
-            net_hash=whole.net_hash,
-        )
+            notice = await settlement.notice(tx, leg_id)
         partner = self.partners[merchant]
-        receipt = await partner.settlement_notice(notice, op_key=f"{leg.leg_id}:{merchant}")
+        receipt = await partner.settlement_notice(notice, op_key=f"{leg_id}:{merchant}")
         async with self.database.transaction() as tx:
             await settlement.record_notice(
-                tx, leg_id=leg.leg_id, merchant=merchant, receipt=receipt, at=self.clock.now()
+                tx, leg_id=leg_id, merchant=merchant, receipt=receipt, at=self.clock.now()
             )
 
     async def _compensate(self, payload: dict[str, Any]) -> None:

@@ -97,7 +97,9 @@ def load(
         Merchant id to partner.
     """
     return {
-        connection.merchant: adapter(connection.adapter)(connection.merchant, client_for(connection))
+        connection.merchant: adapter(connection.adapter)(
+            connection.merchant, client_for(connection)
+        )
         for connection in connections
     }
 

@@ -20,7 +20,9 @@ import httpx2
 from gateway.errors import GatewayError, OutcomeUnknown, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
     CancelTooLate,
+    Fact,
     HoldExpired,
+    Outcome,
     PriceChanged,
     QuoteExpired,
     SlotFull,
@@ -155,6 +157,31 @@ def whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"a whole number is needed, not {type(value).__name__}")
     return value
+
+
+def fen(value: object) -> int:
+    """Read a price, a fee or a version: a whole number that is not negative.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if whole(value) < 0:
+        raise ValueError("a whole number of 0 or more is needed")
+    return whole(value)
+
+
+def decided(fact: Fact, merchant: str, *answers: Outcome) -> Fact:
+    """The fact, if it is one of a verb's answers; a rejection is a no, any other is no answer.
+
+    Raises:
+        PartnerRejected: The fact says that the partner had said no.
+        OutcomeUnknown: It says something that does not decide.
+    """
+    if fact.outcome in answers:
+        return fact
+    if fact.outcome is Outcome.REJECTED:
+        raise PartnerRejected(merchant=merchant, reason=fact.reason)
+    raise OutcomeUnknown(merchant=merchant, op_key=fact.op_key, reason=fact.outcome.value)
 
 
 def _text(value: object) -> str:

@@ -11,13 +11,15 @@ FOLDER = Path(__file__).parent / "data"
 @cache
 def catalog() -> dict[str, Any]:
     """Merchants, programmes, offers, agreements, promotions, members, calendars."""
-    return _read("catalog.json")
+    document: dict[str, Any] = _read("catalog.json")
+    return document
 
 
 @cache
 def demo_day() -> dict[str, Any]:
     """The redemptions of 2026-11-20, the scenes after it, and every expected figure."""
-    return _read("demo_day.json")
+    document: dict[str, Any] = _read("demo_day.json")
+    return document
 
 
 @cache

@@ -19,13 +19,14 @@ from gateway.points import service as points
 from gateway.ports import FeedOffer, FeedPage
 from gateway.promotions import service as promotions
 from gateway.settlement import service as settlement
-from gateway.values import Rate
+from gateway.values import Rate, start_of
 
 BUDGET_MAKER, BUDGET_CHECKER = "usr_operator", "usr_operator_checker"
-_ATTRIBUTES = frozenset(
-    "own_points own_priced_by green high_value guaranteed max_offset_pct part_payment slots parity "
-    "guarantee pricing coupon offset_unit needs only_categories needs_legal_review earns cash_only "
-    "variable_amount".split()
+STAFF_LIMIT_FEN = 200_000_000  # ¥2,000,000: what the demo's staff may approve
+_ATTRIBUTES = (
+    *("own_points", "own_priced_by", "green", "high_value", "guaranteed", "max_offset_pct"),
+    *("part_payment", "slots", "parity", "guarantee", "pricing", "coupon", "offset_unit", "needs"),
+    *("only_categories", "needs_legal_review", "earns", "cash_only", "variable_amount"),
 )
 
 
@@ -40,7 +41,6 @@ async def seed_reference(tx: AsyncConnection, *, now: datetime) -> None:
     await promotions.load_calendar(
         tx,
         calendars["days"],
-        towns=calendars["towns"],
         solar_terms=calendars["solar_terms"],
     )
     for row in data["promotions"]:
@@ -106,7 +106,7 @@ async def _programme(tx: AsyncConnection, row: Mapping[str, Any], *, now: dateti
         tx,
         budget_id=budget.id,
         actor=BUDGET_CHECKER,
-        limit_fen=row["yearly_budget_fen"],
+        limit_fen=STAFF_LIMIT_FEN,
         now=now,
     )
 
@@ -182,7 +182,7 @@ async def seed_members(tx: AsyncConnection, *, now: datetime) -> None:
                 programme_id=spent["programme"],
                 points=spent["points"],
                 ref=spent["offer"],
-                on=date.fromisoformat(spent["effective_on"]),
+                effective_at=start_of(date.fromisoformat(spent["effective_on"])),
                 now=now,
             )
 

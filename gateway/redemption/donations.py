@@ -120,6 +120,7 @@ async def _post(tx: AsyncConnection, made: Donation, *, now: datetime) -> Donati
             payee=agreement.payee or operator.id,
             fen=made.face_fen,
             at=now,
+            agreement=agreement,
         )
     match = await promotions.take_match(
         tx, beneficiary=made.beneficiary, face_fen=made.face_fen, at=now
@@ -179,7 +180,10 @@ async def reverse(
         return _donation(row), replay is not None
     if now >= row.donated_at + REVERSIBLE:
         raise DonationReversalClosed(until=row.donated_at + REVERSIBLE)
-    hub_lines = await settlement.unowe_goods(tx, donation_id=donation_id, at=now)
+    reversed_lines = await settlement.reverse(
+        tx, cause_id=donation_id, epoch=1, fault="MEMBER", at=now
+    )
+    hub_lines = tuple(line for lines in reversed_lines.values() for line in lines)
     if row.match_fen:
         await promotions.give_match_back(
             tx, promotion_id=row.match_promotion, period=row.match_period, fen=row.match_fen
@@ -194,6 +198,7 @@ async def reverse(
     await points.undonate(
         tx,
         donation_id=donation_id,
+        beneficiary=row.beneficiary,
         hub_lines=hub_lines,
         budget_lines=back,
         actor=member_id,

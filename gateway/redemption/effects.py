@@ -36,6 +36,7 @@ from gateway.redemption.model import (
 )
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
+from gateway.settlement.model import LegToReserve, rate_leg
 from gateway.values import half_up, new_id
 
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
@@ -75,13 +76,20 @@ async def hold_points(
 
 
 async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> None:
-    requests = []
-    for leg in redemption.legs:
-        lines: tuple[Line, ...] = ()
-        if not leg.own:
-            lines = await _reserve(tx, redemption, leg, now=now)
-        request = LegRequest(leg.leg_no, redemption.member_id, leg.programme_id, leg.points, lines)
-        requests.append(request)
+    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
+    hub_lines = await settlement.reserve_legs(
+        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
+    )
+    requests = [
+        LegRequest(
+            leg.leg_no,
+            redemption.member_id,
+            leg.programme_id,
+            leg.points,
+            hub_lines.get(leg.leg_no, ()),
+        )
+        for leg in redemption.legs
+    ]
     await points.hold(
         tx,
         redemption_id=redemption.id,
@@ -93,9 +101,10 @@ async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: dateti
     )
 
 
-async def _reserve(
+async def _rated(
     tx: AsyncConnection, redemption: Redemption, leg: Leg, *, now: datetime
-) -> tuple[Line, ...]:
+) -> LegToReserve:
+    """The leg under the agreement in force now; the quote's terms must still be its terms."""
     agreement = await settlement.agreement_for(
         tx,
         issuer=leg.issuer,
@@ -104,19 +113,10 @@ async def _reserve(
         category=redemption.category,
         at=now,
     )
-    terms = settlement.rate_leg(agreement, leg.face_fen)
+    terms = rate_leg(agreement, leg.face_fen)
     if (terms.settlement_fen, terms.fee_fen) != (leg.settlement_fen, leg.fee_fen):
         raise QuoteExpired(expired_at=now)  # Another version of the agreement is in force.
-    return await settlement.reserve(
-        tx,
-        cause_id=redemption.id,
-        epoch=redemption.epoch,
-        leg_no=leg.leg_no,
-        agreement=agreement,
-        offer_id=redemption.offer_id,
-        face_fen=leg.face_fen,
-        at=now,
-    )
+    return LegToReserve(leg.leg_no, agreement, redemption.offer_id, leg.face_fen)
 
 
 def _from_quote(
@@ -156,7 +156,7 @@ def _from_quote(
         doubt=None,
         reason=None,
         fault=None,
-        partner_quote_id=quote.partner_quote_id,
+        partner_quote_id=quote.partner_quote_id or "",
         hold_ref=None,
         booking_ref=None,
         fact_version=0,
@@ -382,7 +382,7 @@ async def release(
     Args:
         tell_partner: The partner still holds something: RELEASING until it knows.
     """
-    hub_lines = await settlement.release(tx, cause_id=redemption.id, epoch=redemption.epoch, at=now)
+    hub_lines = await settlement.release(tx, cause_id=redemption.id, epoch=redemption.epoch)
     await points.release(
         tx,
         redemption_id=redemption.id,

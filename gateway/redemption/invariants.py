@@ -9,7 +9,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "R1",
         "points burned exactly where the partner has confirmed",
-        """SELECT r.id FROM redemptions r WHERE
+        """SELECT r.id FROM redemptions r WHERE r.state <> 'NEEDS_REVIEW' AND
              (r.state IN ('COMMITTED','FULFILLED','LATE_CONFIRMED','CANCELLING','CANCELLED'))
              <> EXISTS (SELECT 1 FROM ledger_journals j
                         WHERE j.cause_id = r.id AND j.kind = 'COMMIT')
@@ -41,7 +41,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "R4",
         "at most one epoch of a redemption holds or has burned points",
-        """SELECT h.redemption_id FROM points_holds h WHERE h.state IN ('PENDING', 'POSTED')
+        """SELECT h.redemption_id FROM points_holds h WHERE h.state IN ('HELD', 'POSTED')
            GROUP BY h.redemption_id HAVING COUNT(DISTINCT h.epoch) > 1""",
     ),
     (
@@ -55,15 +55,15 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
         "R6",
         "an open hold belongs to a redemption that is still undecided, and the other way round",
         """SELECT h.redemption_id FROM points_holds h JOIN redemptions r
-             ON r.id = h.redemption_id WHERE h.state = 'PENDING'
+             ON r.id = h.redemption_id WHERE h.state = 'HELD'
              AND (r.state NOT IN ('HOLDING','HELD','CONFIRMING','IN_DOUBT','NEEDS_REVIEW')
                   OR r.doubt = 'cancel')
            UNION ALL
-           SELECT r.id FROM redemptions r WHERE
+           SELECT r.id FROM redemptions r WHERE r.state <> 'NEEDS_REVIEW' AND
              (r.state IN ('HOLDING','HELD','CONFIRMING')
               OR (r.state = 'IN_DOUBT' AND r.doubt <> 'cancel'))
              AND NOT EXISTS (SELECT 1 FROM points_holds h WHERE h.redemption_id = r.id
-                             AND h.state = 'PENDING')""",
+                             AND h.state = 'HELD')""",
     ),
     (
         "R9",

@@ -110,15 +110,6 @@ class OwnerMismatch(Refused):
     next_en = "bring the holder"
 
 
-class HoldAlreadyResolved(Refused):
-    code = "HOLD_ALREADY_RESOLVED"
-    when = "a hold would be resolved a second, different way"
-    zh = "该冻结已处理"
-    en = "this hold is already resolved"
-    next_zh = "请查看兑换记录"
-    next_en = "look at the redemption"
-
-
 class DonationReversalClosed(Refused):
     code = "DONATION_REVERSAL_CLOSED"
     when = "more than 24 h after a donation"
@@ -176,7 +167,7 @@ class Redemption:
     doubt: Step | None
     reason: str | None
     fault: Fault | None
-    partner_quote_id: str | None
+    partner_quote_id: str
     hold_ref: str | None
     booking_ref: str | None
     fact_version: int

@@ -14,6 +14,7 @@ from gateway.catalog.model import StoredQuote
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database
 from gateway.errors import NotFound, Refused
+from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import (
     CancelTooLate,
     EventKind,
@@ -30,7 +31,6 @@ from gateway.redemption.model import (
     BURNED,
     AlreadyUsed,
     Fault,
-    HoldAlreadyResolved,
     OwnerMismatch,
     Redemption,
     State,

@@ -86,7 +86,8 @@ class Faults:
             raise ValueError(f"no such fault: {row['fault']}")
         with self._store.transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO faults (origin, member_ref, offer_id, fault, verb, value, left_)"
+                "INSERT OR IGNORE INTO faults"
+                " (origin, member_ref, offer_id, fault, verb, value, left_)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     origin,

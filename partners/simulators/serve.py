@@ -70,7 +70,7 @@ class Door:
         )
         self._server = Server(settings)
         self._task = asyncio.create_task(self._server.serve(sockets=[listening]))
-        while not self._server.started and not self._task.done():
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
     async def shut(self) -> None:

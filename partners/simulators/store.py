@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS slots (
     PRIMARY KEY (pool, slot));
 CREATE TABLE IF NOT EXISTS quotes (
     id TEXT PRIMARY KEY, member_ref TEXT NOT NULL, offer_id TEXT NOT NULL, slot TEXT,
-    quantity INTEGER NOT NULL, bill_fen INTEGER, list_fen INTEGER NOT NULL, terms_hash TEXT NOT NULL,
+    quantity INTEGER NOT NULL, bill_fen INTEGER, list_fen INTEGER NOT NULL,
+    terms_hash TEXT NOT NULL,
     expires_at TEXT NOT NULL, cancel_until TEXT);
 CREATE TABLE IF NOT EXISTS ops (
     op_key TEXT PRIMARY KEY, verb TEXT NOT NULL, fingerprint TEXT NOT NULL, answer TEXT NOT NULL);
@@ -46,12 +47,14 @@ CREATE TABLE IF NOT EXISTS cancel_quotes (
     id TEXT PRIMARY KEY, booking_ref TEXT NOT NULL, expires_at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS lines (
     id INTEGER PRIMARY KEY, day TEXT NOT NULL, booking_ref TEXT NOT NULL, type TEXT NOT NULL,
-    issuer TEXT NOT NULL, leg INTEGER NOT NULL, face_fen INTEGER NOT NULL, amount_fen INTEGER NOT NULL);
+    issuer TEXT NOT NULL, leg INTEGER NOT NULL, face_fen INTEGER NOT NULL,
+    amount_fen INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS lines_day ON lines (day);
 CREATE TABLE IF NOT EXISTS statements (
     day TEXT NOT NULL, version INTEGER NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (day, version));
 CREATE TABLE IF NOT EXISTS notices (
-    receipt_ref TEXT PRIMARY KEY, leg_id TEXT NOT NULL, body TEXT NOT NULL, received_at TEXT NOT NULL);
+    receipt_ref TEXT PRIMARY KEY, leg_id TEXT NOT NULL, body TEXT NOT NULL,
+    received_at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, event_id TEXT NOT NULL, body TEXT NOT NULL, due REAL NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, done TEXT);
@@ -62,7 +65,8 @@ CREATE TABLE IF NOT EXISTS faults (
 CREATE TABLE IF NOT EXISTS tokens (
     hash TEXT PRIMARY KEY, client_id TEXT NOT NULL, scope TEXT NOT NULL, expires REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS assertions (
-    client_id TEXT NOT NULL, jti TEXT NOT NULL, expires REAL NOT NULL, PRIMARY KEY (client_id, jti));
+    client_id TEXT NOT NULL, jti TEXT NOT NULL, expires REAL NOT NULL,
+    PRIMARY KEY (client_id, jti));
 """
 
 

@@ -22,7 +22,7 @@ import importlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -30,13 +30,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway.ports import PartnerEvent
+from gateway.ports import PartnerEvent, Statement, StatementLine
 from partners.simulators.core import Shop
 from partners.simulators.tokens import OAuthError, Tokens
 from partners.simulators.words import NOW, Booked, Broken, Declined, Garbled, Hangup
 
 Handler = Callable[[Shop, Request], Awaitable[Any]]
 MODULES = {"graphql": "generic"}
+STATEMENT_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,25 @@ def need(document: Mapping[str, Any], name: str, kind: type) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Declined("BAD_REQUEST", field=name)
     return value
+
+
+def day_of(request: Request) -> date:
+    """The business day in a request's path.
+
+    Raises:
+        Declined: It is none (BAD_REQUEST).
+    """
+    try:
+        return date.fromisoformat(request.path_params["day"])
+    except ValueError:
+        raise Declined("BAD_REQUEST", field="day") from None
+
+
+def pages(statement: Statement, after: str | None) -> tuple[Sequence[StatementLine], str | None]:
+    """A page of a statement's lines, and the cursor of the next one; None on the last."""
+    start = int(after) if after and after.isdecimal() else 0
+    end = start + STATEMENT_PAGE
+    return statement.lines[start:end], str(end) if end < len(statement.lines) else None
 
 
 def application(shop: Shop, tokens: Tokens, vertical: Vertical) -> Starlette:
