@@ -8,7 +8,10 @@ worked out once, in `core.Shop`; a vertical adds a surface and its vocabulary.
     store.py     one SQLite file per merchant; every answer is committed before it is given
     slots.py     the times and seats of a business day (pure)
     faults.py    misbehaviour, keyed by member and offer
-    core.py      Shop: offers, quotes, holds, bookings, fences, cancellations
+    words.py     refusals, misbehaviour, business time
+    inventory.py what is sold and left: the change feed, stock by store, places by slot
+    core.py      Shop: quotes, holds, bookings, fences, cancellations
+    backoffice.py  what the merchant does by itself: serve, cancel, decide
     books.py     what issuers owe the merchant: statement lines and versions
     tokens.py    its token endpoint and the check of access tokens
     webhooks.py  signed webhooks to the gateway, retried until taken

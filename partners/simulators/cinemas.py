@@ -1,6 +1,5 @@
-"""A cinema chain's API: programme, prices, seat locks, tickets. The other side of partners.cinemas."""
+"""A cinema chain's API, the other side of partners.cinemas: prices, seat locks, tickets."""
 
-from datetime import date
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +16,7 @@ from gateway.ports import (
     SettlementNotice,
 )
 from partners.simulators.core import Shop
-from partners.simulators.surface import Vertical, body, day_of, need, pages, route
+from partners.simulators.surface import Vertical, body, day, day_of, need, pages, route
 from partners.simulators.words import Booked, Declined, instant
 
 STATES = {
@@ -60,7 +59,7 @@ async def programme(shop: Shop, request: Request) -> dict[str, Any]:
 
 async def availability(shop: Shop, request: Request) -> dict[str, Any]:
     asked = await body(request)
-    on = date.fromisoformat(asked["date"]) if asked.get("date") else None
+    on = day(asked["date"]) if asked.get("date") else None
     return {
         "items": [
             {

@@ -28,9 +28,7 @@ from typing import Any, TypeVar
 from gateway.ports import (
     CancelQuote,
     Claim,
-    EventKind,
     Fact,
-    FeedOffer,
     FeedPage,
     LiveOffer,
     NoticeReceipt,
@@ -40,13 +38,13 @@ from gateway.ports import (
     QuoteRequest,
     Reservation,
     SettlementNotice,
-    Slot,
     Statement,
 )
 from gateway.values import business_day, fingerprint, new_id
-from partners.simulators import books, slots, terms
+from partners.simulators import books, terms
 from partners.simulators.config import Merchant
 from partners.simulators.faults import EFFECTS, Faults, Who
+from partners.simulators.inventory import Inventory
 from partners.simulators.store import Store
 from partners.simulators.words import (
     NOW,
@@ -62,7 +60,6 @@ from partners.simulators.words import (
 T = TypeVar("T")
 Artefacts = Callable[[Booked], dict[str, str]]
 EventBody = Callable[[PartnerEvent], dict[str, Any]]
-PAGE = 50
 
 
 class Shop:
@@ -79,14 +76,14 @@ class Shop:
         self.config = config
         self.id = config.id
         self.store = Store(folder / f"{config.id}.db")
+        self.inventory = Inventory(self.store, config)
         self.faults = Faults(self.store)
         self.latest: datetime | None = None  # the last business time a caller named
         self.wake = asyncio.Event()  # set when there is a webhook to send
         self._artefacts = artefacts
-        self._event_body = event_body
-        self._seed()
-
-    # ------------------------------------------------------------------ time
+        self.event_body = event_body
+        for number, fault in enumerate(config.faults):
+            self.faults.add(fault, origin=f"{number}:{fault}")
 
     def now(self) -> datetime:
         """Business time: the caller's, else the system's."""
@@ -96,52 +93,16 @@ class Shop:
             return named
         return datetime.now(UTC)
 
-    # ------------------------------------------------------------------ offers
-
     async def list_offers(self, cursor: str | None) -> FeedPage:
         await self._strike("list_offers", Who())
-        after = int(cursor) if cursor and cursor.isdecimal() else 0
-        rows = self.store.rows(
-            "SELECT * FROM offers WHERE seq > ? ORDER BY seq LIMIT ?", after, PAGE + 1
-        )
-        page = rows[:PAGE]
-        return FeedPage(
-            tuple(terms.feed_offer(row) for row in page),
-            cursor=str(page[-1]["seq"] if page else after),
-            more=len(rows) > PAGE,
-        )
+        return self.inventory.feed(cursor)
 
     async def live(self, offer_ids: Sequence[str], *, on: date | None) -> list[LiveOffer]:
         await self._strike("live", Who())
         now = self.now()
         with self.store.transaction():
             self._sweep(now)
-            return [
-                self._live(offer, on, now)
-                for offer in (self._find_offer(offer_id) for offer_id in offer_ids[:100])
-                if offer is not None
-            ]
-
-    def change_offer(self, offer_id: str, change: Mapping[str, Any] | None) -> FeedOffer:
-        """Change, add or (None) delete an offer; the feed tells it."""
-        with self.store.transaction() as db:
-            row = self.store.row("SELECT * FROM offers WHERE id = ?", offer_id)
-            doc = {**(json.loads(row["doc"]) if row else {}), "id": offer_id, **(change or {})}
-            db.execute(
-                "INSERT OR REPLACE INTO offers VALUES (?, ?, ?, ?, ?)",
-                (
-                    offer_id,
-                    (row["version"] if row else 0) + 1,
-                    self.store.next("feed"),
-                    change is None,
-                    json.dumps(doc, ensure_ascii=False),
-                ),
-            )
-            changed = self.store.row("SELECT * FROM offers WHERE id = ?", offer_id)
-        assert changed is not None
-        return terms.feed_offer(changed)
-
-    # ------------------------------------------------------------------ quote, hold, confirm
+            return self.inventory.live(offer_ids, on, now)
 
     async def quote(self, request: QuoteRequest) -> Quote:
         who = Who(request.member_ref, request.offer_id)
@@ -177,7 +138,14 @@ class Shop:
                 "confirm",
                 op_key,
                 body,
-                lambda: self._confirm(held, quoted, op_key, deadline, gateway_ref, who),
+                lambda: self._confirm(
+                    held=held,
+                    quoted=quoted,
+                    op_key=op_key,
+                    deadline=deadline,
+                    gateway_ref=gateway_ref,
+                    who=who,
+                ),
             ),
         )
         fact = terms.fact(document)
@@ -203,16 +171,14 @@ class Shop:
                     " version = version + 1 WHERE op_key = ?",
                     (op_key,),
                 )
-                self._free(self._held_for(op_key))
+                self.inventory.give_back(self.held_for(op_key))
             db.execute("INSERT OR IGNORE INTO fences VALUES (?, ?)", (op_key, stamp(now)))
         return Fact(op_key, Outcome.FENCED)
-
-    # ------------------------------------------------------------------ cancel
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
         booking = self._row("bookings", "ref", booking_ref)
         return await self._perform(
-            "cancel_quote", self._who(booking), lambda: self._cancel_quote(booking, booking_ref)
+            "cancel_quote", self.who(booking), lambda: self._cancel_quote(booking, booking_ref)
         )
 
     async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
@@ -220,7 +186,7 @@ class Shop:
         booking = self._row("bookings", "ref", quoted["booking_ref"]) if quoted else None
         document = await self._perform(
             "cancel",
-            self._who(booking),
+            self.who(booking),
             lambda: self._once(
                 "cancel",
                 op_key,
@@ -229,8 +195,6 @@ class Shop:
             ),
         )
         return terms.fact(document)
-
-    # ------------------------------------------------------------------ statement, notice
 
     async def statement(self, day: date) -> Statement:
         await self._strike("statement", Who())
@@ -245,61 +209,16 @@ class Shop:
         )
         return NoticeReceipt(document["receipt_ref"], instant(document["received_at"]))
 
-    # ------------------------------------------------------------------ the merchant's own acts
-
-    def fulfil(
-        self, ref: str, *, now: datetime, final_fare_fen: int | None = None, notify: bool = True
-    ) -> Fact:
-        """Consume a booking (by its ref, code or gateway ref); a second time only tells again."""
-        return self._end(ref, "FULFILLED", now, notify=notify, final_fare_fen=final_fare_fen)
-
-    def no_show(self, ref: str, *, now: datetime, notify: bool = True) -> Fact:
-        """The member did not come; the benefit counts as used."""
-        return self._end(ref, "NO_SHOW", now, notify=notify)
-
-    def cancel_booking(
-        self, ref: str, *, now: datetime, reason: str = "MERCHANT", notify: bool = True
-    ) -> Fact:
-        """Cancel a booking by the merchant: its own fault."""
-        with self.store.transaction() as db:
-            booking = self._booking(ref)
-            if booking["state"] in ("CONFIRMED", "FULFILLED", "NO_SHOW"):
-                books.cancelled(self.store, self.config, booking, now)
-                if booking["state"] == "CONFIRMED":
-                    self._free(self._held_for(booking["op_key"]))
-                db.execute(
-                    "UPDATE bookings SET state = 'CANCELLED', reason = ?, version = version + 1"
-                    " WHERE ref = ?",
-                    (reason, booking["ref"]),
-                )
-            return self._tell(EventKind.CANCELLED, booking["ref"], now, notify)
-
-    def decide(self, ref: str, *, confirmed: bool, now: datetime, notify: bool = True) -> Fact:
-        """Decide a confirm that was left pending."""
-        with self.store.transaction() as db:
-            booking = self._booking(ref)
-            if booking["state"] == "PENDING":
-                db.execute(
-                    "UPDATE bookings SET state = ?, version = version + 1 WHERE ref = ?",
-                    ("CONFIRMED" if confirmed else "REJECTED", booking["ref"]),
-                )
-                if not confirmed:
-                    self._free(self._held_for(booking["op_key"]))
-            kind = EventKind.CONFIRMED if confirmed else EventKind.REJECTED
-            return self._tell(kind, booking["ref"], now, notify)
-
-    # ------------------------------------------------------------------ effects, in a transaction
-
     def _quote(self, request: QuoteRequest, who: Who) -> Quote:
         now = self.now()
         with self.store.transaction() as db:
             self._sweep(now)
-            offer = self._offer(request.offer_id)
+            offer = self.inventory.offer(request.offer_id)
             if request.quantity < 1:
                 raise Declined("BAD_REQUEST", rule="quantity of 1 or more")
             if self.faults.take("sold_out", who, "quote"):
                 raise Declined("SLOT_FULL" if offer.get("slots") else "SOLD_OUT", slot=request.slot)
-            slot, starts_at = self._available(offer, request, now)
+            slot, starts_at = self.inventory.available(offer, request, now)
             list_fen = terms.list_price(offer, request.quantity, request.bill_fen)
             until = terms.cancel_until(offer, starts_at, now)
             quote = Quote(
@@ -334,14 +253,14 @@ class Shop:
             raise Declined("UNKNOWN_QUOTE")
         if stamp(now) >= quoted["expires_at"]:
             raise Declined("QUOTE_EXPIRED", expired_at=quoted["expires_at"])
-        offer = self._offer(quoted["offer_id"])
+        offer = self.inventory.offer(quoted["offer_id"])
         books.check_claims(self.config, claims, quoted["list_fen"])
         if (fault := self.faults.take("price_change", who, "hold")) is not None:
             new_list_fen = fault.value or quoted["list_fen"] + 100
             raise Declined("PRICE_CHANGED", new_list_fen=new_list_fen)
         if self.faults.take("sold_out", who, "hold"):
             raise Declined("SLOT_FULL" if quoted["slot"] else "SOLD_OUT", slot=quoted["slot"])
-        pool, units, store = self._take(offer, quoted)
+        pool, units, store = self.inventory.take(offer, quoted)
         seconds = min(ttl, self.config.hold_seconds)
         if (fault := self.faults.take("shorter_hold", who)) is not None:
             seconds = min(seconds, int(fault.value or 60))
@@ -365,6 +284,7 @@ class Shop:
 
     def _confirm(
         self,
+        *,
         held: sqlite3.Row | None,
         quoted: sqlite3.Row | None,
         op_key: str,
@@ -411,7 +331,7 @@ class Shop:
                 "PENDING" if pending else "CONFIRMED",
             ),
         )
-        return terms.fact_document(self._fact_of(self._booking(ref), op_key))
+        return terms.fact_document(self.fact_of(self.booking(ref), op_key))
 
     def _cancel_quote(self, booking: sqlite3.Row | None, booking_ref: str) -> CancelQuote:
         now = self.now()
@@ -443,7 +363,7 @@ class Shop:
             raise Declined("UNKNOWN_QUOTE")
         if stamp(now) >= quoted["expires_at"]:
             raise Declined("QUOTE_EXPIRED", expired_at=quoted["expires_at"])
-        booking = self._booking(booking["ref"])
+        booking = self.booking(booking["ref"])
         if booking["state"] in ("FULFILLED", "NO_SHOW"):
             raise Declined("CANCEL_TOO_LATE", until=booking["cancel_until"])
         if booking["state"] == "CONFIRMED":
@@ -452,9 +372,9 @@ class Shop:
                 " version = version + 1 WHERE ref = ?",
                 (booking["ref"],),
             )
-            self._free(self._held_for(booking["op_key"]))
+            self.inventory.give_back(self.held_for(booking["op_key"]))
             books.cancelled(self.store, self.config, booking, now)
-        return terms.fact_document(self._fact_of(self._booking(booking["ref"]), op_key))
+        return terms.fact_document(self.fact_of(self.booking(booking["ref"]), op_key))
 
     def _notice(self, body: Mapping[str, Any]) -> dict[str, Any]:
         received_at = stamp(self.now())
@@ -464,64 +384,6 @@ class Shop:
             (receipt_ref, body["leg_id"], json.dumps(body), received_at),
         )
         return {"receipt_ref": receipt_ref, "received_at": received_at}
-
-    def _end(
-        self,
-        ref: str,
-        state: str,
-        now: datetime,
-        *,
-        notify: bool,
-        final_fare_fen: int | None = None,
-    ) -> Fact:
-        with self.store.transaction() as db:
-            booking = self._booking(ref)
-            if booking["state"] == "CONFIRMED":
-                fare = booking["list_fen"] if final_fare_fen is None else final_fare_fen
-                books.fulfilled(self.store, self.config, booking, fare, now)
-                db.execute(
-                    "UPDATE bookings SET state = ?, final_fare_fen = ?, version = version + 1"
-                    " WHERE ref = ?",
-                    (state, final_fare_fen, booking["ref"]),
-                )
-            elif booking["state"] != state:
-                raise Declined("BAD_REQUEST", rule=f"the booking is {booking['state']}")
-            kind = EventKind.FULFILLED if state == "FULFILLED" else EventKind.NO_SHOW
-            return self._tell(kind, booking["ref"], now, notify)
-
-    def _tell(self, kind: EventKind, ref: str, now: datetime, notify: bool) -> Fact:
-        """Put a webhook about a booking's present state into the outbox."""
-        booking = self._booking(ref)
-        fact = self._fact_of(booking, booking["op_key"])
-        if notify and self.config.webhook is not None:
-            event = PartnerEvent(
-                event_id=new_id("ev"),
-                kind=kind,
-                op_key=booking["op_key"],
-                version=booking["version"],
-                occurred_at=now,
-                booking_ref=ref,
-                final_fare_fen=booking["final_fare_fen"],
-                reason=booking["reason"],
-                artefacts=fact.artefacts,
-            )
-            sent = [event]
-            if self.faults.take("duplicate_webhook", self._who(booking)):
-                sent.append(event)
-            if kind is EventKind.CANCELLED and self.faults.take(
-                "booking_cancelled_twice", self._who(booking)
-            ):
-                sent.append(replace(event, event_id=new_id("ev")))
-            for one in sent:
-                body = json.dumps(self._event_body(one), ensure_ascii=False)
-                self.store.db.execute(
-                    "INSERT INTO events (event_id, body, due) VALUES (?, ?, 0)",
-                    (one.event_id, body),
-                )
-            self.wake.set()
-        return fact
-
-    # ------------------------------------------------------------------ op keys and facts
 
     def _once(
         self, verb: str, op_key: str, body: Mapping[str, Any], effect: Callable[[], dict[str, Any]]
@@ -584,9 +446,9 @@ class Shop:
                 )
             booking = self._row("bookings", "hold_ref", held["ref"])
         assert booking is not None
-        return self._fact_of(booking, op_key)
+        return self.fact_of(booking, op_key)
 
-    def _fact_of(self, booking: sqlite3.Row, op_key: str) -> Fact:
+    def fact_of(self, booking: sqlite3.Row, op_key: str) -> Fact:
         outcome = {
             "PENDING": Outcome.IN_FLIGHT,
             "REJECTED": Outcome.REJECTED,
@@ -598,7 +460,7 @@ class Shop:
                 Booked(
                     booking["ref"],
                     booking["code"],
-                    self._doc(booking["offer_id"]),
+                    self.inventory.doc(booking["offer_id"]),
                     booking["slot"],
                     tuple(json.loads(booking["units"])),
                     booking["store"],
@@ -615,113 +477,11 @@ class Shop:
             artefacts=given,
         )
 
-    # ------------------------------------------------------------------ stock
-
-    def _available(
-        self, offer: Mapping[str, Any], request: QuoteRequest, now: datetime
-    ) -> tuple[str | None, datetime | None]:
-        """Check that there is something to sell; a slotted offer without slot takes the next."""
-        if not offer.get("slots"):
-            left, stores = self._stock(offer["id"], request.slot)
-            if left is not None and left < request.quantity:
-                raise Declined("SOLD_OUT", stores=stores)
-            return request.slot, None
-        coming = slots.coming(offer, self.config.slots, now)
-        room = [o for o in coming if self._left(offer, o) >= request.quantity]
-        if request.slot is None:
-            if not room:
-                raise Declined("SLOT_FULL", slot=None, left=0)
-            return room[0].id, room[0].starts_at
-        asked = slots.find(offer, self.config.slots, request.slot)
-        if asked is None or asked.starts_at <= now:
-            raise Declined("SLOT_FULL", slot=request.slot, left=0, **_alternative(room))
-        left = self._left(offer, asked)
-        if left < request.quantity:
-            raise Declined("SLOT_FULL", slot=request.slot, left=left, **_alternative(room))
-        return asked.id, asked.starts_at
-
-    def _take(
-        self, offer: Mapping[str, Any], quoted: sqlite3.Row
-    ) -> tuple[str | None, list[int], str | None]:
-        """Take places or stock by a conditional update: the last one is sold once."""
-        quantity, db = quoted["quantity"], self.store.db
-        if offer.get("slots"):
-            opening = slots.find(offer, self.config.slots, quoted["slot"])
-            pool = slots.pool_of(offer)
-            if opening is None:
-                raise Declined("SLOT_FULL", slot=quoted["slot"], left=0)
-            db.execute(
-                "INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", (pool, opening.id, opening.capacity)
-            )
-            taken = db.execute(
-                "UPDATE slots SET left_ = left_ - ? WHERE pool = ? AND slot = ? AND left_ >= ?",
-                (quantity, pool, opening.id, quantity),
-            )
-            if taken.rowcount == 0:
-                raise Declined("SLOT_FULL", slot=opening.id, left=self._left(offer, opening))
-            return pool, self._free_units(pool, opening, quantity), None
-        left, stores = self._stock(offer["id"], quoted["slot"])
-        if left is None:
-            return None, [], quoted["slot"]
-        store = quoted["slot"] if quoted["slot"] else (stores[0] if stores else "")
-        taken = db.execute(
-            "UPDATE stock SET left_ = left_ - ? WHERE offer_id = ? AND store = ? AND left_ >= ?",
-            (quantity, offer["id"], store, quantity),
-        )
-        if taken.rowcount == 0:
-            raise Declined("SOLD_OUT", stores=stores)
-        return None, [], store
-
-    def _free_units(self, pool: str, opening: slots.Opening, quantity: int) -> list[int]:
-        rows = self.store.rows(
-            "SELECT h.units FROM holds h LEFT JOIN bookings b ON b.hold_ref = h.ref"
-            " WHERE h.pool = ? AND h.slot = ? AND h.state IN ('HELD', 'CONFIRMED')"
-            " AND (b.state IS NULL OR b.state NOT IN ('CANCELLED', 'REJECTED'))",
-            pool,
-            opening.id,
-        )
-        used = {unit for row in rows for unit in json.loads(row["units"])}
-        free = (unit for unit in range(1, opening.capacity + 1) if unit not in used)
-        return [unit for unit, _ in zip(free, range(quantity), strict=False)]
-
-    def _stock(self, offer_id: str, store: str | None) -> tuple[int | None, list[str]]:
-        """What is left (None: no limit) and the stores that have some, most first."""
-        rows = self.store.rows(
-            "SELECT store, left_ FROM stock WHERE offer_id = ? ORDER BY left_ DESC, store", offer_id
-        )
-        if not rows:
-            return None, []
-        stores = [row["store"] for row in rows if row["left_"] > 0 and row["store"]]
-        if store:
-            return sum(row["left_"] for row in rows if row["store"] == store), stores
-        return max(row["left_"] for row in rows), stores
-
-    def _left(self, offer: Mapping[str, Any], opening: slots.Opening) -> int:
-        row = self.store.row(
-            "SELECT left_ FROM slots WHERE pool = ? AND slot = ?", slots.pool_of(offer), opening.id
-        )
-        return int(row["left_"]) if row else opening.capacity
-
     def _let_go(self, hold_key: str, state: str) -> None:
         held = self._row("holds", "op_key", hold_key)
         if held is not None and held["state"] == "HELD":
             self.store.db.execute("UPDATE holds SET state = ? WHERE ref = ?", (state, held["ref"]))
-            self._free(held)
-
-    def _free(self, held: sqlite3.Row) -> None:
-        """Give back what a hold had taken."""
-        if held["pool"] is not None:
-            self.store.db.execute(
-                "UPDATE slots SET left_ = left_ + ? WHERE pool = ? AND slot = ?",
-                (held["quantity"], held["pool"], held["slot"]),
-            )
-        elif held["store"] is not None:
-            quoted = self._row("quotes", "id", held["quote_id"])
-            assert quoted is not None
-            self.store.db.execute(
-                "UPDATE stock SET left_ = left_ + ? WHERE offer_id = ? AND store = ?",
-                (held["quantity"], quoted["offer_id"], held["store"]),
-            )
+            self.inventory.give_back(held)
 
     def _sweep(self, now: datetime) -> None:
         """Let go what was held too long."""
@@ -730,8 +490,6 @@ class Shop:
         )
         for row in due:
             self._let_go(row["op_key"], "RELEASED")
-
-    # ------------------------------------------------------------------ faults
 
     async def _strike(self, verb: str, who: Who) -> None:
         """What a planted fault does before a verb begins."""
@@ -765,60 +523,10 @@ class Shop:
             raise Garbled
         return done
 
-    # ------------------------------------------------------------------ reading
-
-    def _seed(self) -> None:
-        """Load what the configuration sells and plants, once in the file's life."""
-        with self.store.transaction() as db:
-            for offer in self.config.offers:
-                if self._row("offers", "id", offer["id"]) is None:
-                    self.change_offer(str(offer["id"]), offer)
-            stock = [(offer_id, "", left) for offer_id, left in self.config.stock.items()]
-            for store in self.config.stores:
-                stock += [
-                    (offer_id, store["id"], left) for offer_id, left in store["stock"].items()
-                ]
-            db.executemany("INSERT OR IGNORE INTO stock VALUES (?, ?, ?)", stock)
-            for number, fault in enumerate(self.config.faults):
-                self.faults.add(fault, origin=f"{number}:{fault}")
-
     def _row(self, table: str, column: str, value: str) -> sqlite3.Row | None:
         return self.store.row(f"SELECT * FROM {table} WHERE {column} = ?", value)  # noqa: S608
 
-    def _find_offer(self, offer_id: str) -> dict[str, Any] | None:
-        row = self._row("offers", "id", offer_id)
-        return json.loads(row["doc"]) if row is not None and not row["deleted"] else None
-
-    def _offer(self, offer_id: str) -> dict[str, Any]:
-        offer = self._find_offer(offer_id)
-        if offer is None:
-            gone = self._row("offers", "id", offer_id) is not None
-            raise Declined("OFFER_GONE" if gone else "UNKNOWN_OFFER", id=offer_id)
-        return offer
-
-    def _doc(self, offer_id: str) -> dict[str, Any]:
-        row = self._row("offers", "id", offer_id)
-        assert row is not None
-        found: dict[str, Any] = json.loads(row["doc"])
-        return found
-
-    def _live(self, offer: dict[str, Any], on: date | None, now: datetime) -> LiveOffer:
-        if not offer.get("slots"):
-            return LiveOffer(offer["id"], offer["cash_fen"], self._stock(offer["id"], None)[0])
-        rules = self.config.slots
-        if on is None:
-            found = slots.coming(offer, rules, now)
-        else:
-            found = [o for o in slots.on_day(offer, rules, on) if o.starts_at > now]
-        hidden = self.config.hidden_slots.get(offer["id"], ())
-        shown = tuple(
-            Slot(opening.id, opening.starts_at.astimezone(UTC), self._left(offer, opening))
-            for opening in found
-            if f"{opening.starts_at:%H:%M}" not in hidden
-        )
-        return LiveOffer(offer["id"], offer["cash_fen"], sum(s.left for s in shown), shown)
-
-    def _booking(self, ref: str) -> sqlite3.Row:
+    def booking(self, ref: str) -> sqlite3.Row:
         for column in ("ref", "gateway_ref", "code"):
             rows = self.store.rows(
                 f"SELECT * FROM bookings WHERE {column} = ? ORDER BY confirmed_at DESC",  # noqa: S608
@@ -828,7 +536,7 @@ class Shop:
                 return rows[0]
         raise Declined("UNKNOWN_BOOKING", id=ref)
 
-    def _held_for(self, confirm_key: str) -> sqlite3.Row:
+    def held_for(self, confirm_key: str) -> sqlite3.Row:
         held = self.store.row(
             "SELECT h.* FROM holds h JOIN bookings b ON b.hold_ref = h.ref WHERE b.op_key = ?",
             confirm_key,
@@ -836,7 +544,7 @@ class Shop:
         assert held is not None
         return held
 
-    def _who(self, booking: sqlite3.Row | None) -> Who:
+    def who(self, booking: sqlite3.Row | None) -> Who:
         return Who(booking["member_ref"], booking["offer_id"]) if booking else Who()
 
     def _who_of(self, op_key: str) -> Who:
@@ -854,7 +562,3 @@ class Shop:
             code = f"{secrets.randbelow(1_000_000):06}"
             if self._row("bookings", "code", code) is None:
                 return code
-
-
-def _alternative(room: Sequence[slots.Opening]) -> dict[str, str]:
-    return {"alternative": room[0].id} if room else {}

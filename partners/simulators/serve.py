@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from partners.simulators import config, surface, terms, webhooks
+from partners.simulators import backoffice, config, surface, terms, webhooks
 from partners.simulators.core import Shop
 from partners.simulators.tokens import Tokens
 from partners.simulators.words import Declined
@@ -172,9 +172,9 @@ def control(stands: Mapping[str, Stand], token: str) -> Starlette:
                 return JSONResponse({"error": "invalid_token"}, status_code=401)
             raw = await request.body()
             document = await request.json() if raw else {}
-            name = request.path_params.get("id") or document.get("merchant")
+            name = str(request.path_params.get("id") or document.get("merchant", ""))
             chosen = [stands[name]] if name in stands else list(stands.values())
-            if name is not None and name not in stands:
+            if name and name not in stands:
                 return JSONResponse({"error": f"no merchant {name}"}, status_code=404)
             try:
                 answers = [act(stand, document) for stand in chosen]
@@ -202,18 +202,19 @@ def control(stands: Mapping[str, Stand], token: str) -> Starlette:
 def _event(stand: Stand, row: Mapping[str, Any]) -> dict[str, Any]:
     """Something the merchant does by itself: fulfil, no_show, cancel, decide."""
     ref = row.get("gateway_ref") or row["booking_ref"]
-    now = datetime.fromisoformat(row["now"]).astimezone(UTC) if "now" in row else datetime.now(UTC)
+    now = datetime.fromisoformat(row["now"]).astimezone(UTC) if "now" in row else stand.shop.latest
+    now = now or datetime.now(UTC)
     shop, kind, notify = stand.shop, row["event"], row.get("notify", True)
     if kind == "fulfil":
-        final_fare_fen = row.get("final_fare_fen")
-        fact = shop.fulfil(ref, now=now, final_fare_fen=final_fare_fen, notify=notify)
+        fare = row.get("final_fare_fen")
+        fact = backoffice.fulfil(shop, ref, now=now, final_fare_fen=fare, notify=notify)
     elif kind == "no_show":
-        fact = shop.no_show(ref, now=now, notify=notify)
+        fact = backoffice.fulfil(shop, ref, now=now, state="NO_SHOW", notify=notify)
     elif kind == "cancel":
         reason = row.get("reason", "MERCHANT")
-        fact = shop.cancel_booking(ref, now=now, reason=reason, notify=notify)
+        fact = backoffice.cancel(shop, ref, now=now, reason=reason, notify=notify)
     elif kind == "decide":
-        fact = shop.decide(ref, confirmed=row["confirmed"], now=now, notify=notify)
+        fact = backoffice.decide(shop, ref, confirmed=row["confirmed"], now=now, notify=notify)
     else:
         raise ValueError(f"no such event: {kind}")
     return terms.fact_document(fact)
@@ -221,7 +222,7 @@ def _event(stand: Stand, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _offer(stand: Stand, row: Mapping[str, Any]) -> dict[str, Any]:
     """Change or add an offer, or delete it: {"id", "change": {...} | null}."""
-    changed = stand.shop.change_offer(row["id"], row["change"])
+    changed = stand.shop.inventory.change_offer(row["id"], row["change"])
     return {"id": changed.id, "version": changed.version, "deleted": changed.deleted}
 
 
@@ -232,7 +233,8 @@ def _dump(stand: Stand, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """Listen; the protocol is named, for without it asyncio leaves Nagle's delay on (40 ms)."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
     listening.set_inheritable(False)

@@ -8,7 +8,8 @@ routes      built with `route(path, handler, scope=...)`. A handler is `async de
             and returns a Response or something JSON can hold. It reads its own vocabulary, calls
             the verbs of `core.Shop` (those of gateway.ports.Partner, same arguments and results)
             and words the result. It catches nothing: a `Declined` is worded by `refusal`, planted
-            misbehaviour and a wrong token never reach the handler's answer.
+            misbehaviour and a wrong token never reach the handler's answer. An empty scope asks
+            for any token; what it may do is then in `request.state.scopes`.
 refusal     a `Declined` (code, error_class, context) as the vertical's error document and status
 event       a `PartnerEvent` as the body of its webhook
 artefacts   a `Booked` as what the member gets: code, seat, qr, confirmation_no, trip_id …
@@ -75,7 +76,7 @@ def route(path: str, handler: Handler, *, scope: str, method: str = "POST") -> R
         tokens: Tokens = request.app.state.tokens
         vertical: Vertical = request.app.state.vertical
         try:
-            tokens.check(request.headers.get("authorization"), scope)
+            request.state.scopes = tokens.check(request.headers.get("authorization"), scope)
         except OAuthError as error:
             return _challenge(error)
         try:
@@ -128,10 +129,19 @@ def day_of(request: Request) -> date:
     Raises:
         Declined: It is none (BAD_REQUEST).
     """
+    return day(request.path_params["day"])
+
+
+def day(text: str) -> date:
+    """Read a business day.
+
+    Raises:
+        Declined: It is none (BAD_REQUEST).
+    """
     try:
-        return date.fromisoformat(request.path_params["day"])
-    except ValueError:
-        raise Declined("BAD_REQUEST", field="day") from None
+        return date.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise Declined("BAD_REQUEST", rule="a day as in 2026-11-20") from None
 
 
 def pages(statement: Statement, after: str | None) -> tuple[Sequence[StatementLine], str | None]:

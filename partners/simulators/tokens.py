@@ -81,11 +81,11 @@ class Tokens:
             "scope": " ".join(asked),
         }
 
-    def check(self, authorization: str | None, scope: str) -> str:
-        """Check a bearer token.
+    def check(self, authorization: str | None, scope: str) -> frozenset[str]:
+        """Check a bearer token; an empty scope asks for none.
 
         Returns:
-            The client's id.
+            All its scopes.
 
         Raises:
             OAuthError: invalid_token (401) or insufficient_scope (403).
@@ -98,9 +98,10 @@ class Tokens:
             raise OAuthError("invalid_token", 401, why="not one of ours")
         if row["expires"] <= time.time():
             raise OAuthError("invalid_token", 401, why="expired")
-        if scope not in row["scope"].split():
+        granted = frozenset(str(row["scope"]).split())
+        if scope and scope not in granted:
             raise OAuthError("insufficient_scope", 403)
-        return str(row["client_id"])
+        return granted
 
     def expire_all(self) -> None:
         """Make every token expired, at once."""
