@@ -53,9 +53,7 @@ class Services:
     settings: Settings
     guard: Guard
     redemptions: Redemptions
-    secret: bytes
     certify: Certify  # runs the partner contract against a merchant's system
-    admit: Callable[[str], Awaitable[None]]  # gives a new merchant its partner
     wake: Callable[[], None] = lambda: None  # tells the worker inside that work is due
     clock_read_at: float = 0.0
 

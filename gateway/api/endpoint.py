@@ -6,6 +6,7 @@ of every root field → execution. What a token may not use is refused before an
 Source: GraphQL over HTTP (working draft of 2025); security.md §1.10, §1.11.
 """
 
+import asyncio
 import json
 import logging
 from collections import OrderedDict
@@ -38,6 +39,7 @@ from gateway.values import new_id
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024
+BODY_SECONDS = 10.0
 DOCUMENTS_KEPT = 512
 GRAPHQL_JSON = "application/graphql-response+json"
 PLAIN_JSON = "application/json"
@@ -194,9 +196,7 @@ class Endpoint:
                 self._core, known.document, self._rules, max_errors=10, hide_suggestions=True
             )
         if known.errors:
-            raise Unreadable(
-                "; ".join(error.message for error in known.errors[:3]), document=True
-            )
+            raise Unreadable("; ".join(error.message for error in known.errors[:3]), document=True)
         return known.document, operation, cost
 
 
@@ -232,29 +232,38 @@ async def _read_request(request: Request) -> Asked:
             if name in given:
                 given[name] = _parse(given[name])
     else:
-        kind, _, charset = request.headers.get("content-type", "").partition(";")
-        if kind.strip().lower() != PLAIN_JSON or "charset" in charset and "utf-8" not in (
-            charset.lower()
-        ):
-            raise Unreadable("send application/json in UTF-8", 415)
-        body = await body_of(request, BODY_LIMIT)
-        try:
-            given = _parse(body.decode())
-        except UnicodeDecodeError as error:
-            raise Unreadable("the body is not UTF-8") from error
+        given = await _json_of(request)
     if not isinstance(given, dict):
         raise Unreadable("send one JSON object; batches are not served")
-    query, name = given.get("query"), given.get("operationName")
-    variables = given.get("variables")
-    if not isinstance(query, str) or not query:
-        raise Unreadable("query: a text is needed")
-    if name is not None and not isinstance(name, str):
-        raise Unreadable("operationName: a text is needed")
-    if variables is not None and not isinstance(variables, dict):
-        raise Unreadable("variables: an object is needed")
-    if not isinstance(given.get("extensions"), dict | None):
-        raise Unreadable("extensions: an object is needed")
-    return Asked(query, name or None, variables or {}, request.method == "GET")
+    for name, kind, wanted in _PARAMETERS:
+        if not isinstance(given.get(name), kind):
+            raise Unreadable(f"{name}: {wanted} is needed")
+    return Asked(
+        given["query"],
+        given.get("operationName") or None,
+        given.get("variables") or {},
+        request.method == "GET",
+    )
+
+
+_PARAMETERS: tuple[tuple[str, Any, str], ...] = (
+    ("query", str, "a text"),
+    ("operationName", str | None, "a text"),
+    ("variables", dict | None, "an object"),
+    ("extensions", dict | None, "an object"),
+)
+
+
+async def _json_of(request: Request) -> Any:
+    kind, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    other_charset = "charset" in parameters and "utf-8" not in parameters
+    if kind.strip() != PLAIN_JSON or other_charset:
+        raise Unreadable("send application/json in UTF-8", 415)
+    body = await body_of(request, BODY_LIMIT)
+    try:
+        return _parse(body.decode())
+    except UnicodeDecodeError as error:
+        raise Unreadable("the body is not UTF-8") from error
 
 
 def _parse(text: str) -> Any:
@@ -279,10 +288,13 @@ async def body_of(request: Request, limit: int) -> bytes:
         raise Unreadable(f"at most {limit} bytes", 413)
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise Unreadable(f"at most {limit} bytes", 413)
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise Unreadable(f"at most {limit} bytes", 413)
+    except TimeoutError as error:
+        raise Unreadable("the body is too slow", 408) from error
     except ClientDisconnect as error:
         raise Unreadable("the body is incomplete") from error
     return bytes(body)

@@ -35,9 +35,7 @@ class Payment:
 
     @classmethod
     def of(cls, flow: model.Flow) -> Self:
-        return cls(
-            payer=strawberry.ID(flow.payer), payee=strawberry.ID(flow.payee), fen=flow.fen
-        )
+        return cls(payer=strawberry.ID(flow.payer), payee=strawberry.ID(flow.payee), fen=flow.fen)
 
 
 @strawberry.type

@@ -106,9 +106,7 @@ class Loaders:
         self._prices: dict[PriceKey, ByOffer[list[Price]]] = {}
         self._live: dict[date | None, ByOffer[LiveOffer]] = {}
 
-    async def _wallets(
-        self, tx: AsyncConnection, ids: Sequence[str]
-    ) -> Mapping[str, list[Wallet]]:
+    async def _wallets(self, tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Wallet]]:
         return {id_: await points.wallets(tx, id_, now=self._context.now) for id_ in ids}
 
     def used(self, month: str | None) -> ById[int]:
@@ -116,9 +114,7 @@ class Loaders:
         name = self._context.month(month)
 
         async def read(tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, int]:
-            return {
-                id_: await settlement.used_fen(tx, agreement_id=id_, month=name) for id_ in ids
-            }
+            return {id_: await settlement.used_fen(tx, agreement_id=id_, month=name) for id_ in ids}
 
         if name not in self._used:
             self._used[name] = ById(self._context, read)

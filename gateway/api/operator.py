@@ -170,8 +170,7 @@ class OperatorQuery:
         async with info.context.reading() as tx:
             left = await compliance.budget_left(tx, issuer)
             return [
-                Budget.of(budget, left_fen=left)
-                for budget in await compliance.budgets(tx, issuer)
+                Budget.of(budget, left_fen=left) for budget in await compliance.budgets(tx, issuer)
             ]
 
     @strawberry.field
@@ -335,7 +334,6 @@ async def _register_merchant(info: Info, input: RegisterMerchantInput) -> Regist
         return made.id
 
     done = await context.once("registerMerchant", input, register)
-    await context.services.admit(done.id)
     found = await merchants.get(context.tx, done.id)
     return RegisterMerchantPayload(
         merchant=Merchant.of(found), onboarding_code=code, replayed=done.replayed

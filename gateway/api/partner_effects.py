@@ -75,9 +75,7 @@ async def _who_registers(info: Info, tx: AsyncConnection, input: RegisterClientK
     """
     context = info.context
     if input.onboarding_code is not None:
-        return await merchants.use_onboarding_code(
-            tx, code=input.onboarding_code, now=context.now
-        )
+        return await merchants.use_onboarding_code(tx, code=input.onboarding_code, now=context.now)
     if context.actor.role == Role.OPERATOR:
         require_scope(context.actor, "merchants:write")
         return (await merchants.get(tx, input.merchant or "")).id

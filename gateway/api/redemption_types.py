@@ -3,8 +3,8 @@
 from datetime import date, datetime
 from typing import Any, Self
 
-import strawberry
 import sqlalchemy as sa
+import strawberry
 
 from gateway.api.catalog_types import Merchant, Offer, Programme, merchant, programme
 from gateway.api.context import Info

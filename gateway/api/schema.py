@@ -4,7 +4,6 @@ from functools import cache
 
 import strawberry
 from graphql import (
-    DefinitionNode,
     DirectiveDefinitionNode,
     DocumentNode,
     FieldDefinitionNode,
@@ -87,8 +86,6 @@ class _WithoutFederation(Visitor):
             return self.REMOVE
         if isinstance(node, FieldDefinitionNode) and node.name.value in ("_service", "_entities"):
             return self.REMOVE
-        if isinstance(node, DefinitionNode):
-            return None
         return None
 
     def enter_directive(self, node: object, *_: object) -> object:
