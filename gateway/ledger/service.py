@@ -43,7 +43,8 @@ async def post(tx: AsyncConnection, journals: Sequence[Journal], *, now: datetim
     """
     assert journals
     assert len({journal.op_key for journal in journals}) == len(journals), "one op key, one journal"
-    ids = {journal.op_key: new_id("jnl") for journal in journals}
+    made = sorted(new_id("jnl") for _ in journals)  # Ids sort as the journals were given.
+    ids = dict(zip((journal.op_key for journal in journals), made, strict=True))
     rows = [_row(journal, ids[journal.op_key], now) for journal in journals]
     inserted = await store.insert_journals(tx, rows)
     if len(inserted) < len(journals):

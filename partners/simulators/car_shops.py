@@ -4,14 +4,30 @@ On top of a shop: a booking is a work order that goes from step to step in the w
 be called off until the car is checked in, and it is consumed when the work is completed.
 """
 
-from collections.abc import Mapping
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from graphql import build_schema
+from graphql import (
+    ExecutionResult,
+    FieldNode,
+    GraphQLError,
+    GraphQLResolveInfo,
+    OperationDefinitionNode,
+    build_schema,
+    execute,
+    parse,
+    validate,
+)
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from gateway.ports import (
     CancelQuote,
+    Claim,
     EventKind,
     Fact,
     FeedOffer,
@@ -19,11 +35,20 @@ from gateway.ports import (
     Outcome,
     PartnerEvent,
     Quote,
+    QuoteRequest,
+    SettlementNotice,
     Statement,
 )
-from partners.simulators.words import Booked, Declined
+from partners.simulators.core import Shop
+from partners.simulators.surface import Vertical, route
+from partners.simulators.surface import day as read_day
+from partners.simulators.words import Booked, Declined, instant
 
+Info = GraphQLResolveInfo[None]
+Answer = dict[str, Any]
 SCHEMA = build_schema(Path(__file__).with_name("car_shop.graphql").read_text(encoding="utf-8"))
+ROWS_A_PAGE = 100
+STEPS = ("SCHEDULED", "CHECKED_IN", "IN_PROGRESS")  # then COMPLETED, which is the booking's end
 LINES = {"offset": "BILL_CREDIT", "service": "WORK"}
 PERKS = {
     "green": "GREEN",
@@ -164,14 +189,14 @@ def instruction(fact: Fact) -> dict[str, Any]:
     }
 
 
-def sheet(statement: Statement, page: int, rows_per_page: int) -> dict[str, Any]:
-    first = (page - 1) * rows_per_page
-    shown = statement.lines[first : first + rows_per_page]
+def payables_sheet(statement: Statement, page: int) -> dict[str, Any]:
+    first = (page - 1) * ROWS_A_PAGE
+    shown = statement.lines[first : first + ROWS_A_PAGE]
     return {
         "edition": statement.version,
         "count": statement.trailer_count,
         "sumFen": statement.trailer_sum_fen,
-        "nextPage": page + 1 if first + rows_per_page < len(statement.lines) else None,
+        "nextPage": page + 1 if first + ROWS_A_PAGE < len(statement.lines) else None,
         "rows": [
             {
                 "no": line.line,
@@ -210,3 +235,249 @@ def event_body(event: PartnerEvent) -> dict[str, Any]:
             "handouts": texts(event.artefacts),
         },
     }
+
+
+class Workshop(Shop):
+    """A shop whose bookings are work orders: the step each has reached is kept beside it."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        with self.store.transaction() as db:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS work_steps (ref TEXT PRIMARY KEY, step TEXT NOT NULL)"
+            )
+
+    def act(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """`check_in` the car, `begin` the work: each step once, in this order."""
+        wanted = {"check_in": "CHECKED_IN", "begin": "IN_PROGRESS"}.get(row["act"])
+        if wanted is None:
+            raise ValueError(f"no such act: {row['act']}")
+        with self.store.transaction() as db:
+            booking = self.booking(row.get("gateway_ref") or row["booking_ref"])
+            reached = self.step_of(booking)
+            allowed = STEPS[STEPS.index(wanted) - 1]
+            if reached not in (allowed, wanted):
+                raise Declined("BAD_REQUEST", rule=f"the work order is {reached}")
+            db.execute("INSERT OR REPLACE INTO work_steps VALUES (?, ?)", (booking["ref"], wanted))
+        return {"no": booking["ref"], "state": wanted}
+
+    def step_of(self, booking: sqlite3.Row) -> str:
+        """How far a work order is."""
+        ended = {"FULFILLED": "COMPLETED", "CANCELLED": "CALLED_OFF", "NO_SHOW": "NO_SHOW"}
+        if booking["state"] in ended:
+            return ended[booking["state"]]
+        row = self._row("work_steps", "ref", booking["ref"])
+        return str(row["step"]) if row is not None else STEPS[0]
+
+    def _cancel_quote(self, booking: sqlite3.Row | None, booking_ref: str) -> CancelQuote:
+        self._require_outside(booking)
+        return super()._cancel_quote(booking, booking_ref)
+
+    def _cancel(
+        self, quoted: sqlite3.Row | None, booking: sqlite3.Row | None, op_key: str
+    ) -> dict[str, Any]:
+        self._require_outside(booking)
+        return super()._cancel(quoted, booking, op_key)
+
+    def _require_outside(self, booking: sqlite3.Row | None) -> None:
+        """A work order can be called off until the car is checked in."""
+        if booking is not None and self.step_of(booking) in STEPS[1:]:
+            raise Declined("CANCEL_TOO_LATE", until=booking["cancel_until"])
+
+
+def worded(resolve: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
+    """Say a no as the `problem` of the payload."""
+
+    @wraps(resolve)
+    async def resolver(*arguments: Any, **named: Any) -> Answer:
+        try:
+            return await resolve(*arguments, **named)
+        except Declined as no:
+            return problem(no)
+
+    return resolver
+
+
+class Counter:
+    """The shop's counter: each root field is a method that asks the shop and words its answer."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    def fields(self) -> dict[str, Callable[..., Awaitable[Any]]]:
+        """The root fields of the schema."""
+        return {
+            "menu": self.menu,
+            "workshop": self.workshop,
+            "instruction": self.instruction,
+            "workOrder": self.work_order,
+            "payables": self.payables,
+            "estimate": self.estimate,
+            "appoint": self.appoint,
+            "openWorkOrder": self.open_work_order,
+            "voidInstruction": self.void_instruction,
+            "callingOffTerms": self.calling_off_terms,
+            "callOff": self.call_off,
+            "advisePayment": self.advise_payment,
+        }
+
+    async def menu(self, _: Info, after: str | None = None) -> dict[str, Any]:
+        page = await self._shop.list_offers(after)
+        items = [menu_item(offer) for offer in page.offers]
+        return {"items": items, "after": page.cursor, "more": page.more}
+
+    async def workshop(
+        self, _: Info, skus: list[str], day: str | None = None
+    ) -> list[dict[str, Any]]:
+        offers = await self._shop.live(skus, on=read_day(day) if day else None)
+        return [workshop_row(offer) for offer in offers]
+
+    @worded
+    async def estimate(self, _: Info, input: dict[str, Any]) -> dict[str, Any]:
+        quote = await self._shop.quote(
+            QuoteRequest(
+                offer_id=input["sku"],
+                slot=input.get("time"),
+                quantity=input["pieces"],
+                bill_fen=input.get("billFen"),
+                member_ref=input["customer"],
+            )
+        )
+        return {"estimate": estimate(quote)}
+
+    @worded
+    async def appoint(self, _: Info, input: dict[str, Any]) -> dict[str, Any]:
+        kept = await self._shop.hold(
+            input["estimateNo"],
+            op_key=input["key"],
+            ttl_seconds=input["keepSeconds"],
+            claims=[Claim(payer["payer"], payer["fen"]) for payer in input["payers"]],
+        )
+        return {"appointment": {"no": kept.hold_ref, "keptUntil": kept.expires_at.isoformat()}}
+
+    @worded
+    async def open_work_order(self, _: Info, input: dict[str, Any]) -> dict[str, Any]:
+        fact = await self._shop.confirm(
+            input["appointmentNo"],
+            op_key=input["key"],
+            deadline=instant(input["notAfter"]),
+            gateway_ref=input["reference"],
+        )
+        return {"instruction": instruction(fact)}
+
+    async def instruction(self, _: Info, key: str) -> dict[str, Any]:
+        return instruction(await self._shop.status(key))
+
+    @worded
+    async def void_instruction(self, _: Info, key: str) -> dict[str, Any]:
+        return {"instruction": instruction(await self._shop.fence(key))}
+
+    async def work_order(self, _: Info, no: str) -> dict[str, Any] | None:
+        booking = self._shop.store.row("SELECT * FROM bookings WHERE ref = ?", no)
+        if booking is None or not isinstance(self._shop, Workshop):
+            return None
+        return {
+            "no": no,
+            "state": self._shop.step_of(booking),
+            "revision": booking["version"],
+            "time": booking["slot"],
+            "sku": booking["offer_id"],
+        }
+
+    async def calling_off_terms(
+        self,
+        _: Info,
+        workOrderNo: str,  # noqa: N803
+    ) -> dict[str, Any]:
+        return {"terms": calling_off_terms(await self._shop.cancel_quote(workOrderNo))}
+
+    @worded
+    async def call_off(self, _: Info, input: dict[str, Any]) -> dict[str, Any]:
+        fact = await self._shop.cancel(input["termsNo"], op_key=input["key"])
+        return {"instruction": instruction(fact)}
+
+    @worded
+    async def payables(self, _: Info, day: str, page: int) -> dict[str, Any]:
+        return {"sheet": payables_sheet(await self._shop.statement(read_day(day)), page)}
+
+    @worded
+    async def advise_payment(self, _: Info, input: dict[str, Any]) -> dict[str, Any]:
+        receipt = await self._shop.settlement_notice(
+            SettlementNotice(
+                settlement_id=input["settlement"],
+                leg_id=input["leg"],
+                payer=input["payer"],
+                payee=input["payee"],
+                amount_fen=input["amountFen"],
+                net_hash=input["netHash"],
+            ),
+            op_key=input["key"],
+        )
+        advice = {"no": receipt.receipt_ref, "takenAt": receipt.received_at.isoformat()}
+        return {"advice": advice}
+
+
+SCOPE_OF = {
+    "menu": "offers",
+    "workshop": "offers",
+    "payables": "statements",
+    "advisePayment": "notices",
+}
+
+
+async def run(shop: Shop, request: Request) -> Response:
+    """`POST /graphql`: one field an operation, so that its scope is known before it runs."""
+    raw = await request.body()
+    try:
+        document = parse(json.loads(raw)["query"])
+        field = _only_field(raw)
+        variables = json.loads(raw).get("variables") or {}
+    except (GraphQLError, KeyError, TypeError, ValueError) as error:
+        return _bad_input(str(error))
+    if SCOPE_OF.get(field, "redeem") not in request.state.scopes:
+        return JSONResponse({"errors": [{"message": "insufficient_scope"}]}, status_code=403)
+    if errors := validate(SCHEMA, document):
+        return _bad_input(errors[0].message)
+    executed = execute(
+        SCHEMA, document, root_value=Counter(shop).fields(), variable_values=variables
+    )
+    result = executed if isinstance(executed, ExecutionResult) else await executed
+    for failed in result.errors or ():
+        if failed.original_error is not None:
+            raise failed.original_error  # Planted misbehaviour, a no without payload, or a bug.
+        return _bad_input(failed.message)
+    return JSONResponse({"data": result.data})
+
+
+def _only_field(raw: bytes) -> str:
+    """The answer's name of the one field of the operation.
+
+    Raises:
+        ValueError: There are more of them.
+    """
+    (operation,) = parse(json.loads(raw)["query"]).definitions
+    if not isinstance(operation, OperationDefinitionNode):
+        raise ValueError("an operation is needed")
+    (field,) = operation.selection_set.selections
+    if not isinstance(field, FieldNode) or field.alias is not None:
+        raise ValueError("one plain field an operation")
+    return field.name.value
+
+
+def _bad_input(message: str) -> Response:
+    error = {"message": message, "extensions": {"code": "BAD_INPUT"}}
+    return JSONResponse({"data": None, "errors": [error]})
+
+
+def refusal(no: Declined) -> Response:
+    """A no where the schema has no `problem`: a question that cannot be read."""
+    return _bad_input(no.code)
+
+
+VERTICAL = Vertical(
+    routes=[route("/graphql", run, scope="")],
+    refusal=refusal,
+    event=event_body,
+    artefacts=handouts,
+    shop=Workshop,
+)

@@ -85,6 +85,17 @@ class Shop:
         for number, fault in enumerate(config.faults):
             self.faults.add(fault, origin=f"{number}:{fault}")
 
+    def act(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """An act that only this vertical knows, asked for at the control port.
+
+        Raises:
+            ValueError: It knows none of that name.
+        """
+        raise ValueError(f"no such act: {row.get('act')}")
+
+    async def work(self) -> None:
+        """What the merchant does in the background, until cancelled."""
+
     def now(self) -> datetime:
         """Business time: the caller's, else the system's."""
         named = NOW.get()

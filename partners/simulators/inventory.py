@@ -86,7 +86,7 @@ class Inventory:
                 raise Declined("SOLD_OUT", stores=stores)
             return request.slot, None
         coming = slots.coming(offer, self.config.slots, now)
-        room = [o for o in coming if self._left(offer, o) >= request.quantity]
+        room = [o for o in coming if self._full(offer, o.id, request.quantity) is None]
         if request.slot is None:
             if not room:
                 raise Declined("SLOT_FULL", slot=None, left=0)
@@ -94,9 +94,9 @@ class Inventory:
         asked = slots.find(offer, self.config.slots, request.slot)
         if asked is None or asked.starts_at <= now:
             raise Declined("SLOT_FULL", slot=request.slot, left=0, **_alternative(room))
-        left = self._left(offer, asked)
-        if left < request.quantity:
-            raise Declined("SLOT_FULL", slot=request.slot, left=left, **_alternative(room))
+        if (full := self._full(offer, asked.id, request.quantity)) is not None:
+            left = self._left(offer, full)
+            raise Declined("SLOT_FULL", slot=full.id, left=left, **_alternative(room))
         return asked.id, asked.starts_at
 
     def take(
@@ -105,20 +105,7 @@ class Inventory:
         """Take places or stock by a conditional update: the last one is sold once."""
         quantity, db = quoted["quantity"], self.store.db
         if offer.get("slots"):
-            opening = slots.find(offer, self.config.slots, quoted["slot"])
-            pool = slots.pool_of(offer)
-            if opening is None:
-                raise Declined("SLOT_FULL", slot=quoted["slot"], left=0)
-            db.execute(
-                "INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", (pool, opening.id, opening.capacity)
-            )
-            taken = db.execute(
-                "UPDATE slots SET left_ = left_ - ? WHERE pool = ? AND slot = ? AND left_ >= ?",
-                (quantity, pool, opening.id, quantity),
-            )
-            if taken.rowcount == 0:
-                raise Declined("SLOT_FULL", slot=opening.id, left=self._left(offer, opening))
-            return pool, self._free_units(pool, opening, quantity), None
+            return slots.pool_of(offer), self._take_places(offer, quoted["slot"], quantity), None
         left, stores = self._stock(offer["id"], quoted["slot"])
         if left is None:
             return None, [], quoted["slot"]
@@ -134,17 +121,51 @@ class Inventory:
     def give_back(self, held: sqlite3.Row) -> None:
         """Give back what a hold had taken."""
         if held["pool"] is not None:
-            self.store.db.execute(
+            offer = self.doc(self._quote_of(held)["offer_id"])
+            openings, places = slots.span(offer, self.config.slots, held["slot"], held["quantity"])
+            self.store.db.executemany(
                 "UPDATE slots SET left_ = left_ + ? WHERE pool = ? AND slot = ?",
-                (held["quantity"], held["pool"], held["slot"]),
+                [(places, held["pool"], opening.id) for opening in openings],
             )
         elif held["store"] is not None:
-            quoted = self.store.row("SELECT * FROM quotes WHERE id = ?", held["quote_id"])
-            assert quoted is not None
             self.store.db.execute(
                 "UPDATE stock SET left_ = left_ + ? WHERE offer_id = ? AND store = ?",
-                (held["quantity"], quoted["offer_id"], held["store"]),
+                (held["quantity"], self._quote_of(held)["offer_id"], held["store"]),
             )
+
+    def _take_places(self, offer: Mapping[str, Any], slot: str, quantity: int) -> list[int]:
+        """Take all the places of a booking or none; their numbers, where there is one slot."""
+        openings, places = slots.span(offer, self.config.slots, slot, quantity)
+        if not openings:
+            raise Declined("SLOT_FULL", slot=slot, left=0)
+        if (full := self._full(offer, slot, quantity)) is not None:
+            raise Declined("SLOT_FULL", slot=full.id, left=self._left(offer, full))
+        pool, db = slots.pool_of(offer), self.store.db
+        units = self._free_units(pool, openings[0], places) if len(openings) == 1 else []
+        for opening in openings:
+            db.execute(
+                "INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", (pool, opening.id, opening.capacity)
+            )
+            db.execute(
+                "UPDATE slots SET left_ = left_ - ? WHERE pool = ? AND slot = ?",
+                (places, pool, opening.id),
+            )
+        return units
+
+    def _full(self, offer: Mapping[str, Any], slot: str, quantity: int) -> slots.Opening | None:
+        """The first slot of a booking that has not enough places; None: there is room."""
+        openings, places = slots.span(offer, self.config.slots, slot, quantity)
+        return next((one for one in openings if self._left(offer, one) < places), None)
+
+    def _least(self, offer: Mapping[str, Any], opening: slots.Opening) -> int:
+        """The places left for one piece that begins with this slot."""
+        openings, _ = slots.span(offer, self.config.slots, opening.id, 1)
+        return min(self._left(offer, one) for one in openings)
+
+    def _quote_of(self, held: sqlite3.Row) -> sqlite3.Row:
+        quoted = self.store.row("SELECT * FROM quotes WHERE id = ?", held["quote_id"])
+        assert quoted is not None
+        return quoted
 
     def _free_units(self, pool: str, opening: slots.Opening, quantity: int) -> list[int]:
         rows = self.store.rows(
@@ -186,7 +207,7 @@ class Inventory:
             found = [o for o in slots.on_day(offer, rules, on) if o.starts_at > now]
         hidden = self.config.hidden_slots.get(offer["id"], ())
         shown = tuple(
-            Slot(opening.id, opening.starts_at.astimezone(UTC), self._left(offer, opening))
+            Slot(opening.id, opening.starts_at.astimezone(UTC), self._least(offer, opening))
             for opening in found
             if f"{opening.starts_at:%H:%M}" not in hidden
         )

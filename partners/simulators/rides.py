@@ -4,10 +4,19 @@ On top of a shop: an estimate is its own hold and ends with itself; a confirm is
 and decided a moment later, whoever asks first: the clock, or the gateway's poll.
 """
 
+import asyncio
+import sqlite3
+import time
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from gateway.ports import (
     CancelQuote,
+    Claim,
     EventKind,
     Fact,
     FeedOffer,
@@ -15,10 +24,19 @@ from gateway.ports import (
     Outcome,
     PartnerEvent,
     Quote,
+    QuoteRequest,
+    SettlementNotice,
     Statement,
 )
-from partners.simulators.words import Booked, Declined
+from partners.simulators import backoffice
+from partners.simulators.core import Shop
+from partners.simulators.faults import Who
+from partners.simulators.surface import Vertical, body, day, day_of, need, route
+from partners.simulators.words import Booked, Declined, instant, stamp
 
+PROMO_SECONDS = 0.05  # Nobody has to be found for a promo code.
+MATCHING_SECONDS = 0.3
+ENTRIES_A_PAGE = 100
 TAGS = {
     "green": "new_energy",
     "high_value": "premium",
@@ -73,14 +91,14 @@ CARRIED = {
 }
 
 
-def refusal(no: Declined) -> tuple[int, dict[str, Any]]:
+def refusal(no: Declined) -> Response:
+    """`error` with the service's code."""
     status, word = ERRORS.get(no.code, (409, "no_cars"))
-    said = {
-        theirs: no.context[ours]
-        for ours, theirs in CARRIED.items()
-        if no.context.get(ours) is not None
-    }
-    return 200 if no.in_200 else status, {"error": {"code": word} | said}
+    error: dict[str, Any] = {"code": word}
+    for ours, theirs in CARRIED.items():
+        if no.context.get(ours) is not None:
+            error[theirs] = no.context[ours]
+    return JSONResponse({"error": error}, status_code=200 if no.in_200 else status)
 
 
 def product(offer: FeedOffer) -> dict[str, Any]:
@@ -152,8 +170,8 @@ def request_state(fact: Fact) -> dict[str, Any]:
     }
 
 
-def ledger_day(statement: Statement, after: int, page: int) -> dict[str, Any]:
-    shown = [line for line in statement.lines if line.line > after][:page]
+def ledger_day(statement: Statement, after: int) -> dict[str, Any]:
+    shown = [line for line in statement.lines if line.line > after][:ENTRIES_A_PAGE]
     rest = shown and shown[-1].line < statement.lines[-1].line
     return {
         "edition": statement.version,
@@ -205,3 +223,198 @@ def event_body(event: PartnerEvent) -> dict[str, Any]:
         "timestamp": event.occurred_at.isoformat(),
         "data": data,
     }
+
+
+class RideService(Shop):
+    """A shop whose estimates are their own holds, and which decides a moment later.
+
+    What is to be decided is kept with its time, so that a restart forgets none.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        with self.store.transaction() as db:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS decisions"
+                " (ref TEXT PRIMARY KEY, due REAL NOT NULL, decides_at TEXT NOT NULL)"
+            )
+        self._taken_down = asyncio.Event()
+
+    async def work(self) -> None:
+        """Decide each request when its time has come, and tell it by webhook."""
+        while True:
+            self._taken_down.clear()
+            self.decide_due()
+            first = self.store.row("SELECT MIN(due) AS due FROM decisions")
+            due = first["due"] if first is not None else None
+            pause = None if due is None else max(due - time.time(), 0.001)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._taken_down.wait()
+            except TimeoutError:
+                pass
+
+    def decide_due(self) -> None:
+        """Decide what is due. A planted `sold_out` at confirm finds no car."""
+        for row in self.store.rows("SELECT * FROM decisions WHERE due <= ?", time.time()):
+            with self.store.transaction() as db:
+                booking = self.booking(row["ref"])
+                if booking["state"] == "PENDING":
+                    found = not self.faults.take("sold_out", self.who(booking), "confirm")
+                    backoffice.decide(
+                        self, row["ref"], confirmed=found, now=instant(row["decides_at"])
+                    )
+                db.execute("DELETE FROM decisions WHERE ref = ?", (row["ref"],))
+
+    def _hold(
+        self, quoted: sqlite3.Row | None, op_key: str, ttl: int, claims: Sequence[Claim], who: Who
+    ) -> dict[str, Any]:
+        """Keep the estimate: its id is the hold's, and its end the hold's end."""
+        kept = super()._hold(quoted, op_key, ttl, claims, who)
+        assert quoted is not None
+        ref, number = quoted["id"], 1
+        while self._row("holds", "ref", ref) is not None:  # Kept before, and let go.
+            number += 1
+            ref = f"{quoted['id']}.{number}"
+        self.store.db.execute(
+            "UPDATE holds SET ref = ?, expires_at = ? WHERE ref = ?",
+            (ref, quoted["expires_at"], kept["hold_ref"]),
+        )
+        return {"hold_ref": ref, "expires_at": quoted["expires_at"]}
+
+    def _confirm(self, **asked: Any) -> dict[str, Any]:
+        """Take the request down. A planted `confirm_pending` leaves it to the control port."""
+        fact = super()._confirm(**asked)
+        booking = self.booking(fact["booking_ref"])
+        if booking["state"] == "CONFIRMED":
+            seconds = MATCHING_SECONDS if booking["slot"] else PROMO_SECONDS
+            self.store.db.execute(
+                "UPDATE bookings SET state = 'PENDING', version = 0 WHERE ref = ?",
+                (booking["ref"],),
+            )
+            decides_at = instant(booking["confirmed_at"]) + timedelta(seconds=seconds)
+            self.store.db.execute(
+                "INSERT INTO decisions VALUES (?, ?, ?)",
+                (booking["ref"], time.time() + seconds, stamp(decides_at)),
+            )
+            self._taken_down.set()
+            fact |= {"outcome": Outcome.IN_FLIGHT.value, "version": 0, "artefacts": {}}
+        return fact
+
+
+async def products(shop: Shop, request: Request) -> dict[str, Any]:
+    page = await shop.list_offers(request.query_params.get("after"))
+    return {
+        "products": [product(offer) for offer in page.offers],
+        "after": page.cursor,
+        "more": page.more,
+    }
+
+
+async def lookups(shop: Shop, request: Request) -> dict[str, Any]:
+    asked = await body(request)
+    on = day(asked["day"]) if asked.get("day") else None
+    offers = await shop.live(need(asked, "skus", list), on=on)
+    return {"products": [lookup(offer) for offer in offers]}
+
+
+async def estimates(shop: Shop, request: Request) -> dict[str, Any]:
+    asked = await body(request)
+    quote = await shop.quote(
+        QuoteRequest(
+            offer_id=need(asked, "sku", str),
+            slot=asked.get("pickup"),
+            quantity=need(asked, "count", int),
+            bill_fen=asked.get("bill_fen"),
+            member_ref=need(asked, "rider", str),
+        )
+    )
+    return estimate(quote)
+
+
+async def keep(shop: Shop, request: Request) -> dict[str, Any]:
+    asked = await body(request)
+    kept = await shop.hold(
+        request.path_params["id"],
+        op_key=need(asked, "request_id", str),
+        ttl_seconds=shop.config.hold_seconds,
+        claims=[
+            Claim(need(payer, "party", str), need(payer, "fen", int))
+            for payer in need(asked, "payers", list)
+        ],
+    )
+    return {"estimate_id": kept.hold_ref, "lasts_until": kept.expires_at.isoformat()}
+
+
+async def requests(shop: Shop, request: Request) -> Response:
+    asked = await body(request)
+    fact = await shop.confirm(
+        need(asked, "estimate_id", str),
+        op_key=need(asked, "request_id", str),
+        deadline=instant(need(asked, "not_after", str)),
+        gateway_ref=need(asked, "reference", str),
+    )
+    status = 202 if fact.outcome is Outcome.IN_FLIGHT else 200
+    return JSONResponse(request_state(fact), status_code=status)
+
+
+async def asked_for(shop: Shop, request: Request) -> dict[str, Any]:
+    return request_state(await shop.status(request.path_params["id"]))
+
+
+async def block(shop: Shop, request: Request) -> dict[str, Any]:
+    return request_state(await shop.fence(request.path_params["id"]))
+
+
+async def terms_of_withdrawal(shop: Shop, request: Request) -> dict[str, Any]:
+    return withdrawal_terms(await shop.cancel_quote(request.path_params["id"]))
+
+
+async def withdrawals(shop: Shop, request: Request) -> dict[str, Any]:
+    asked = await body(request)
+    fact = await shop.cancel(need(asked, "terms_id", str), op_key=need(asked, "request_id", str))
+    return request_state(fact)
+
+
+async def ledger_days(shop: Shop, request: Request) -> dict[str, Any]:
+    after = request.query_params.get("after") or "0"
+    if not after.isdecimal():
+        raise Declined("BAD_REQUEST", rule="after is a number")
+    return ledger_day(await shop.statement(day_of(request)), int(after))
+
+
+async def payment_notices(shop: Shop, request: Request) -> dict[str, Any]:
+    asked = await body(request)
+    receipt = await shop.settlement_notice(
+        SettlementNotice(
+            settlement_id=need(asked, "settlement", str),
+            leg_id=need(asked, "leg", str),
+            payer=need(asked, "from", str),
+            payee=need(asked, "to", str),
+            amount_fen=need(asked, "fen", int),
+            net_hash=need(asked, "net_hash", str),
+        ),
+        op_key=need(asked, "request_id", str),
+    )
+    return {"ticket": receipt.receipt_ref, "noted_at": receipt.received_at.isoformat()}
+
+
+VERTICAL = Vertical(
+    routes=[
+        route("/api/products", products, scope="offers", method="GET"),
+        route("/api/products/lookup", lookups, scope="offers"),
+        route("/api/estimates", estimates, scope="redeem"),
+        route("/api/estimates/{id}/request", keep, scope="redeem", method="PUT"),
+        route("/api/requests", requests, scope="redeem"),
+        route("/api/requests/{id}", asked_for, scope="redeem", method="GET"),
+        route("/api/requests/{id}/block", block, scope="redeem", method="PUT"),
+        route("/api/trips/{id}/withdrawal-terms", terms_of_withdrawal, scope="redeem"),
+        route("/api/withdrawals", withdrawals, scope="redeem"),
+        route("/api/ledger-days/{day}", ledger_days, scope="statements", method="GET"),
+        route("/api/payment-notices", payment_notices, scope="notices"),
+    ],
+    refusal=refusal,
+    event=event_body,
+    artefacts=rider_gets,
+    shop=RideService,
+)

@@ -18,7 +18,6 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from partners.simulators import backoffice, config, surface, terms, webhooks
-from partners.simulators.core import Shop
 from partners.simulators.tokens import Tokens
 from partners.simulators.words import Declined
 
@@ -89,7 +88,9 @@ class Stand:
 
     def __init__(self, merchant: config.Merchant, host: str, folder: Path) -> None:
         vertical = surface.load(merchant.kind)
-        self.shop = Shop(merchant, folder, artefacts=vertical.artefacts, event_body=vertical.event)
+        self.shop = vertical.shop(
+            merchant, folder, artefacts=vertical.artefacts, event_body=vertical.event
+        )
         self.door = Door(host, merchant.port)
         self.url = f"http://{host}:{self.door.port}"
         self.tokens = Tokens(self.shop.store, merchant, issuer=merchant.issuer or self.url)
@@ -133,6 +134,7 @@ class Simulators:
         for stand in self.stands.values():
             await stand.door.open()
             self._deliveries.append(asyncio.create_task(webhooks.deliver(stand.shop, self._http)))
+            self._deliveries.append(asyncio.create_task(stand.shop.work()))
         await self._control.open()
 
     async def stop(self) -> None:
@@ -192,6 +194,7 @@ def control(stands: Mapping[str, Stand], token: str) -> Starlette:
     add("/merchants/{id}/stop", "POST", lambda stand, row: stand.door.shut())
     add("/merchants/{id}/start", "POST", lambda stand, row: stand.door.open())
     add("/merchants/{id}/events", "POST", _event)
+    add("/merchants/{id}/acts", "POST", lambda stand, row: stand.shop.act(row))
     add("/merchants/{id}/offers", "POST", _offer)
     add("/merchants/{id}/bookings", "GET", _dump)
     add("/merchants/{id}/tokens/expire", "POST", lambda stand, row: stand.tokens.expire_all())

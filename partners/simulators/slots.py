@@ -78,6 +78,29 @@ def find(offer: Mapping[str, Any], rules: Mapping[str, Any], slot: str) -> Openi
     return next((o for o in on_day(offer, rules, day) if o.id == slot), None)
 
 
+def span(
+    offer: Mapping[str, Any], rules: Mapping[str, Any], slot: str, quantity: int
+) -> tuple[list[Opening], int]:
+    """What a booking takes: the slots, and the places in each.
+
+    Places of one slot; but nights follow one another, one room in each, `nights` of them a piece.
+    No slots at all when one of them does not exist.
+    """
+    if offer["slots"] != "rooms":
+        found = find(offer, rules, slot)
+        return ([found] if found else []), quantity
+    first = find(offer, rules, slot)
+    if first is None:
+        return [], 1
+    day = date.fromisoformat(first.id)
+    nights = quantity * int(offer.get("nights", 1))
+    return [
+        night
+        for number in range(nights)
+        for night in on_day(offer, rules, day + timedelta(days=number))
+    ], 1
+
+
 def _times(rule: Mapping[str, Any], offer: Mapping[str, Any], day: date) -> Iterator[datetime]:
     if rule.get("per") == "15 minutes":
         first = datetime.combine(day, time(), SHANGHAI)

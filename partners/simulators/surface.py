@@ -13,6 +13,7 @@ routes      built with `route(path, handler, scope=...)`. A handler is `async de
 refusal     a `Declined` (code, error_class, context) as the vertical's error document and status
 event       a `PartnerEvent` as the body of its webhook
 artefacts   a `Booked` as what the member gets: code, seat, qr, confirmation_no, trip_id …
+shop        a `Shop` of its own, where a vertical has rules of its own
 
 The token endpoint (`POST /oauth/token`), metadata, the bearer check, `Sandbox-Now` and `/health`
 come with the surface. Scopes are `offers`, `redeem`, `statements`, `notices`. The kind's name is
@@ -49,6 +50,7 @@ class Vertical:
     refusal: Callable[[Declined], Response]
     event: Callable[[PartnerEvent], dict[str, Any]]
     artefacts: Callable[[Booked], dict[str, str]]
+    shop: type[Shop] = Shop
 
 
 def load(kind: str) -> Vertical:
