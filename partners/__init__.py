@@ -5,7 +5,7 @@
     cinemas.py  hotels.py  car_shops.py  rides.py
                     systems with words of their own
     conformance.py  the contract as a list of checks, for tests and for operators
-    simulators/     stand-ins that speak HTTP
+    simulators/     stand-ins that speak HTTP; SANDBOXES makes one per adapter
 
 A new partner with a system of its own: a module with a class that has `code`, `capabilities` and
 the port's methods, made from `(code, http)`; and one line in `ADAPTERS`.
@@ -13,12 +13,17 @@ the port's methods, made from `(code, http)`; and one line in `ADAPTERS`.
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 
 from gateway.ports import Partner
+
+if TYPE_CHECKING:
+    from partners.conformance import Box
 
 ADAPTERS: Mapping[str, tuple[str, str]] = {
     "car_shops": ("partners.car_shops", "CarShops"),
@@ -27,6 +32,7 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "hotels": ("partners.hotels", "Hotels"),
     "rides": ("partners.rides", "Rides"),
 }
+
 METHODS = ("private_key_jwt", "client_secret_basic")
 
 
@@ -111,3 +117,17 @@ def adapter(name: str) -> Callable[[str, httpx2.AsyncClient], Partner]:
         "Callable[[str, httpx2.AsyncClient], Partner]",
         getattr(importlib.import_module(module), made),
     )
+
+
+ClientFor = Callable[[Connection], httpx2.AsyncClient]
+
+
+def _sandbox(name: str, client_for: ClientFor) -> "AbstractAsyncContextManager[Box]":
+    stand_in = importlib.import_module("partners.conformance.stand_in")
+    return cast("AbstractAsyncContextManager[Box]", stand_in.stand_in(name, client_for))
+
+
+SANDBOXES: "Mapping[str, Callable[[ClientFor], AbstractAsyncContextManager[Box]]]" = {
+    name: partial(_sandbox, name) for name in ADAPTERS
+}
+"""An adapter's name to a box for `conformance.certify`, on a stand-in that lives with the box."""
