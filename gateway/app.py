@@ -130,9 +130,7 @@ async def opened(
         redemptions = Redemptions(database, everyone, clock, settings, secret)
         worker = Worker(database, everyone, clock, settings, redemptions)
         secrets = {c.merchant: c.webhook_secret for c in connections if c.webhook_secret}
-        yield Parts(
-            settings, database, clock, oauth, everyone, redemptions, worker, secrets
-        )
+        yield Parts(settings, database, clock, oauth, everyone, redemptions, worker, secrets)
 
 
 def create_app(

@@ -90,7 +90,7 @@ class CatalogQuery:
     @strawberry.field
     async def merchant(self, info: Info, id: strawberry.ID) -> Merchant | None:
         found = await info.context.loaders.merchants.load(id)
-        return found and Merchant.of(found)
+        return Merchant.of(found) if found else None
 
     @strawberry.field
     async def programmes(self, info: Info) -> list[Programme]:
@@ -173,7 +173,7 @@ class CatalogQuery:
             found = await context.loaders.offers.load(id)
             if found is not None and (wants(info, "live") or wants(info, "slots")):
                 await context.loaders.live(None).load(found)
-        return found and Offer.of(found)
+        return Offer.of(found) if found else None
 
     @strawberry.field
     async def warnings(self, info: Info) -> list[Warned]:

@@ -47,13 +47,13 @@ class Merchant:
     @classmethod
     async def resolve_reference(cls, info: Info, id: strawberry.ID) -> Self | None:
         found = await info.context.loaders.merchants.load(id)
-        return found and cls.of(found)
+        return cls.of(found) if found else None
 
     @strawberry.field
     async def programme(self, info: Info) -> "Programme | None":
         """The programme it issues, if any."""
         found = await info.context.loaders.programme_of.load(self.id)
-        return found and Programme.of(found)
+        return Programme.of(found) if found else None
 
 
 async def merchant(info: Info, id: str) -> Merchant:
@@ -295,7 +295,7 @@ class Offer:
     @classmethod
     async def resolve_reference(cls, info: Info, id: strawberry.ID) -> Self | None:
         found = await info.context.loaders.offers.load(id)
-        return found and cls.of(found)
+        return cls.of(found) if found else None
 
     @strawberry.field
     async def merchant(self, info: Info) -> Merchant:
@@ -317,13 +317,13 @@ class Offer:
     async def live(self, info: Info, on: date | None = None) -> LiveQuote | None:
         """Price, stock and slots from the merchant's system; null when it does not answer."""
         found = await info.context.loaders.live(on).load(self.source)
-        return found and LiveQuote.of(found)
+        return LiveQuote.of(found) if found else None
 
     @strawberry.field
     async def slots(self, info: Info, on: date | None = None) -> list[Slot] | None:
         """The slots of `live`."""
         found = await info.context.loaders.live(on).load(self.source)
-        return found and LiveQuote.of(found).slots
+        return LiveQuote.of(found).slots if found else None
 
     @strawberry.field
     def guarantee(self) -> Guarantee:

@@ -13,7 +13,7 @@ from gateway.api.scalars import Fen
 from gateway.errors import NotFound
 from gateway.ledger import model as ledger_model
 from gateway.ledger import service as ledger
-from gateway.settlement import model
+from gateway.settlement import model as claims
 from gateway.settlement import service as settlement
 
 
@@ -34,7 +34,7 @@ class Payment:
     fen: Fen
 
     @classmethod
-    def of(cls, flow: model.Flow) -> Self:
+    def of(cls, flow: claims.Flow) -> Self:
         return cls(payer=strawberry.ID(flow.payer), payee=strawberry.ID(flow.payee), fen=flow.fen)
 
 
@@ -52,7 +52,7 @@ class SettlementWindow:
     sum_fen: Fen | None
 
     @classmethod
-    def of(cls, window: model.Window) -> Self:
+    def of(cls, window: claims.Window) -> Self:
         return cls(
             id=strawberry.ID(window.id),
             state=str(window.state),
@@ -101,7 +101,7 @@ class Settlement:
     bank_csv_sha256: str | None
 
     @classmethod
-    def of(cls, row: model.Settlement) -> Self:
+    def of(cls, row: claims.Settlement) -> Self:
         return cls(
             id=strawberry.ID(row.id),
             window=strawberry.ID(row.window_id),

@@ -266,5 +266,6 @@ def _cost(found: tuple[str, int]) -> int:
 
 def _definition(parent: object, name: str) -> GraphQLField | None:
     if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
-        return parent.fields.get(name)
+        found: GraphQLField | None = parent.fields.get(name)
+        return found
     return None

@@ -150,7 +150,9 @@ class MemberQuery:
     @strawberry.field
     async def me(self, info: Info) -> Me | None:
         found = await info.context.loaders.members.load(member_of(info))
-        return found and Me(
+        if found is None:
+            return None
+        return Me(
             id=strawberry.ID(found.id), name_zh=found.name_zh, kind=found.kind, city=found.city
         )
 

@@ -61,13 +61,13 @@ class Partner:
     def settlement_account(self) -> str | None:
         """The account it is paid to."""
         account = self.source.settlement_account
-        return account and str(account.get("number"))
+        return str(account.get("number")) if account else None
 
     @strawberry.field
     async def cover(self, info: Info) -> Cover | None:
         async with info.context.reading() as tx:
             found = await settlement.cover_of(tx, merchant_id=self.source.id)
-        return found and Cover.of(found)
+        return Cover.of(found) if found else None
 
     @strawberry.field
     async def budget_left_fen(self, info: Info) -> Fen:
@@ -101,7 +101,7 @@ class PartnerQuery:
     async def partner(self, info: Info) -> Partner | None:
         """The merchant that asks."""
         found = await info.context.loaders.merchants.load(merchant_of(info))
-        return found and Partner(source=found)
+        return Partner(source=found) if found else None
 
     @strawberry.field
     async def agreements(

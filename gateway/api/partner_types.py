@@ -9,9 +9,9 @@ import strawberry
 from gateway.api.catalog_types import Merchant, merchant
 from gateway.api.context import Conformance, Info
 from gateway.api.scalars import Fen, Points
-from gateway.points import model as points
+from gateway.points import model as points_model
 from gateway.ports import SettlementNotice
-from gateway.settlement import model as settlement
+from gateway.settlement import model as claims
 from gateway.values import canonical
 
 
@@ -44,7 +44,7 @@ class Agreement:
     redeemer_id: strawberry.Private[str]
 
     @classmethod
-    def of(cls, row: settlement.Agreement) -> Self:
+    def of(cls, row: claims.Agreement) -> Self:
         return cls(
             id=strawberry.ID(row.id),
             version=row.version,
@@ -106,7 +106,7 @@ class Obligation:
     business_date: date | None
 
     @classmethod
-    def of(cls, row: settlement.Obligation) -> Self:
+    def of(cls, row: claims.Obligation) -> Self:
         def some(id_: str | None) -> strawberry.ID | None:
             return strawberry.ID(id_) if id_ else None
 
@@ -156,7 +156,7 @@ class LegSide:
     ack_client: str | None
 
     @classmethod
-    def of(cls, side: settlement.LegParty) -> Self:
+    def of(cls, side: claims.LegParty) -> Self:
         return cls(
             role=str(side.role),
             merchant=strawberry.ID(side.merchant_id),
@@ -198,7 +198,7 @@ class SettlementLeg:
         )
 
     @classmethod
-    def of(cls, leg: settlement.SettlementLeg) -> Self:
+    def of(cls, leg: claims.SettlementLeg) -> Self:
         return cls(
             id=strawberry.ID(leg.id),
             settlement=strawberry.ID(leg.settlement_id),
@@ -229,7 +229,7 @@ class Earning:
     lot: strawberry.ID | None
 
     @classmethod
-    def of(cls, earning: points.Earning) -> Self:
+    def of(cls, earning: points_model.Earning) -> Self:
         return cls(
             id=strawberry.ID(earning.id),
             order=earning.ref,
@@ -251,7 +251,7 @@ class EarnReturn:
     owed: Points
 
     @classmethod
-    def of(cls, row: points.Return) -> Self:
+    def of(cls, row: points_model.Return) -> Self:
         return cls(
             order=row.ref,
             points=row.points,
@@ -281,7 +281,7 @@ class Cover:
     left_fen: Fen
 
     @classmethod
-    def of(cls, cover: settlement.Cover) -> Self:
+    def of(cls, cover: claims.Cover) -> Self:
         return cls(
             collateral_fen=cover.collateral_fen,
             net_debit_cap_fen=cover.net_debit_cap_fen,

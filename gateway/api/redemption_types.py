@@ -12,7 +12,7 @@ from gateway.api.scalars import JSON, Fen, Points, Rate
 from gateway.catalog.model import QuoteLeg, StoredQuote
 from gateway.members import model as members
 from gateway.oauth.scopes import Role
-from gateway.points import model as points
+from gateway.points import model as points_model
 from gateway.redemption import model as redemptions
 from gateway.redemption.model import BURNED, State
 
@@ -31,7 +31,7 @@ class Lot:
     policy_version: int
 
     @classmethod
-    def of(cls, lot: points.Lot) -> Self:
+    def of(cls, lot: points_model.Lot) -> Self:
         return cls(
             id=strawberry.ID(lot.id),
             points=lot.points,
@@ -87,7 +87,7 @@ class Wallet:
         found = await info.context.loaders.lots(self.member_id).load(self.programme_id)
         ending: dict[date, int] = {}
         for lot in found or ():
-            last_on = points.last_day(lot)
+            last_on = points_model.last_day(lot)
             if last_on is not None and lot.remaining:
                 ending[last_on] = ending.get(last_on, 0) + lot.remaining
         return [Expiring(points=ending[day], last_on=day) for day in sorted(ending)]
@@ -188,7 +188,7 @@ class Quote:
     @strawberry.field
     async def offer(self, info: Info) -> Offer | None:
         found = await info.context.loaders.offers.load(self.offer_id)
-        return found and Offer.of(found)
+        return Offer.of(found) if found else None
 
 
 @strawberry.type
@@ -295,7 +295,7 @@ class Redemption:
     @strawberry.field
     async def offer(self, info: Info) -> Offer | None:
         found = await info.context.loaders.offers.load(self.offer_id)
-        return found and Offer.of(found)
+        return Offer.of(found) if found else None
 
     @strawberry.field
     async def voucher(self, info: Info) -> Voucher | None:

@@ -67,8 +67,9 @@ def _answering(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Unreadable as error:
-            status, body = error.status, malformed(
-                error.detail, locale=locale, request_id=request_id
+            status, body = (
+                error.status,
+                malformed(error.detail, locale=locale, request_id=request_id),
             )
         except Denied as error:
             status, body = error.status, top_level(error, locale=locale, request_id=request_id)
@@ -173,11 +174,13 @@ def _bill(rows: Iterable[Obligation]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(BILL_COLUMNS)
     count = total = 0
-    for count, row in enumerate(rows, start=1):  # noqa: B007 - the trailer wants the last one
+    for count, row in enumerate(rows, start=1):
         total += row.statement_fen
         cells = [count, row.id, row.cause_id, row.type, row.issuer, row.offer_id or ""]
         cells += [row.statement_fen, row.business_date or ""]
-        writer.writerow([cell if isinstance(cell, int) else guard_formula(str(cell)) for cell in cells])
+        writer.writerow(
+            [cell if isinstance(cell, int) else guard_formula(str(cell)) for cell in cells]
+        )
     writer.writerow(["trailer", count, "", "", "", "", total, ""])
     return out.getvalue()
 
