@@ -28,11 +28,11 @@ ISSUER = "M04"  # Any issuer the merchant has an agreement with.
 UNFIT = ("offset", "donation", "draw", "badge_prize", "credential", "carbon", "upgrade")
 
 
-class Skip(Exception):  # noqa: N818
+class Skip(Exception):
     """This cannot be checked here; says why."""
 
 
-class Warn(Exception):  # noqa: N818
+class Warn(Exception):
     """The rule is kept, but it should be better."""
 
 

@@ -1,5 +1,6 @@
 """Group A: getting in."""
 
+import contextlib
 import json
 import time
 from base64 import b64encode
@@ -198,10 +199,8 @@ async def _offers_with(box: Box, token: str) -> httpx2.Response:
         trust_env=False,
     )
     async with http:
-        try:
+        with contextlib.suppress(PartnerUnavailable):
             await adapter(box.connection.adapter)(box.merchant, http).list_offers(None)
-        except PartnerUnavailable:
-            pass
     return answers[-1]
 
 

@@ -1,25 +1,16 @@
 """A client of a partner's token endpoint, as small as tests need."""
 
 import json
-import time
-import uuid
-from base64 import b64encode
 from collections.abc import AsyncGenerator
-from urllib.parse import quote, urlencode
 
 import httpx2
-from joserfc import jwt
-from joserfc.jwk import ECKey
 
 from partners import Connection
-
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+from partners.conformance.access import token_request
 
 
 class Bearer(httpx2.Auth):
-    """Fetches a token when it has none or it was refused, once."""
-
-    requires_response_body = True
+    """Fetches a token when it has none, and once more when it was refused."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -37,32 +28,6 @@ class Bearer(httpx2.Auth):
             answer = yield request
             if answer.status_code != 401:
                 return
-
-
-def token_request(connection: Connection, **claims: object) -> httpx2.Request:
-    """A token request as the connection says; claims overrule those of its assertion."""
-    form = {"grant_type": "client_credentials", "scope": connection.scope}
-    headers = {"content-type": "application/x-www-form-urlencoded"}
-    auth = connection.auth
-    if auth.secret is not None:
-        pair = f"{quote(auth.client_id)}:{quote(auth.secret)}"
-        headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-    else:
-        now = int(time.time())
-        assertion = {
-            "iss": auth.client_id,
-            "sub": auth.client_id,
-            "aud": connection.audience,
-            "iat": now,
-            "exp": now + 60,
-            "jti": uuid.uuid4().hex,
-            **claims,
-        }
-        key = ECKey.import_key(dict(auth.key or {}))
-        form["client_assertion_type"] = ASSERTION_TYPE
-        form["client_assertion"] = jwt.encode({"alg": "ES256", "kid": key.kid}, assertion, key)
-    content = urlencode(form).encode()
-    return httpx2.Request("POST", connection.token_url, headers=headers, content=content)
 
 
 def client_for(connection: Connection) -> httpx2.AsyncClient:
