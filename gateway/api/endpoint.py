@@ -102,7 +102,8 @@ class Endpoint:
         hidden = () if services.settings.sandbox else (NoSchemaIntrospectionCustomRule,)
         self._rules = (*specified_rules, *hidden)
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
+        """Serve one request."""
         request_id = new_id("req")
         locale = locale_of(request.headers.get("accept-language", ""))
         kind = answer_type(request.headers.get("accept", ""))
