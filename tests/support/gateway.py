@@ -142,15 +142,15 @@ class Client:
     async def data(self, query: str, **variables: Any) -> Any:
         return (await self.ask(query, **variables)).data
 
-    async def do(self, mutation: str, wanted: str = "", **input: Any) -> dict[str, Any]:
+    async def do(self, mutation: str, wanted: str = "", **given: Any) -> dict[str, Any]:
         """Run a mutation; its payload, with `replayed` and `errors`. The key is new by default."""
         kind = mutation[0].upper() + mutation[1:] + "Input"
-        input = {"idempotencyKey": f"key-{next(_keys)}"} | input
+        asked = {"idempotencyKey": f"key-{next(_keys)}"} | given
         text = (
             f"mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {wanted} replayed"
             " errors { code message field context nextStep } } }"
         )
-        payload: dict[str, Any] = (await self.data(text, input=input))[mutation]
+        payload: dict[str, Any] = (await self.data(text, input=asked))[mutation]
         return payload
 
     async def did(self, mutation: str, wanted: str, **input: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ type Merchant { id: ID!, offers(first: Int): Offers }
 """)
 
 
-def cost(text: str, limits: Limits = Limits(), **variables: object) -> int:
+def cost(text: str, **variables: object) -> int:
+    limits = Limits()
     document = read(text, limits)
     operation = next(d for d in document.definitions if isinstance(d, OperationDefinitionNode))
     return check(document, operation, schema=SCHEMA, variables=variables, limits=limits)
