@@ -3,13 +3,11 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import structlog
-
-from gateway import db
-from gateway.db import Clock, Database
+from gateway import db, telemetry
+from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
 from gateway.ledger import service as ledger
 from gateway.points import service as points
@@ -18,7 +16,7 @@ from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 
-log = structlog.get_logger()
+log = telemetry.log(__name__)
 
 MAX_ATTEMPTS = 12
 
@@ -86,7 +84,7 @@ class Worker:
         async with self.database.transaction() as tx:
             rows = await db.lease_jobs(
                 tx,
-                system_now=datetime.now(UTC),
+                system_now=system_now(),
                 lease_seconds=self.settings.lease_seconds,
                 limit=50,
             )
@@ -100,7 +98,7 @@ class Worker:
         except Exception as error:
             if not isinstance(error, NoAnswer):
                 log.exception("job failed", job=row.job_id, name=row.name)
-            due = datetime.now(UTC) + timedelta(seconds=min(2 ** (row.attempts + 1), 3600))
+            due = system_now() + timedelta(seconds=min(2 ** (row.attempts + 1), 3600))
             gone = row.attempts + 1 >= MAX_ATTEMPTS
             async with self.database.transaction() as tx:
                 retry_at = None if gone else due

@@ -80,8 +80,8 @@ _ASK = f"""query Instruction($key: ID!) {{
 _VOID = f"""mutation VoidInstruction($key: ID!) {{
   voidInstruction(key: $key) {{ instruction {{ {_INSTRUCTION} }} {_PROBLEM} }}
 }}"""
-_TERMS = f"""mutation CallingOffTerms($workOrderNo: ID!) {{
-  callingOffTerms(workOrderNo: $workOrderNo) {{
+_TERMS = f"""mutation CallingOffTerms($no: ID!) {{
+  callingOffTerms(no: $no) {{
     terms {{ no free chargeFen validUntil freeUntil }} {_PROBLEM}
   }}
 }}"""
@@ -219,17 +219,17 @@ class CarShops:
             "reference": gateway_ref,
         }
         fact = await self._instruct(_OPEN, {"input": wanted}, op_key)
-        return decided(fact, self.code, Outcome.CONFIRMED)
+        return decided(fact, self.code, Outcome.CONFIRMED, Outcome.IN_FLIGHT)
 
     async def status(self, op_key: str) -> Fact:
         return await self._ask(_ASK, {"key": op_key}, lambda said: _fact(said, op_key))
 
     async def fence(self, op_key: str) -> Fact:
         fact = await self._instruct(_VOID, {"key": op_key}, op_key)
-        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED)
+        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED, Outcome.CANCELLED)
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
-        return await self._ask(_TERMS, {"workOrderNo": booking_ref}, _cancel_quote)
+        return await self._ask(_TERMS, {"no": booking_ref}, _cancel_quote)
 
     async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
         wanted = {"key": op_key, "termsNo": cancel_quote_id}
@@ -254,11 +254,15 @@ class CarShops:
 
     async def statement(self, day: date) -> Statement:
         lines: list[StatementLine] = []
+        versions: set[int] = set()
         page: int | None = 1
         while page is not None:
             asked = {"day": day.isoformat(), "page": page}
             sheet = await self._ask(_PAYABLES, asked, _sheet)
             lines += sheet["lines"]
+            versions.add(sheet["version"])
+            if len(versions) > 1:
+                raise self._line.unavailable("restated while it was read")
             page = sheet["page"]
         return Statement(
             merchant=self.code,

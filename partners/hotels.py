@@ -184,7 +184,7 @@ class Hotels:
         fact = await self._line.ask(
             "PUT", path, lambda body: _fact(body, op_key), op_key=op_key, headers=_key(op_key)
         )
-        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED)
+        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED, Outcome.CANCELLED)
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
         path = f"/v1/reservations/{in_path(booking_ref, safe='')}/cancellations"
@@ -215,12 +215,16 @@ class Hotels:
 
     async def statement(self, day: date) -> Statement:
         lines: list[StatementLine] = []
+        versions: set[int] = set()
         page: int | None = 1
         while page is not None:
             sheet = await self._line.ask(
                 "GET", f"/v1/statements/{day.isoformat()}", _sheet, params={"page": str(page)}
             )
             lines += sheet["lines"]
+            versions.add(sheet["version"])
+            if len(versions) > 1:
+                raise self._line.unavailable("restated while it was read")
             page = sheet["next_page"]
         return Statement(
             merchant=self.code,

@@ -174,7 +174,7 @@ class Rides:
     async def fence(self, op_key: str) -> Fact:
         path = f"/api/requests/{in_path(op_key, safe='')}/block"
         fact = await self._act("PUT", path, op_key, {})
-        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED)
+        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED, Outcome.CANCELLED)
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
         path = f"/api/trips/{in_path(booking_ref, safe='')}/withdrawal-terms"
@@ -206,12 +206,16 @@ class Rides:
 
     async def statement(self, day: date) -> Statement:
         lines: list[StatementLine] = []
+        versions: set[int] = set()
         after: str | None = ""
         while after is not None:
             sheet = await self._line.ask(
                 "GET", f"/api/ledger-days/{day.isoformat()}", _sheet, params={"after": after}
             )
             lines += sheet["lines"]
+            versions.add(sheet["version"])
+            if len(versions) > 1:
+                raise self._line.unavailable("restated while it was read")
             after = sheet["after"]
         return Statement(
             merchant=self.code,

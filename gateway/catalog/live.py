@@ -21,7 +21,8 @@ async def live(
     """Ask every offer's partner, one batch each, concurrently, until the deadline.
 
     Args:
-        offers: Offers of merchants without a server are left out: their prices are our own.
+        offers: Offers kept here for merchants without a server count only if somebody answers
+            for them.
         on: Business day whose slots are wanted.
         timeout: Seconds of system time for all partners together.
 
@@ -31,7 +32,7 @@ async def live(
     """
     wanted: dict[str, list[str]] = {}
     for offer in offers:
-        if not offer.hosted:
+        if not offer.hosted or partners.get(offer.merchant_id):
             wanted.setdefault(offer.merchant_id, []).append(offer.id)
     tasks = {
         asyncio.create_task(_ask(partners.get(merchant), merchant, ids, on)): merchant

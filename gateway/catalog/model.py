@@ -23,6 +23,7 @@ ELSEWHERE = {  # Kinds with a door of their own: they are never bought by a quot
 OWN_ONLY = frozenset({"draw", "badge_prize", "credential"})
 GUARANTEE = ("parity", "cancel", "compensation", "contact")
 PAGE_LIMIT = 100
+GREEN = "绿色消费"
 
 
 class OfferSuspended(Refused):
@@ -41,6 +42,15 @@ class BookingRequired(Refused):
     en = "an upgrade needs a paid booking"
     next_zh = "请先预订"
     next_en = "book first"
+
+
+class EnterpriseRestricted(Refused):
+    code = "ENTERPRISE_RESTRICTED"
+    when = "enterprise points outside the contract's goods, or towards a person"
+    zh = "企业积分仅限本企业按合同使用"
+    en = "enterprise points serve the enterprise only"
+    next_zh = "请选择合同允许的权益"
+    next_en = "choose an allowed offer"
 
 
 class GuaranteeMissing(Refused):
@@ -112,7 +122,7 @@ class Offer:
     def tags(self) -> tuple[str, ...]:
         """Theme tags: those given, and those its flags mean."""
         given: list[str] = list(self.attributes.get("tags") or ())
-        meant = (("绿色消费", self.green), ("高价值", self.high_value))
+        meant = ((GREEN, self.green), ("高价值", self.high_value))
         return tuple(dict.fromkeys(given + [tag for tag, holds in meant if holds]))
 
 
@@ -126,6 +136,7 @@ class Price:
         basis: `value`, `own`, `book` or `promotion`.
         formula: How the price comes about, to be shown beside it.
         regular_points: The price without the promotion.
+        below_declared_value: A point gives less here than was declared; that is shown.
     """
 
     programme_id: str
@@ -137,6 +148,7 @@ class Price:
     own: bool
     promotion_id: str | None = None
     regular_points: int | None = None
+    below_declared_value: bool = False
 
 
 @dataclass(frozen=True, slots=True)

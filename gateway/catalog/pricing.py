@@ -16,8 +16,8 @@ MAX_LEGS = 3
 class LegLimit(Refused):
     code = "LEG_LIMIT"
     when = "more than 3 legs, or a programme twice"
-    zh = "一单最多用 {max} 种积分,每种只用一次"
-    en = "at most {max} programmes in one order, each once"
+    zh = "一单最多用 3 种积分"
+    en = "at most 3 programmes in one order"
     next_zh = "请减少一种积分"
     next_en = "remove a leg"
 
@@ -169,6 +169,7 @@ def price(
         own=own,
         promotion_id=promotion_id,
         regular_points=regular if promotion_id else None,
+        below_declared_value=points > value.ceil_divide(offer.cash_fen),
     )
 
 

@@ -16,13 +16,15 @@ from gateway.catalog.model import (
     require_guarantee,
     require_not_cash_like,
 )
+from gateway.db import Database
 from gateway.errors import NotFound, Refused
 from gateway.merchants import service as merchants
 from gateway.merchants.model import Merchant
 from gateway.points import service as points
+from gateway.points.model import Programme
 from gateway.points.service import ValueGuaranteeViolation
-from gateway.ports import FeedOffer, FeedPage
-from gateway.values import InvalidInput, amount
+from gateway.ports import FeedOffer, FeedPage, Partner
+from gateway.values import MAX_AMOUNT, InvalidAmount, InvalidInput, amount
 
 _COLUMNS = (
     "own_points", "own_priced_by", "green", "high_value", "guaranteed", "max_offset_pct",
@@ -48,7 +50,9 @@ async def apply_feed(
         NotFound: The merchant is not registered.
     """
     merchant = await merchants.get(tx, merchant_id)
-    known = await store.owners(tx, [row.id for row in page.offers])
+    programme = await points.programme_of(tx, merchant_id)
+    ids = [row.id for row in page.offers]
+    known, before = await store.owners(tx, ids), await store.get_offers(tx, ids)
     applied, stale, removed, refused = [], [], [], dict[str, str]()
     index: dict[str, Mapping[str, int]] = {}
     for row in page.offers:
@@ -64,16 +68,46 @@ async def apply_feed(
         else:
             try:
                 offer = _from_feed(merchant_id, row)
+                require_fair_price(offer, programme, before=before.get(row.id))
             except Refused as refusal:
                 refused[row.id] = refusal.code
                 continue
             known[row.id] = (merchant_id, row.version)
+            before[row.id] = offer
             if await store.put_offer(tx, offer, deleted=False, now=now):
                 applied.append(row.id)
                 index[row.id] = search_words(offer, merchant)
     await store.put_tokens(tx, index)
     await store.save_cursor(tx, merchant_id, page.cursor, now)
     return FeedResult(tuple(applied), tuple(stale), tuple(removed), refused)
+
+
+async def pull_feed(
+    database: Database, partner: Partner, *, now: datetime, pages: int = 1_000
+) -> list[FeedResult]:
+    """Read a partner's change feed from where it was left: one transaction a page.
+
+    No transaction is open while the partner is asked; a crash in between reads a page again,
+    which changes nothing.
+
+    Args:
+        pages: Most pages read; the rest is read the next time.
+
+    Raises:
+        PartnerUnavailable: It was not reached; the pages read so far are kept.
+    """
+    merchant_id = partner.code
+    async with database.reading() as tx:
+        cursor = await store.cursor_of(tx, merchant_id)
+    results: list[FeedResult] = []
+    while len(results) < pages:
+        page = await partner.list_offers(cursor)
+        async with database.transaction() as tx:
+            results.append(await apply_feed(tx, merchant_id=merchant_id, page=page, now=now))
+        cursor = page.cursor
+        if not page.more:
+            break
+    return results
 
 
 def _from_feed(merchant_id: str, row: FeedOffer) -> Offer:
@@ -113,19 +147,51 @@ def check(offer: Offer) -> Offer:
         raise InvalidInput("kind", f"one of {', '.join(sorted(KINDS))}")
     if not offer.name_zh:
         raise InvalidInput("name_zh", "a name in Chinese")
-    amount(offer.cash_fen, field="cash_fen", least=0 if offer.kind == "credential" else 1)
+    _whole(offer.cash_fen, field="cash_fen", least=0 if offer.kind == "credential" else 1)
     if offer.own_points is not None:
         free = offer.kind in ("credential", "badge_prize")
-        amount(offer.own_points, field="own_points", least=0 if free else 1)
+        _whole(offer.own_points, field="own_points", least=0 if free else 1)
     if offer.own_priced_by not in _PRICED_BY:
         raise InvalidInput("own_priced_by", "book or value")
     percent = offer.max_offset_pct
     if not isinstance(percent, int) or not 0 <= percent <= 100:
         raise InvalidInput("max_offset_pct", "0 to 100")
-    if offer.pricing not in ("fixed", "estimate"):
-        raise InvalidInput("pricing", "fixed or estimate")
+    _check_documents(offer)
     require_guarantee(offer.id, offer.guarantee)
     return offer
+
+
+def _whole(value: object, *, field: str, least: int) -> None:
+    """`amount`, of a value that a merchant's JSON may hold in any type."""
+    if type(value) is not int:
+        raise InvalidAmount(field=(field,), value=str(value))
+    amount(value, field=field, least=least)
+
+
+def _check_documents(offer: Offer) -> None:
+    """Check the shape of what a merchant may say freely, because prices rest on it."""
+    extra = offer.attributes
+    if extra.get("pricing", "fixed") not in ("fixed", "estimate"):
+        raise InvalidInput("pricing", "fixed or estimate")
+    if not isinstance(offer.part_payment, bool):
+        raise InvalidInput("part_payment", "true or false")
+    if not isinstance(extra.get("guarantee", {}), Mapping):
+        raise InvalidInput("guarantee", "an object")
+    tags = extra.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise InvalidInput("tags", "a list of words")
+    if (coupon := extra.get("coupon")) is not None:
+        _check_coupon(coupon)
+
+
+def _check_coupon(coupon: object) -> None:
+    if not isinstance(coupon, Mapping) or ("off_fen" in coupon) == ("off_pct" in coupon):
+        raise InvalidInput("coupon", "an object with off_fen or off_pct")
+    most = {"off_pct": 100}
+    for name in ("off_fen", "off_pct", "max_off_fen", "min_spend_fen"):
+        value = coupon.get(name, 1)
+        if type(value) is not int or not 0 <= value <= most.get(name, MAX_AMOUNT):
+            raise InvalidInput(f"coupon.{name}", "a whole number in range")
 
 
 def search_words(offer: Offer, merchant: Merchant) -> dict[str, int]:
@@ -193,11 +259,12 @@ async def publish_offer(
             guaranteed=bool(extra.get("guaranteed")),
             max_offset_pct=extra.get("max_offset_pct", 100),
             part_payment=extra.get("part_payment", True),
-            hosted=True,
+            hosted=await store.cursor_of(tx, merchant_id) is None,
             attributes=attributes_of(extra, _COLUMNS),
         )
     )
-    await _require_fair_price(tx, offer)
+    before = (await store.get_offers(tx, [id])).get(id)
+    require_fair_price(offer, await points.programme_of(tx, merchant_id), before=before)
     await store.put_offer(tx, offer, deleted=False, now=now)
     await store.put_tokens(tx, {id: search_words(offer, merchant)})
     return offer
@@ -211,13 +278,18 @@ async def _default(tx: AsyncConnection, merchant: Merchant) -> dict[str, str]:
     return _DEFAULT_GUARANTEE | {"contact": str(contact)}
 
 
-async def _require_fair_price(tx: AsyncConnection, offer: Offer) -> None:
+def require_fair_price(offer: Offer, programme: Programme | None, *, before: Offer | None) -> None:
+    """Check an offer's price in its merchant's own points. Source: requirements S-012, S-014.
+
+    Raises:
+        InvalidInput: It has one, and its merchant has no programme.
+        ValueGuaranteeViolation: It is above the cash price ÷ declared value, or a guaranteed
+            price would rise.
+    """
     if offer.own_points is None:
         return
-    programme = await points.programme_of(tx, offer.merchant_id)
     if programme is None:
         raise InvalidInput("own_points", "the merchant has no programme")
-    before = (await store.get_offers(tx, [offer.id])).get(offer.id)
     most = programme.rate.ceil_divide(offer.cash_fen)
     if before and before.guaranteed and before.own_points is not None:
         most = min(most, before.own_points)

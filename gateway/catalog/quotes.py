@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.catalog import pricing, service, store
 from gateway.catalog.model import (
     ELSEWHERE,
+    GREEN,
     BookingRequired,
+    EnterpriseRestricted,
     Offer,
     OfferSuspended,
     Price,
@@ -37,7 +39,7 @@ from gateway.promotions import service as promotions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import Agreement, AgreementKind, rate_leg
-from gateway.values import InvalidInput, fingerprint, new_id
+from gateway.values import MAX_AMOUNT, InvalidInput, fingerprint, new_id
 
 __all__ = ["LegInput", "quote", "request_quote"]
 
@@ -109,6 +111,7 @@ async def request_quote(
     Raises:
         InvalidAmount, InvalidInput, LegLimit: The request breaks a rule.
         NotFound: No such member, offer or programme.
+        EnterpriseRestricted: An enterprise buys green goods only.
         OfferSuspended, OfferNotOpen, NotOffsetDay, BookingRequired, MinSpendNotMet: Not now.
         NoAgreement, ConsentRequired: A programme may not be used there, or not yet.
         LegSum, PartPaymentNotAllowed, OffsetCap: The parts do not fit.
@@ -158,8 +161,10 @@ async def _basis(
     tx: AsyncConnection, asked: Request, *, settings: Settings, now: datetime
 ) -> Basis:
     """Check offer, calendar, agreements and consents, in this order; find the prices."""
-    await members.get(tx, asked.member_id)
+    member = await members.get(tx, asked.member_id)
     offer = await service.offer(tx, asked.offer_id)
+    if member.kind == "enterprise" and not offer.green:
+        raise EnterpriseRestricted(field=("offer",), contract=member.contract, categories=[GREEN])
     await _require_offered(tx, offer, asked, settings=settings)
     await promotions.require_open(tx, offer_id=offer.id, at=now, offset=offer.offset)
     programmes = tuple([await points.programme(tx, leg.programme_id) for leg in asked.legs])
@@ -349,11 +354,11 @@ async def _with_terms(
 async def _ask_partner(
     partners: Mapping[str, Partner], asked: Request, offer: Offer, list_fen: int, secret: bytes
 ) -> Quote | None:
-    """The partner's binding price; None for a merchant whose offers are kept here."""
-    if offer.hosted:
-        return None
+    """The partner's binding price; None where offers are kept here and nobody else answers."""
     partner = partners.get(offer.merchant_id)
     if partner is None:
+        if offer.hosted:
+            return None
         raise PartnerUnavailable(merchant=offer.merchant_id)
     request = QuoteRequest(
         offer_id=offer.id,
@@ -363,10 +368,13 @@ async def _ask_partner(
         member_ref=pseudonym(secret, offer.merchant_id, asked.member_id),
     )
     try:
-        return await partner.quote(request)
+        answer = await partner.quote(request)
     except PartnerUnavailable as failure:
         failure.context.setdefault("merchant", offer.merchant_id)
         raise
+    if not 1 <= answer.list_fen <= MAX_AMOUNT:  # No price is no answer.
+        raise PartnerUnavailable(merchant=offer.merchant_id)
+    return answer
 
 
 def _quote(

@@ -15,6 +15,7 @@ from gateway.catalog.model import PAGE_LIMIT, Offer, OfferFilter, Page, Price
 from gateway.catalog.publishing import (
     apply_feed,
     publish_offer,
+    pull_feed,
     set_book_price,
     suspend_offer,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "offers",
     "prices",
     "publish_offer",
+    "pull_feed",
     "search",
     "set_book_price",
     "suspend_offer",

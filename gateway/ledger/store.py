@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,14 +61,20 @@ seals = sa.Table(
 )
 
 
+_INSERTS: dict[str, Any] = {}
+_INSERT_LINES = sa.insert(lines)
+
+
 async def insert_journals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert the journals whose op key is new.
 
     Returns:
         The op keys inserted.
     """
-    statement = db.insert_missing(tx, journals).returning(journals.c.op_key)
-    return set((await tx.execute(statement, rows)).scalars())
+    dialect = tx.dialect.name
+    if dialect not in _INSERTS:  # Built once: this is the hot path.
+        _INSERTS[dialect] = db.insert_missing(tx, journals).returning(journals.c.op_key)
+    return set((await tx.execute(_INSERTS[dialect], rows)).scalars())
 
 
 async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, str]:
@@ -78,7 +85,7 @@ async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, 
 
 
 async def insert_lines(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    await tx.execute(sa.insert(lines), rows)
+    await tx.execute(_INSERT_LINES, rows)
 
 
 async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set[tuple[str, str]]:
@@ -87,33 +94,39 @@ async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set
     Returns:
         The (book, account) pairs changed.
     """
-    keys = [(change.book, change.account) for change in changes]
-    key = sa.tuple_(balances.c.book, balances.c.account)
+    values: dict[str, str | int] = {}
+    for n, change in enumerate(changes):
+        values[f"book_{n}"] = change.book
+        values[f"account_{n}"] = change.account
+        values[f"amount_{n}"] = change.amount
+    rows = await tx.execute(_change_statement(len(changes)), values)
+    return {(book, account) for book, account in rows}
+
+
+@cache
+def _change_statement(count: int) -> Any:
+    """The one conditional update of `count` balances. Built once: this is the hot path."""
+    book, account = balances.c.book, balances.c.account
+    ours = [
+        (book == sa.bindparam(f"book_{n}")) & (account == sa.bindparam(f"account_{n}"))
+        for n in range(count)
+    ]
     locked = (
-        sa.select(balances.c.book, balances.c.account)
-        .where(key.in_(keys))
-        .order_by(balances.c.book, balances.c.account)
+        sa.select(book, account)
+        .where(sa.or_(*ours))
+        .order_by(book, account)
         .with_for_update()
         .cte("locked")
     )
-    amount = sa.case(
-        *(
-            (
-                sa.and_(balances.c.book == change.book, balances.c.account == change.account),
-                sa.literal(change.amount, sa.BigInteger),
-            )
-            for change in changes
-        ),
-        else_=sa.literal(0, sa.BigInteger),
-    )
-    statement = (
+    amounts = [sa.bindparam(f"amount_{n}", type_=sa.BigInteger) for n in range(count)]
+    amount = sa.case(*zip(ours, amounts, strict=True))
+    return (
         sa.update(balances)
-        .where(balances.c.book == locked.c.book, balances.c.account == locked.c.account)
+        .where(book == locked.c.book, account == locked.c.account)
         .where(balances.c.balance + amount >= 0)
         .values(balance=balances.c.balance + amount)
-        .returning(balances.c.book, balances.c.account)
+        .returning(book, account)
     )
-    return {(book, account) for book, account in await tx.execute(statement)}
 
 
 async def add_balances(tx: AsyncConnection, keys: Iterable[tuple[str, str]]) -> None:

@@ -155,7 +155,13 @@ class Core(AuthorizationServer):  # type: ignore[misc]
         return response
 
     def check_fields(self, request: Exchange) -> None:
-        """Authlib repeats fields in errors, and fails on what an error must not hold."""
+        """Authlib repeats fields in errors, and fails on what an error must not hold.
+
+        Raises:
+            InvalidRequestError: A field holds a character it must not.
+        """
+        if any("\x00" in value for value in request.payload.data.values()):
+            raise InvalidRequestError("A field holds a NUL.")
         for name in _NAMED:
             if not _PLAIN.fullmatch(request.payload.data.get(name, "")):
                 raise InvalidRequestError(f"Malformed '{name}'.")

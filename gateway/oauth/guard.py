@@ -20,6 +20,7 @@ from gateway.oauth.scopes import Role
 _TYPES = ("at+jwt", "application/at+jwt")
 _MAX_TOKEN = 8_192
 _REMEMBERED = 10_000
+_ROLES = tuple(role.value for role in Role)
 
 
 class Unauthenticated(Denied):
@@ -215,6 +216,8 @@ class Guard:
         if expires <= now or issued > now + self._skew:
             raise Unauthenticated
         if not all(isinstance(claims.get(name), str) for name in ("sub", "client_id", "jti")):
+            raise Unauthenticated
+        if claims.get("role") not in _ROLES:
             raise Unauthenticated
         return expires
 

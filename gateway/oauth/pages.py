@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _COOKIE = "gateway_login"
 _MINUTES = timedelta(minutes=10)
+_KEPT = (
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "scope",
+    "state",
+    "code_challenge",
+    "code_challenge_method",
+)
 _EXPIRED = (
     "本次登录已失效,请回到应用重新开始",
     "This login is no longer valid. Go back to the app and start again.",
@@ -101,7 +110,8 @@ class _Pages:
         login_id = new_id("lgn")
         row = {"login_id": login_id, "browser_hash": store.digest(browser)}
         whole: dict[str, Any] = row | {"csrf": secrets.token_urlsafe(32)}
-        whole |= {"parameters": dict(fields), "expires_at": self._oauth.now() + _MINUTES}
+        kept = {name: fields[name] for name in _KEPT if name in fields}
+        whole |= {"parameters": kept, "expires_at": self._oauth.now() + _MINUTES}
         tx.execute(sa.insert(store.logins).values(whole))
         return login_id
 

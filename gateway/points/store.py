@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -137,7 +138,12 @@ earnings = sa.Table(
 async def insert(tx: AsyncConnection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows of equal shape, in one statement."""
     if rows:
-        await tx.execute(sa.insert(table), rows)
+        await tx.execute(_insert(table), rows)
+
+
+@cache
+def _insert(table: sa.Table) -> sa.Insert:
+    return sa.insert(table)
 
 
 # --- programmes -------------------------------------------------------------------------------
@@ -190,15 +196,23 @@ async def lock_open_lots(
     tx: AsyncConnection, wallets: Iterable[tuple[str, str]]
 ) -> list[sa.Row[Any]]:
     """Lock the lots with free points of (member, programme) pairs, in the order of their ids."""
+    values: dict[str, str] = {}
+    for n, (member_id, programme_id) in enumerate(sorted(wallets)):
+        values |= {f"member_{n}": member_id, f"programme_{n}": programme_id}
+    return list(await tx.execute(_lock_statement(len(values) // 2), values))
+
+
+@cache
+def _lock_statement(count: int) -> sa.Select[Any]:
+    """Built once for a number of wallets: this is the hot path."""
     c = lots.c
-    query = (
-        sa.select(lots)
-        .where(sa.tuple_(c.member_id, c.programme_id).in_(sorted(wallets)))
-        .where(c.remaining > c.held)
-        .order_by(c.lot_id)
-        .with_for_update()
-    )
-    return list(await tx.execute(query))
+    wallets = [
+        (c.member_id == sa.bindparam(f"member_{n}"))
+        & (c.programme_id == sa.bindparam(f"programme_{n}"))
+        for n in range(count)
+    ]
+    query = sa.select(lots).where(sa.or_(*wallets), c.remaining > c.held)
+    return query.order_by(c.lot_id).with_for_update()
 
 
 async def lock_lots(tx: AsyncConnection, lot_ids: Iterable[str]) -> list[sa.Row[Any]]:
@@ -234,6 +248,16 @@ async def lot_by_op_key(tx: AsyncConnection, op_key: str) -> sa.Row[Any] | None:
     return (await tx.execute(sa.select(lots).where(lots.c.op_key == op_key))).first()
 
 
+_MOVE_LOTS = (
+    sa.update(lots)
+    .where(lots.c.lot_id == sa.bindparam("lot"))
+    .values(
+        held=lots.c.held + sa.bindparam("held_by", type_=sa.BigInteger),
+        remaining=lots.c.remaining + sa.bindparam("remaining_by", type_=sa.BigInteger),
+    )
+)
+
+
 async def move_lots(tx: AsyncConnection, moves: Iterable[tuple[str, int, int]]) -> None:
     """Change held and remaining of lots: (lot id, held delta, remaining delta), locked by id.
 
@@ -243,15 +267,7 @@ async def move_lots(tx: AsyncConnection, moves: Iterable[tuple[str, int, int]]) 
         {"lot": lot_id, "held_by": held_delta, "remaining_by": remaining_delta}
         for lot_id, held_delta, remaining_delta in sorted(moves)
     ]
-    statement = (
-        sa.update(lots)
-        .where(lots.c.lot_id == sa.bindparam("lot"))
-        .values(
-            held=lots.c.held + sa.bindparam("held_by", type_=sa.BigInteger),
-            remaining=lots.c.remaining + sa.bindparam("remaining_by", type_=sa.BigInteger),
-        )
-    )
-    await tx.execute(statement, rows)
+    await tx.execute(_MOVE_LOTS, rows)
 
 
 async def extend_lots(tx: AsyncConnection, ends: dict[str, datetime]) -> None:
@@ -292,10 +308,15 @@ async def sum_wallets(
 # --- holds and movements ----------------------------------------------------------------------
 
 
+_INSERT_HOLDS: dict[str, Any] = {}
+
+
 async def add_holds(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> bool:
     """Insert holds; False when they exist."""
-    statement = db.insert_missing(tx, holds).returning(holds.c.hold_id)
-    made = list(await tx.execute(statement, rows))
+    dialect = tx.dialect.name
+    if dialect not in _INSERT_HOLDS:  # Built once: this is the hot path.
+        _INSERT_HOLDS[dialect] = db.insert_missing(tx, holds).returning(holds.c.hold_id)
+    made = list(await tx.execute(_INSERT_HOLDS[dialect], rows))
     assert len(made) in (0, len(rows)), "a hold is made with all its legs or not at all"
     return bool(made)
 
@@ -310,30 +331,37 @@ async def select_holds(
     return list(await tx.execute(query.order_by(holds.c.epoch, holds.c.leg_no)))
 
 
+_ALLOCATIONS = (
+    sa.select(holds, movements.c.lot_id, movements.c.held_delta.label("taken"))
+    .join_from(
+        holds, movements, (movements.c.hold_id == holds.c.hold_id) & (movements.c.kind == "HOLD")
+    )
+    .where(holds.c.redemption_id == sa.bindparam("redemption"))
+    .where(holds.c.epoch == sa.bindparam("of_epoch"))
+    .order_by(holds.c.leg_no, movements.c.position)
+    .with_for_update(of=holds)
+)
+
+
 async def select_allocations(
     tx: AsyncConnection, redemption_id: str, epoch: int
 ) -> list[sa.Row[Any]]:
-    """Holds of an epoch joined with the lots they took, by leg and order of allocation."""
-    taken = (movements.c.hold_id == holds.c.hold_id) & (movements.c.kind == "HOLD")
-    query = (
-        sa.select(holds, movements.c.lot_id, movements.c.held_delta.label("taken"))
-        .join_from(holds, movements, taken)
-        .where(holds.c.redemption_id == redemption_id, holds.c.epoch == epoch)
-        .order_by(holds.c.leg_no, movements.c.position)
-        .with_for_update(of=holds)
-    )
-    return list(await tx.execute(query))
+    """Holds of an epoch, locked, with the lots they took, by leg and order of allocation."""
+    values = {"redemption": redemption_id, "of_epoch": epoch}
+    return list(await tx.execute(_ALLOCATIONS, values))
+
+
+_RESOLVE = (
+    sa.update(holds)
+    .where(holds.c.hold_id == sa.bindparam("hold"), holds.c.state == "HELD")
+    .values(state=sa.bindparam("to"), sink=sa.bindparam("into"))
+)
 
 
 async def resolve_holds(tx: AsyncConnection, sinks: dict[str, str | None], *, state: str) -> None:
     """Resolve holds that are still held: POSTED with a sink by hold id, or VOIDED."""
-    statement = (
-        sa.update(holds)
-        .where(holds.c.hold_id == sa.bindparam("hold"), holds.c.state == "HELD")
-        .values(state=sa.bindparam("to"), sink=sa.bindparam("into"))
-    )
     rows = [{"hold": hold_id, "to": state, "into": sink} for hold_id, sink in sinks.items()]
-    await tx.execute(statement, rows)
+    await tx.execute(_RESOLVE, rows)
 
 
 async def return_points(tx: AsyncConnection, points: dict[str, int]) -> None:

@@ -9,12 +9,12 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import Clock, Database
+from gateway import telemetry
+from gateway.db import Clock, Database, system_now
 from gateway.errors import OutcomeUnknown, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
     Claim,
@@ -39,7 +39,7 @@ from gateway.redemption.model import (
 from gateway.settings import Settings
 from gateway.values import fingerprint
 
-log = structlog.get_logger()
+log = telemetry.log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Saga:
 
     def lease(self) -> datetime:
         """When a lease taken now ends (system time)."""
-        return datetime.now(UTC) + timedelta(seconds=self.settings.lease_seconds)
+        return system_now() + timedelta(seconds=self.settings.lease_seconds)
 
     # -- hold ---------------------------------------------------------------------------------
 

@@ -1,48 +1,41 @@
 """What members, merchants, partners' webhooks and the worker do with redemptions."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
+from gateway import db, telemetry
 from gateway.catalog import quotes
 from gateway.catalog.model import StoredQuote
 from gateway.catalog.pricing import LegInput
-from gateway.db import Clock, Database
+from gateway.db import Clock, Database, system_now
 from gateway.errors import NotFound, Refused
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import (
     CancelTooLate,
-    EventKind,
-    Fact,
-    Outcome,
     Partner,
-    PartnerEvent,
     PriceChanged,
     QuoteExpired,
     past_held,
 )
 from gateway.redemption import effects, store
+from gateway.redemption.inbox import Inbox
 from gateway.redemption.model import (
-    BURNED,
     AlreadyUsed,
-    Fault,
     OwnerMismatch,
     Redemption,
     State,
     Step,
     VoucherExpired,
-    parse_op_key,
 )
 from gateway.redemption.saga import Saga
 from gateway.settings import Settings
 from gateway.values import business_day, new_id
 
-log = structlog.get_logger()
+log = telemetry.log(__name__)
 
 _DONE_WITH_HOLD = frozenset({State.RELEASED, State.RELEASING})
 
@@ -69,6 +62,7 @@ class Redemptions:
         self.settings = settings
         self.secret = secret
         self.saga = Saga(database, partners, clock, settings)
+        self.inbox = Inbox(database, partners, clock, settings)
 
     # -- member -------------------------------------------------------------------------------
 
@@ -426,117 +420,6 @@ class Redemptions:
             tx, redemption, final_fare_fen=final_fare_fen, version=0, actor=actor, now=now
         )
 
-    # -- partners' webhooks -------------------------------------------------------------------
-
-    async def receive_event(self, merchant_id: str, event_id: str, body: Mapping[str, Any]) -> bool:
-        """Store a webhook whose signature was checked, then apply it; the store comes first.
-
-        Returns:
-            False when this event id was seen before; nothing happens then.
-        """
-        now = self.clock.now()
-        row = {"merchant_id": merchant_id, "event_id": event_id, "body": dict(body)}
-        async with self.database.transaction() as tx:
-            if not await store.add_event(tx, row | {"received_at": now}):
-                return False
-        await self.apply_stored(limit=20)
-        return True
-
-    async def apply_stored(self, *, limit: int) -> int:
-        """Apply webhooks that are stored and not yet applied, oldest first."""
-        done = 0
-        for _ in range(limit):
-            async with self.database.transaction() as tx:
-                waiting = await store.waiting_events(tx, limit=1)
-                if not waiting:
-                    return done
-                await self._apply_stored(tx, waiting[0])
-                done += 1
-        return done
-
-    async def _apply_stored(self, tx: AsyncConnection, row: sa.Row[Any]) -> None:
-        now = self.clock.now()
-        try:
-            async with tx.begin_nested():
-                event = self.partners[row.merchant_id].event(row.body)
-                outcome = await self.apply_event(tx, row.merchant_id, event, now=now)
-        except (ValueError, Refused) as error:
-            outcome = f"ignored: {error}"
-        except Exception as error:
-            log.exception("event failed", merchant=row.merchant_id, event_id=row.event_id)
-            outcome = f"failed: {error!r}"
-        log.info("event", merchant=row.merchant_id, event_id=row.event_id, outcome=outcome)
-        await store.close_event(
-            tx, merchant_id=row.merchant_id, event_id=row.event_id, outcome=outcome, now=now
-        )
-
-    async def apply_event(
-        self, tx: AsyncConnection, merchant_id: str, event: PartnerEvent, *, now: datetime
-    ) -> str:
-        """Apply one partner event; a repeated or stale one changes nothing.
-
-        Returns:
-            `applied`, or `ignored: why`.
-
-        Raises:
-            NotFound: It names no redemption at this merchant.
-        """
-        try:
-            redemption_id, _, _ = parse_op_key(event.op_key)
-        except ValueError as error:
-            raise NotFound(id=event.op_key) from error
-        redemption = await store.find(tx, redemption_id, lock=True)
-        if redemption is None or redemption.merchant_id != merchant_id:
-            raise NotFound(id=event.op_key)
-        if event.kind in (EventKind.CONFIRMED, EventKind.REJECTED):
-            confirmed = event.kind is EventKind.CONFIRMED
-            fact = Fact(
-                event.op_key,
-                Outcome.CONFIRMED if confirmed else Outcome.REJECTED,
-                version=event.version,
-                booking_ref=event.booking_ref,
-                reason=event.reason,
-                artefacts=event.artefacts,
-            )
-            await effects.apply_fact(tx, fact, source="webhook", settings=self.settings, now=now)
-            return "applied"
-        return await self._consumed_or_cancelled(tx, redemption, event, now=now)
-
-    async def _consumed_or_cancelled(
-        self, tx: AsyncConnection, redemption: Redemption, event: PartnerEvent, *, now: datetime
-    ) -> str:
-        if redemption.state in (State.CONFIRMING, State.IN_DOUBT) and redemption.doubt in (
-            None,
-            Step.CONFIRM,
-        ):
-            # What is consumed or cancelled was confirmed: do that first (contracts §5.4, row 9).
-            op_key = redemption.op_key(Step.CONFIRM)
-            fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
-            redemption = await effects.commit(tx, redemption, fact, now=now)
-        if redemption.state not in BURNED:
-            return f"ignored: {redemption.state}"
-        if event.version <= redemption.fact_version:
-            return f"ignored: version {event.version} is not after {redemption.fact_version}"
-        usable = (State.COMMITTED, State.LATE_CONFIRMED)
-        if event.kind is EventKind.CANCELLED:
-            if redemption.state not in usable:
-                return f"ignored: {redemption.state}"
-            await effects.reverse(
-                tx, redemption, fault=Fault.REDEEMER, version=event.version, now=now
-            )
-            return "applied"
-        if redemption.state not in usable:
-            return f"ignored: {redemption.state}"
-        await effects.fulfil(
-            tx,
-            redemption,
-            final_fare_fen=event.final_fare_fen,
-            version=event.version,
-            actor=redemption.merchant_id,
-            now=now,
-        )
-        return "applied"
-
     # -- worker and operator ------------------------------------------------------------------
 
     async def work(self, *, limit: int = 20) -> int:
@@ -545,7 +428,7 @@ class Redemptions:
             due = await store.lease_due(
                 tx,
                 now=self.clock.now(),
-                system_now=datetime.now(UTC),
+                system_now=system_now(),
                 lease_seconds=self.settings.lease_seconds,
                 limit=limit,
             )
@@ -554,7 +437,7 @@ class Redemptions:
                 await self.saga.advance(redemption_id)
             except Exception:
                 log.exception("redemption failed", redemption=redemption_id)
-        return len(due) + await self.apply_stored(limit=limit)
+        return len(due) + await self.inbox.apply_stored(limit=limit)
 
     async def cancel_late(self, payload: Mapping[str, Any]) -> None:
         """A booking confirmed after its release, which the points do not cover: cancel it."""

@@ -41,7 +41,7 @@ def _result(id: str, title: str, violations: Iterable[str]) -> Result:
 
 async def _positions(tx: AsyncConnection) -> Result:
     """The ledger's positions and reservations are those of the tables; both sum to zero."""
-    o, r, c = store.obligations.c, store.reservations.c, store.cover.c
+    o, r = store.obligations.c, store.reservations.c
     unsettled = o.state.in_((State.ACCRUED, State.IN_WINDOW))
     positions = net_positions(await store.flows(tx, unsettled))
     everybody = sa.union(sa.select(o.payer), sa.select(o.payee))
@@ -55,7 +55,7 @@ async def _positions(tx: AsyncConnection) -> Result:
     open_holds = sa.select(r.issuer, sa.func.sum(r.settlement_fen + r.fee_fen))
     query = open_holds.where(r.state == "RESERVED").group_by(r.issuer)
     reserved = {issuer: int(fen) for issuer, fen in await tx.execute(query)}
-    kept = {row.merchant_id: row for row in await tx.execute(sa.select(c))}
+    kept = {row.merchant_id: row for row in await tx.execute(sa.select(store.cover))}
     covers = await ledger.balances(tx, HUB, [f"RSV:{merchant}" for merchant in kept])
     owed, to_come = await _cover_columns(tx)
     for merchant, row in sorted(kept.items()):

@@ -20,10 +20,22 @@ from uuid import uuid4
 
 import httpx2
 
-from gateway.ports import Capability, Claim, Fact, LiveOffer, Partner, Quote, QuoteRequest, Slot
+from gateway.ports import (
+    Capability,
+    Claim,
+    Fact,
+    LiveOffer,
+    Outcome,
+    Partner,
+    Quote,
+    QuoteRequest,
+    Reservation,
+    Slot,
+)
 from partners import Connection
 from partners.simulators.remote import Control
 
+DECIDED_WITHIN_SECONDS = 30
 ISSUER = "M04"  # Any issuer the merchant has an agreement with.
 UNFIT = ("offset", "donation", "draw", "badge_prize", "credential", "carbon", "upgrade")
 
@@ -86,6 +98,14 @@ class Box:
             raise Skip("needs a sandbox whose clock can be set")
         self.now += timedelta(**by)
 
+    def travel_to(self, instant: datetime) -> None:
+        """Move business time to just after an instant.
+
+        Raises:
+            Skip: The partner's sandbox has no clock to set.
+        """
+        self.travel(seconds=(instant - self.now).total_seconds() + 1)
+
     def watch(self, http: httpx2.AsyncClient) -> httpx2.AsyncClient:
         """Have a client tell business time, and write down what it exchanges."""
 
@@ -140,8 +160,8 @@ class Box:
     def claims(self, quote: Quote) -> list[Claim]:
         return [Claim(self.issuer, quote.list_fen)]
 
-    async def held(self, quote: Quote, *, ttl_seconds: int = 600) -> tuple[str, str]:
-        """Hold a quote; the redemption and the hold's ref."""
+    async def held(self, quote: Quote, *, ttl_seconds: int = 600) -> tuple[str, Reservation]:
+        """Hold a quote; the redemption and its hold."""
         redemption = f"red_cf{uuid4().hex}"
         reservation = await self.partner.hold(
             quote.id,
@@ -149,22 +169,32 @@ class Box:
             ttl_seconds=ttl_seconds,
             claims=self.claims(quote),
         )
-        return redemption, reservation.hold_ref
+        return redemption, reservation
 
-    async def confirmed(self, redemption: str, hold_ref: str) -> Fact:
-        """Confirm a hold, in time."""
-        return await self.partner.confirm(
-            hold_ref,
+    async def confirmed(self, redemption: str, held: Reservation) -> Fact:
+        """Confirm a hold, in time; what is decided later is waited for."""
+        fact = await self.partner.confirm(
+            held.hold_ref,
             op_key=f"{redemption}:confirm:1",
             deadline=self.now + timedelta(seconds=30),
             gateway_ref=redemption,
         )
+        return await self.decided(fact)
+
+    async def decided(self, fact: Fact) -> Fact:
+        """A fact that is no longer in flight, asked for until it is decided."""
+        async with asyncio.timeout(DECIDED_WITHIN_SECONDS):
+            while fact.outcome is Outcome.IN_FLIGHT:
+                assert Capability.ASYNC_CONFIRM in self.partner.capabilities, "confirm is in flight"
+                await asyncio.sleep(0.05)
+                fact = await self.partner.status(fact.op_key)
+        return fact
 
     async def booked(self, *, slotted: bool = False) -> tuple[Quote, str, Fact]:
         """Quote, hold and confirm something; its quote, redemption and fact."""
         quote = await self.quote(slotted=slotted)
-        redemption, hold_ref = await self.held(quote)
-        return quote, redemption, await self.confirmed(redemption, hold_ref)
+        redemption, held = await self.held(quote)
+        return quote, redemption, await self.confirmed(redemption, held)
 
     async def left(self, offer_id: str, slot: Slot) -> int:
         """The places left in a slot now."""

@@ -67,7 +67,8 @@ async def same_key_books_once(box: Box) -> None:
         )
     )
     assert facts[0].booking_ref == facts[1].booking_ref, "two bookings under one key"
-    assert facts[0].artefacts == facts[1].artefacts, "two vouchers under one key"
+    first_told, again_told = [await box.decided(fact) for fact in facts]
+    assert first_told.artefacts == again_told.artefacts, "two vouchers under one key"
 
 
 @check(
@@ -99,9 +100,9 @@ async def expiry_frees_stock(box: Box) -> None:
     live, slot = await box.offer(slotted=True)
     assert slot is not None
     quote = await box.partner.quote(QuoteRequest(live.offer_id, slot.id, 1, None, box.member()))
-    redemption, _ = await box.held(quote, ttl_seconds=60)
+    redemption, held = await box.held(quote, ttl_seconds=60)
     assert await box.left(live.offer_id, slot) == slot.left - 1, "the hold took no place"
-    box.travel(seconds=61)
+    box.travel_to(held.expires_at)
     assert await box.left(live.offer_id, slot) == slot.left, "the place did not come back"
     fact = await box.partner.status(f"{redemption}:hold:1")
     assert fact.outcome is Outcome.RELEASED, f"the hold is {fact.outcome}"
@@ -151,10 +152,10 @@ async def cancels_once(box: Box) -> None:
     hint="look at the hold's time in the transaction that books",
 )
 async def refuses_after_expiry(box: Box) -> None:
-    redemption, hold_ref = await box.held(await box.quote(), ttl_seconds=60)
-    box.travel(seconds=61)
+    redemption, held = await box.held(await box.quote(), ttl_seconds=60)
+    box.travel_to(held.expires_at)
     try:
-        await box.confirmed(redemption, hold_ref)
+        await box.confirmed(redemption, held)
     except HoldExpired:
         return
     raise AssertionError("an expired hold was confirmed")
@@ -167,11 +168,11 @@ async def refuses_after_expiry(box: Box) -> None:
     hint="refuse when `deadline` has passed at your side, and let the hold go",
 )
 async def refuses_after_deadline(box: Box) -> None:
-    redemption, hold_ref = await box.held(await box.quote())
+    redemption, held = await box.held(await box.quote())
     key = f"{redemption}:confirm:1"
     try:
         await box.partner.confirm(
-            hold_ref,
+            held.hold_ref,
             op_key=key,
             deadline=box.now - timedelta(seconds=120),
             gateway_ref=redemption,
@@ -190,12 +191,12 @@ async def refuses_after_deadline(box: Box) -> None:
     hint="keep fences for ever and look at them first; fencing a hold's key lets it go",
 )
 async def fences_for_ever(box: Box) -> None:
-    redemption, hold_ref = await box.held(await box.quote())
+    redemption, held = await box.held(await box.quote())
     for _ in range(2):
         fact = await box.partner.fence(f"{redemption}:confirm:1")
         assert fact.outcome is Outcome.FENCED, f"fence answered {fact.outcome}"
     try:
-        await box.confirmed(redemption, hold_ref)
+        await box.confirmed(redemption, held)
     except PartnerRejected:
         pass
     else:
@@ -220,16 +221,16 @@ async def tells_the_truth_after_a_timeout(box: Box) -> None:
         member = box.member()
         fault = f"confirm_times_out_{when}_effect"
         await hand.fault(box.merchant, fault, member_ref=member, count=1)
-        redemption, hold_ref = await box.held(await box.quote(member_ref=member))
+        redemption, held = await box.held(await box.quote(member_ref=member))
         try:
-            await box.confirmed(redemption, hold_ref)
+            await box.confirmed(redemption, held)
         except OutcomeUnknown:
             pass
         else:
             raise AssertionError("a lost answer was read")
-        fact = await box.partner.status(f"{redemption}:confirm:1")
+        fact = await box.decided(await box.partner.status(f"{redemption}:confirm:1"))
         assert fact.outcome is truth, f"lost {when} the effect, status is {fact.outcome}"
-        again = await box.confirmed(redemption, hold_ref)
+        again = await box.confirmed(redemption, held)
         assert again.outcome is Outcome.CONFIRMED, "the same key could not be sent again"
 
 

@@ -384,12 +384,9 @@ class Counter:
             "sku": booking["offer_id"],
         }
 
-    async def calling_off_terms(
-        self,
-        _: Info,
-        workOrderNo: str,  # noqa: N803
-    ) -> dict[str, Any]:
-        return {"terms": calling_off_terms(await self._shop.cancel_quote(workOrderNo))}
+    @worded
+    async def calling_off_terms(self, _: Info, no: str) -> dict[str, Any]:
+        return {"terms": calling_off_terms(await self._shop.cancel_quote(no))}
 
     @worded
     async def call_off(self, _: Info, input: dict[str, Any]) -> dict[str, Any]:

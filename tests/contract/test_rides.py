@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,7 @@ async def test_pickups_come_every_quarter_with_six_cars(rides):
     (row,) = await rides.partner.live(["KX-03"], on=date(2026, 11, 22))
     starts = [slot.starts_at for slot in row.slots]
     assert len(starts) == 96
-    assert {later - earlier for earlier, later in zip(starts, starts[1:], strict=False)} == {
-        timedelta(minutes=15)
-    }
+    assert {later - earlier for earlier, later in pairwise(starts)} == {timedelta(minutes=15)}
     assert {slot.left for slot in row.slots} == {6}
 
     for number in range(6):

@@ -176,6 +176,8 @@ async def _prices(tx: AsyncConnection) -> None:
         slot_on=datetime(2027, 2, 6, tzinfo=NOON.tzinfo).date(),
     )
     assert [price.points for price in spring["YQ-01"]] == [30_000]
+    (insurance,) = known["AX-01"]
+    assert (insurance.below_declared_value, insurance.rate) == (True, Rate(5, 1))
     hotel = next(price for price in known["XH-01"] if price.programme_id == "P-YQ")
     assert hotel == Price(
         programme_id="P-YQ",
@@ -233,6 +235,7 @@ async def test_a_feed_only_ever_moves_forward(database: Database) -> None:
     async with database.reading() as tx:
         assert "XH-01" in await found(tx, text="电影票")
 
+    odd = {"guarantee": row["guarantee"]}
     bad = [
         seeded.feed_offer(row, 9, id="CA-01"),  # Another merchant's.
         seeded.feed_offer(row, 9, id="XH-90", category="礼品卡"),
@@ -240,6 +243,11 @@ async def test_a_feed_only_ever_moves_forward(database: Database) -> None:
         seeded.feed_offer(row, 9, id="XH-92", cash_fen=-1),
         seeded.feed_offer(row, 9, id="XH-93", kind="spell"),
         seeded.feed_offer(row, 9, id="XH-94"),
+        seeded.feed_offer(row, 9, id="XH-95", cash_fen="45.00"),
+        seeded.feed_offer(row, 9, id="XH-96", cash_fen=4_498),  # 2,250 points are worth more.
+        seeded.feed_offer(row, 9, id="XH-97", attributes=odd | {"own_points": True}),
+        seeded.feed_offer(row, 9, id="XH-98", attributes=odd | {"coupon": {"off_pct": 101}}),
+        seeded.feed_offer(row, 9, id="XH-99", attributes=odd | {"tags": "green"}),
     ]
     result = await take(*bad)
     assert result.applied == ("XH-94",)
@@ -249,16 +257,55 @@ async def test_a_feed_only_ever_moves_forward(database: Database) -> None:
         "XH-91": "GUARANTEE_MISSING",
         "XH-92": "INVALID_AMOUNT",
         "XH-93": "INVALID_INPUT",
+        "XH-95": "INVALID_AMOUNT",
+        "XH-96": "VALUE_GUARANTEE_VIOLATION",
+        "XH-97": "INVALID_AMOUNT",
+        "XH-98": "INVALID_INPUT",
+        "XH-99": "INVALID_INPUT",
     }
     async with database.reading() as tx:
         assert (await service.offer(tx, "CA-01")).merchant_id == "M02"
+
+
+async def test_a_guaranteed_price_never_rises_through_a_feed(database: Database) -> None:
+    async with database.transaction() as tx:
+        await seeded.load(tx)
+        row = next(row for row in coalition.catalog()["offers"] if row["id"] == "CA-01")
+        extra = {name: row[name] for name in ("guarantee", "guaranteed", "own_priced_by")}
+        dearer = seeded.feed_offer(
+            row, 2, cash_fen=55_000, attributes=extra | {"own_points": 5_500}
+        )
+        page = FeedPage((dearer,), "c", False)
+        result = await service.apply_feed(tx, merchant_id="M02", page=page, now=seeded.OPENED)
+        assert result.refused == {"CA-01": "VALUE_GUARANTEE_VIOLATION"}
+        assert (await service.offer(tx, "CA-01")).own_points == 5_000
+
+
+async def test_a_feed_is_read_on_from_where_it_was_left(database: Database) -> None:
+    rows = [row for row in coalition.catalog()["offers"] if row["merchant"] == "M05"]
+    one, two, three = (seeded.feed_offer(row, 2) for row in rows[:3])
+    partner = seeded.FakePartner(
+        "M05",
+        pages=[
+            FeedPage((one,), "a", True),
+            FeedPage((two,), "b", True),
+            FeedPage((three,), "c", False),
+        ],
+    )
+    async with database.transaction() as tx:
+        await seeded.load(tx)
+    read = await service.pull_feed(database, partner, now=seeded.OPENED, pages=2)
+    assert [result.applied for result in read] == [(one.id,), (two.id,)]
+    read = await service.pull_feed(database, partner, now=seeded.OPENED)
+    assert [result.applied for result in read] == [(three.id,)]
+    assert partner.cursors == ["end", "a", "b"]
 
 
 async def test_a_merchant_without_a_server_publishes_here(database: Database) -> None:
     noodles = {"id": "ZW-01", "name_zh": "牛肉面", "kind": "voucher", "category": "餐饮"}
     price = {"cash_fen": 2_800, "own_points": 2_800}
 
-    async def publish(merchant_id: str = "M08", **changes: object) -> Offer:
+    async def publish(merchant_id: str = "M17", **changes: object) -> Offer:
         async with database.transaction() as tx:
             return await service.publish_offer(
                 tx, merchant_id=merchant_id, now=seeded.OPENED, **(noodles | price | changes)
@@ -266,6 +313,7 @@ async def test_a_merchant_without_a_server_publishes_here(database: Database) ->
 
     async with database.transaction() as tx:
         await seeded.load(tx)
+        await seeded.load_noodles(tx)
     offer = await publish()
     assert (offer.version, offer.hosted, offer.suspended) == (1, True, None)
     assert offer.guarantee["contact"] == "service@operator.example"
@@ -302,7 +350,7 @@ async def test_a_merchant_without_a_server_publishes_here(database: Database) ->
         assert (
             await service.offer(tx, "ZW-01")
         ).suspended == "parity"  # Publishing does not lift it.
-        await service.suspend_offer(tx, offer_id="ZW-01", reason=None, merchant_id="M08")
+        await service.suspend_offer(tx, offer_id="ZW-01", reason=None, merchant_id="M17")
         assert await found(tx, text="牛肉面") == {"ZW-01"}
 
 

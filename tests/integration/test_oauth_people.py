@@ -7,9 +7,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.db import Database
-from gateway.oauth import keys, scopes, service
+from gateway.oauth import keys, scopes, service, store
 from gateway.oauth.guard import Unauthenticated
 from gateway.oauth.scopes import Role
 from tests.support.oauth import BACK, Browser, World, hidden, pkce, world
@@ -125,6 +126,8 @@ async def test_an_unknown_app_or_a_malformed_request_gets_a_page(here: World) ->
     for change in ({"client_id": "nobody"}, {"client_id": None}, {"client_id": "x\x00"}):
         assert (await browser.authorize(**change)).status_code == 400
     assert (await browser.authorize(response_type='co"de')).status_code == 400
+    assert (await browser.authorize(state="\x00")).status_code == 400
+    assert (await browser.authorize(code_challenge="\x00" * 43)).status_code == 400
     link = f"{here.base}/oauth/authorize?client_id=member-app&client_id=member-app"
     assert (await browser.http.get(link)).status_code == 400
 
@@ -352,3 +355,40 @@ async def test_keys_and_tokens_outlive_a_restart(
     async with world(database, tmp_path) as again:
         assert await _kids(again) == kids
     assert (tmp_path / "vault.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_housekeeping_deletes_only_what_is_over(here: World) -> None:
+    await here.person("lin")
+    browser = Browser(here)
+    answer = await browser.exchange((await browser.agree("lin"))["code"])
+    here.later = timedelta(days=2)
+    async with here.oauth.database.transaction() as tx:
+        await service.sweep(tx, now=here.now())
+    assert (await browser.refresh(answer.json()["refresh_token"])).status_code == 200
+    here.later = timedelta(days=40)
+    async with here.oauth.database.transaction() as tx:
+        await service.sweep(tx, now=here.now())
+        for table in (store.codes, store.refresh_tokens, store.logins, store.tries):
+            assert await tx.scalar(sa.select(sa.func.count()).select_from(table)) == 0
+
+
+async def test_no_secret_is_in_what_is_printed_or_stored(here: World, tmp_path: Path) -> None:
+    await here.person("lin")
+    secret = await here.with_secret("sandbox-M05")
+    browser = Browser(here)
+    code = (await browser.agree("lin"))["code"]
+    answer = (await browser.exchange(code)).json()
+    async with here.oauth.database.reading() as tx:
+        active = await tx.run_sync(here.oauth.ring.active)
+        stored = []
+        for name in store.metadata.tables:
+            if name.startswith("oauth_"):
+                stored += [str(row) for row in await tx.execute(sa.text(f"SELECT * FROM {name}"))]  # noqa: S608
+    private = active.as_dict(private=True)["d"]
+    master = (tmp_path / "vault.key").read_text()
+    whole = "\n".join(stored)
+    for canary in (secret, code, answer["refresh_token"], answer["access_token"], private):
+        assert canary not in whole
+    shown = repr(here.oauth.vault) + repr(here.oauth.settings) + repr(vars(here.oauth))
+    assert master not in whole + shown
+    assert "右边的月亮" not in whole

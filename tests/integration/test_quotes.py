@@ -1,13 +1,18 @@
 """Quotes on a real database: parts, refusals in their order, the partner's price as the truth."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from gateway.catalog import quotes, service
-from gateway.catalog.model import BookingRequired, OfferSuspended, StoredQuote
+from gateway.catalog.model import (
+    BookingRequired,
+    EnterpriseRestricted,
+    OfferSuspended,
+    StoredQuote,
+)
 from gateway.catalog.pricing import LegInput, LegLimit, LegSum, OffsetCap, PartPaymentNotAllowed
 from gateway.db import Database
 from gateway.errors import NotFound, PartnerUnavailable, Refused
@@ -273,9 +278,10 @@ async def test_what_is_suspended_is_not_quoted(database: Database) -> None:
 async def test_a_merchant_without_a_server_is_quoted_from_the_catalog(database: Database) -> None:
     desk = await open_desk(database, "mbr_demo_01")
     async with database.transaction() as tx:
+        await seeded.load_noodles(tx)
         await service.publish_offer(
             tx,
-            merchant_id="M08",
+            merchant_id="M17",
             id="ZW-01",
             name_zh="牛肉面",
             kind="voucher",
@@ -284,28 +290,30 @@ async def test_a_merchant_without_a_server_is_quoted_from_the_catalog(database: 
             own_points=2_800,
             now=seeded.OPENED,
         )
-        await settlement.add_agreement(
-            tx,
-            issuer="M04",
-            redeemer="M08",
-            settlement_bps=9_000,
-            fee_bps=50,
-            monthly_cap_fen=1_000_000,
-            valid_from=date(2026, 11, 21),
-            valid_until=date(2028, 1, 1),
-            signed_by=("M04", "M08"),
-            now=seeded.OPENED,
-        )
-        await members.grant_consent(
-            tx,
-            member_id="mbr_demo_01",
-            purpose="partner_pair",
-            issuer="M04",
-            redeemer="M08",
-            now=seeded.OPENED,
-        )
+        pair = {"issuer": "M04", "redeemer": "M17"}
+        consent = {"member_id": "mbr_demo_01", "purpose": "partner_pair"} | pair
+        await members.grant_consent(tx, **consent, now=seeded.OPENED)
     made = await desk.quote("mbr_demo_01", "ZW-01", ("P-LL", None))
     (leg,) = made.legs
     assert (leg.points, leg.settlement_fen, leg.fee_fen) == (2_800, 2_520, 13)
     assert (made.partner_quote_id, made.expires_at - made.quoted_at) == (None, timedelta(minutes=5))
-    assert not desk.partners["M08"].asked
+
+
+async def test_an_enterprise_buys_green_goods_only(database: Database) -> None:
+    desk = await open_desk(database, "ent_lvyuan")
+    made = await desk.quote("ent_lvyuan", "HM-04", ("P-HM", None))
+    assert made.legs[0].points == 1_900
+    with pytest.raises(EnterpriseRestricted) as refusal:
+        await desk.quote("ent_lvyuan", "HM-01", ("P-HM", None))
+    assert refusal.value.context == {
+        "contract": "ctr_lvyuan_2026",
+        "categories": ["绿色消费"],
+    }
+
+
+async def test_a_price_that_is_none_is_no_answer(database: Database) -> None:
+    desk = await open_desk(database)
+    for list_fen in (0, -1, 2**53):
+        desk.partners["M02"].list_fen = {"CA-01": list_fen}
+        with pytest.raises(PartnerUnavailable):
+            await desk.quote("mbr_wanglei", "CA-01", ("P-CA", None))

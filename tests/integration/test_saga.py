@@ -168,9 +168,9 @@ async def test_an_asynchronous_confirm_is_decided_by_webhook_once(coalition: Coa
 
     op_key = held.op_key(Step.CONFIRM)
     body = {"id": "e1", "kind": "booking.confirmed", "op_key": op_key, "version": 1}
-    assert await coalition.redemptions.receive_event("M07", "e1", body)
-    assert not await coalition.redemptions.receive_event("M07", "e1", body)
-    await coalition.redemptions.receive_event("M07", "e2", body | {"id": "e2"})
+    assert await coalition.redemptions.inbox.receive("M07", "e1", body)
+    assert not await coalition.redemptions.inbox.receive("M07", "e1", body)
+    await coalition.redemptions.inbox.receive("M07", "e2", body | {"id": "e2"})
 
     assert (await coalition.get(held)).state is State.COMMITTED
     assert await rows(coalition, held.id) == [
@@ -182,7 +182,7 @@ async def test_an_asynchronous_confirm_is_decided_by_webhook_once(coalition: Coa
 async def test_another_merchants_event_changes_nothing(coalition: Coalition) -> None:
     done = await coalition.redeemed(*TICKET)
     body = {"id": "e", "kind": "booking.cancelled", "op_key": done.op_key(Step.CONFIRM)}
-    await coalition.redemptions.receive_event("M07", "e", body | {"version": 9})
+    await coalition.redemptions.inbox.receive("M07", "e", body | {"version": 9})
     assert (await coalition.get(done)).state is State.COMMITTED
 
 
@@ -225,7 +225,7 @@ async def test_a_partner_at_fault_pays_for_the_compensation(coalition: Coalition
     done = await coalition.redeemed(*TICKET)
     body = {"kind": "booking.cancelled", "op_key": done.op_key(Step.CONFIRM), "version": 2}
     for event_id in ("e1", "e2"):
-        await coalition.redemptions.receive_event("M05", event_id, body | {"id": event_id})
+        await coalition.redemptions.inbox.receive("M05", event_id, body | {"id": event_id})
 
     assert (await coalition.get(done)).fault is Fault.REDEEMER
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (20_450, 0)  # 10 % on top, once
@@ -240,7 +240,7 @@ async def test_a_lower_final_fare_gives_the_difference_back(coalition: Coalition
     body = {"kind": "booking.fulfilled", "op_key": done.op_key(Step.CONFIRM), "version": 2}
     for event_id in ("e1", "e2"):
         event = body | {"id": event_id, "final_fare_fen": 7_500}
-        await coalition.redemptions.receive_event("M07", event_id, event)
+        await coalition.redemptions.inbox.receive("M07", event_id, event)
 
     assert (await coalition.get(done)).state is State.FULFILLED
     after = await coalition.wallet("mbr_demo_07", "P-LL")
@@ -260,11 +260,11 @@ async def test_a_late_confirmation_takes_the_points_again(coalition: Coalition) 
     await coalition.confirm(held)
     op_key = held.op_key(Step.CONFIRM)
     reject = {"id": "e1", "kind": "booking.rejected", "op_key": op_key, "version": 1}
-    await coalition.redemptions.receive_event("M07", "e1", reject)
+    await coalition.redemptions.inbox.receive("M07", "e1", reject)
     assert (await coalition.get(held)).state is State.RELEASED
 
     confirm = {"id": "e2", "kind": "booking.confirmed", "op_key": op_key, "version": 2}
-    await coalition.redemptions.receive_event("M07", "e2", confirm)
+    await coalition.redemptions.inbox.receive("M07", "e2", confirm)
 
     late = await coalition.get(held)
     assert (late.state, late.epoch) == (State.LATE_CONFIRMED, 2)
@@ -274,7 +274,7 @@ async def test_a_contradiction_needs_a_person(coalition: Coalition) -> None:
     done = await coalition.redeemed(*OWN)
     op_key = done.op_key(Step.CONFIRM)
     body = {"id": "e1", "kind": "booking.rejected", "op_key": op_key, "version": 1}
-    await coalition.redemptions.receive_event("M02", "e1", body)
+    await coalition.redemptions.inbox.receive("M02", "e1", body)
     assert (await coalition.get(done)).state is State.NEEDS_REVIEW
 
 

@@ -47,6 +47,8 @@ class FakePartner:
     asked: list[QuoteRequest] = field(default_factory=list)
     calls: int = 0
     now: datetime = OPENED
+    pages: Sequence[FeedPage] = ()
+    cursors: list[str | None] = field(default_factory=list)
     database: Any = None  # When set, no transaction of it may be open during a call.
 
     async def quote(self, request: QuoteRequest) -> Quote:
@@ -63,6 +65,10 @@ class FakePartner:
             expires_at=self.now + timedelta(minutes=self.live_minutes),
             terms_hash="terms",
         )
+
+    async def list_offers(self, cursor: str | None) -> FeedPage:
+        self.cursors.append(cursor)
+        return self.pages[len(self.cursors) - 1]
 
     async def live(self, offer_ids: Sequence[str], *, on: date | None) -> list[LiveOffer]:
         self.calls += 1
@@ -150,6 +156,48 @@ async def _load_merchants(tx: AsyncConnection, data: Mapping[str, Any]) -> None:
             compensation_bps=row["compensation_reserve_bps"],
             now=OPENED,
         )
+
+
+async def load_noodles(tx: AsyncConnection) -> None:
+    """A new merchant without a server, its programme, and an agreement with M04."""
+    await merchants.register(
+        tx,
+        id="M17",
+        slug="zhiwei",
+        name_zh="知味面馆",
+        name_en="Zhiwei Noodles",
+        category="noodles",
+        cities=["上海"],
+        market="T1-2",
+        roles=["issuer", "redeemer"],
+        now=OPENED,
+        code_hours=72,
+    )
+    await points.publish_policy(
+        tx,
+        programme_id="P-ZW",
+        issuer="M17",
+        name_zh="知味积分",
+        unit_zh="面分",
+        rate=Rate(1, 1),
+        earn={"kind": "per_amount", "points": 1, "per_fen": 100},
+        months=None,
+        disclosure=coalition.programmes()["P-LL"].disclosure,
+        compensation_bps=100,
+        now=OPENED,
+    )
+    await settlement.add_agreement(
+        tx,
+        issuer="M04",
+        redeemer="M17",
+        settlement_bps=9_000,
+        fee_bps=50,
+        monthly_cap_fen=1_000_000,
+        valid_from=date(2026, 11, 21),
+        valid_until=date(2028, 1, 1),
+        signed_by=("M04", "M17"),
+        now=OPENED,
+    )
 
 
 async def _load_agreement(tx: AsyncConnection, row: Mapping[str, Any]) -> None:

@@ -57,9 +57,11 @@ class Listener:
 
     taken: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, request: Request) -> Response:
         self.taken.append((dict(request.headers), await request.body()))
+        self.more.set()
         return Response(status_code=self.answers.pop(0) if self.answers else 204)
 
 
@@ -225,5 +227,6 @@ async def told(
     """Wait for that many webhooks; the last one as the adapter reads it."""
     async with asyncio.timeout(seconds):
         while len(listener.taken) < number:
-            await asyncio.sleep(0.01)
+            listener.more.clear()
+            await listener.more.wait()
     return stand.partner.event(json.loads(listener.taken[number - 1][1]))
