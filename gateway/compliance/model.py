@@ -142,6 +142,11 @@ def approval_lines(issuer: str, account: str, fen: int) -> tuple[Line, ...]:
     return _move(issuer, "BUDGET_APPROVED", account, fen)
 
 
+def lapse_lines(issuer: str, account: str, fen: int) -> tuple[Line, ...]:
+    """The lines that take unused budget back at the end of its year."""
+    return _move(issuer, account, "BUDGET_APPROVED", fen)
+
+
 def _move(issuer: str, source: str, target: str, fen: int) -> tuple[Line, ...]:
     if fen == 0:
         return ()

@@ -21,6 +21,7 @@ from gateway.compliance.model import (
     UnspecifiedRecipient,
     approval_lines,
     budget_account,
+    lapse_lines,
     require_four_eyes,
     slice_lines,
 )
@@ -107,9 +108,10 @@ async def propose_budget(
 async def approve_budget(
     tx: AsyncConnection, *, budget_id: str, actor: str, limit_fen: int, now: datetime
 ) -> Budget:
-    """Approve a budget: its fen can be issued from now on, its compensation slice on top.
+    """Approve a budget: its fen can be issued in its year, its compensation slice on top.
 
-    A second budget of a year adds to the first. Approving twice is fine.
+    A second budget of a year adds to the first. That of a coming year waits for `turn_year`.
+    Approving twice is fine.
 
     Raises:
         NotFound: There is none.
@@ -128,19 +130,64 @@ async def approve_budget(
     values = {"approved_by": actor, "approved_at": now}
     if not await store.approve_budget(tx, budget_id, values):
         raise AlreadyRegistered(id=budget_id)
+    budget = replace(budget, approved_by=actor, approved_at=now)
+    if budget.year <= business_day(now).year:
+        await _open(tx, budget, now)
+    return budget
+
+
+async def turn_year(tx: AsyncConnection, *, now: datetime) -> int:
+    """Let what is left of past years' budgets lapse, and open those approved for this year.
+
+    Returns:
+        How many issuers' budgets changed; 0 on every day but the first on which it runs.
+
+    Source: requirements C-24: the budget counts points in the year of issue.
+    """
+    year = business_day(now).year
+    waiting = [_budget(row) for row in await store.select_unopened(tx, year)]
+    turned = {budget.issuer for budget in waiting}
+    for issuer, last in sorted((await store.last_years(tx)).items()):
+        if last < year and await _lapse(tx, issuer, last, now):
+            turned.add(issuer)
+    for budget in waiting:
+        await _open(tx, budget, now)
+    return len(turned)
+
+
+async def _open(tx: AsyncConnection, budget: Budget, now: datetime) -> None:
+    if not await store.open_budget(tx, budget.id, now):
+        return
     lines = approval_lines(budget.issuer, budget_account(None), budget.budget_fen)
     lines += approval_lines(budget.issuer, budget_account(COMP), budget.compensation_fen)
     journal = Journal(
         kind=Kind.BUDGET,
-        op_key=f"budget:{budget_id}",
+        op_key=f"budget:{budget.id}",
         lines=lines,
         effective_at=now,
         actor=budget.proposed_by,
-        approver=actor,
-        cause_id=budget_id,
+        approver=budget.approved_by,
+        cause_id=budget.id,
     )
     await ledger.post(tx, [journal], now=now)
-    return replace(budget, approved_by=actor, approved_at=now)
+
+
+async def _lapse(tx: AsyncConnection, issuer: str, year: int, now: datetime) -> bool:
+    left = await ledger.book_balances(tx, budget_book(issuer))
+    lines = tuple(
+        line for account, fen in left.items() for line in lapse_lines(issuer, account, fen)
+    )
+    if lines:
+        journal = Journal(
+            kind=Kind.BUDGET,
+            op_key=f"lapse:{issuer}:{year}:{business_day(now)}",
+            lines=lines,
+            effective_at=now,
+            actor="gateway",
+            cause_id=f"{issuer}:{year}",
+        )
+        await ledger.post(tx, [journal], now=now)
+    return bool(lines)
 
 
 async def add_slice(
@@ -244,14 +291,14 @@ async def require_licence(tx: AsyncConnection, *, on: date) -> None:
     """Check that a licence is valid on a business day.
 
     Raises:
-        LicenceInvalid: None is; the context names the one that ended last.
+        LicenceInvalid: None is; the context names the one that ended last, if there was one.
     """
     if await store.licence_on(tx, on):
         return
-    known = await licences(tx)
-    last = known[0] if known else None
+    ended = [licence for licence in await licences(tx) if licence.valid_until <= on]
+    last = ended[0] if ended else None
     raise LicenceInvalid(
-        licence=last.number if last else None, expired_on=last.valid_until if last else None
+        licence=last.number if last else None, expired_on=last.valid_until if last else on
     )
 
 

@@ -1,6 +1,6 @@
 """Tables of compliance and their SQL. The decision log is append-only."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,10 +21,12 @@ budgets = sa.Table(
     sa.Column("proposed_at", Instant, nullable=False),
     sa.Column("approved_by", sa.String),
     sa.Column("approved_at", Instant),
+    sa.Column("opened_at", Instant),  # when its fen could be issued: not before its year
     sa.CheckConstraint("budget_fen > 0", name="budget_fen"),
     sa.CheckConstraint("compensation_bps BETWEEN 0 AND 10000", name="compensation_bps"),
     sa.CheckConstraint("approved_by <> proposed_by", name="four_eyes"),
     sa.CheckConstraint("(approved_by IS NULL) = (approved_at IS NULL)", name="approved"),
+    sa.CheckConstraint("opened_at IS NULL OR approved_at IS NOT NULL", name="opened"),
     sa.Index("ix_compliance_budgets_issuer", "issuer", "year"),
 )
 
@@ -82,6 +84,28 @@ async def approve_budget(tx: AsyncConnection, budget_id: str, values: dict[str, 
     c = budgets.c
     waiting = (c.budget_id == budget_id) & c.approved_by.is_(None)
     return (await tx.execute(sa.update(budgets).where(waiting).values(values))).rowcount == 1
+
+
+async def select_unopened(tx: AsyncConnection, year: int) -> list[sa.Row[Any]]:
+    """Lock approved budgets of a year, or one before, that are not open yet."""
+    c = budgets.c
+    waiting = sa.select(budgets).where(c.approved_by.is_not(None), c.opened_at.is_(None))
+    waiting = waiting.where(c.year <= year).order_by(c.year, c.budget_id).with_for_update()
+    return list(await tx.execute(waiting))
+
+
+async def open_budget(tx: AsyncConnection, budget_id: str, now: datetime) -> bool:
+    """Mark a budget open; False when it was."""
+    c = budgets.c
+    closed = (c.budget_id == budget_id) & c.opened_at.is_(None)
+    return (await tx.execute(sa.update(budgets).where(closed).values(opened_at=now))).rowcount == 1
+
+
+async def last_years(tx: AsyncConnection) -> dict[str, int]:
+    """The last year of which each issuer had a budget open."""
+    c = budgets.c
+    query = sa.select(c.issuer, sa.func.max(c.year)).where(c.opened_at.is_not(None))
+    return {issuer: year for issuer, year in await tx.execute(query.group_by(c.issuer))}  # noqa: C416
 
 
 async def add_slice(tx: AsyncConnection, row: dict[str, Any]) -> bool:

@@ -90,6 +90,11 @@ async def guarded_balances(
     return {key: found.get(key, 0) for key in keys}
 
 
+async def book_balances(tx: AsyncConnection, book: str) -> dict[str, int]:
+    """All guarded balances of a book by account."""
+    return await store.read_book(tx, book)
+
+
 async def outstanding(tx: AsyncConnection, issuer: str) -> int:
     """Points of an issuer that members have, pending and held ones too, less what they owe."""
     return await store.sum_members(tx, points_book(issuer))

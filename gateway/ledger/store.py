@@ -167,6 +167,13 @@ async def sum_book(tx: AsyncConnection, book: str) -> dict[str, int]:
     return {account: int(total) for account, total in await tx.execute(query)}
 
 
+async def read_book(tx: AsyncConnection, book: str) -> dict[str, int]:
+    """Guarded balances of a book by account, in order."""
+    query = sa.select(balances.c.account, balances.c.balance).where(balances.c.book == book)
+    rows = await tx.execute(query.order_by(balances.c.account))
+    return {row.account: row.balance for row in rows}
+
+
 async def sum_members(tx: AsyncConnection, book: str) -> int:
     """What all members of a points book have, less what they owe."""
     c = balances.c

@@ -156,6 +156,20 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
+class Movement:
+    """What one journal did to one lot: to its held points and to all that remain of it."""
+
+    journal_id: str
+    kind: str
+    programme_id: str
+    lot_id: str
+    held: int
+    remaining: int
+    cause_id: str
+    moved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Wallet:
     """A member's points of one programme. Balances of issuers are never added."""
 

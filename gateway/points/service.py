@@ -28,7 +28,7 @@ from gateway.points.issuing import (
     spend_opening,
     undonate,
 )
-from gateway.points.model import Earning, Lot, Wallet
+from gateway.points.model import Earning, Lot, Movement, Wallet
 from gateway.points.programmes import (
     DisclosureMissing,
     ValueGuaranteeViolation,
@@ -52,9 +52,11 @@ __all__ = [
     "expire",
     "give_back",
     "held",
+    "history",
     "hold",
     "issue",
     "liability",
+    "look_through",
     "lots",
     "mature",
     "open_lot",
@@ -122,6 +124,35 @@ async def earning(tx: AsyncConnection, earning_id: str) -> Earning:
     if row is None:
         raise NotFound(id=earning_id)
     return rows.earning(row)
+
+
+async def history(
+    tx: AsyncConnection, *, member_id: str, programme_id: str | None = None, limit: int
+) -> list[Movement]:
+    """What happened to a member's lots, newest first."""
+    return [
+        Movement(
+            journal_id=row.journal_id,
+            kind=row.kind,
+            programme_id=row.programme_id,
+            lot_id=row.lot_id,
+            held=row.held_delta,
+            remaining=row.remaining_delta,
+            cause_id=row.cause_id,
+            moved_at=row.moved_at,
+        )
+        for row in await store.select_history(tx, member_id, programme_id, limit)
+    ]
+
+
+async def look_through(tx: AsyncConnection, redemption_id: str) -> list[tuple[int, Lot, int]]:
+    """The purchases behind a redemption: leg, lot, and the points burned of it.
+
+    Returns:
+        By leg, then oldest first; what was given back is left out. Source: S-108.
+    """
+    found = await store.select_spent(tx, redemption_id)
+    return [(row.leg_no, rows.lot(row), int(row.spent)) for row in found]
 
 
 async def liability(tx: AsyncConnection, issuer: str) -> int:

@@ -393,6 +393,37 @@ async def movements_of(tx: AsyncConnection, cause_id: str) -> list[sa.Row[Any]]:
     return list(await tx.execute(query))
 
 
+async def select_history(
+    tx: AsyncConnection, member_id: str, programme_id: str | None, limit: int
+) -> list[sa.Row[Any]]:
+    """Movements of a member's lots, newest first."""
+    query = (
+        sa.select(movements, lots.c.programme_id)
+        .join_from(movements, lots)
+        .where(lots.c.member_id == member_id)
+        .order_by(movements.c.moved_at.desc(), movements.c.journal_id.desc(), movements.c.position)
+        .limit(limit)
+    )
+    if programme_id is not None:
+        query = query.where(lots.c.programme_id == programme_id)
+    return list(await tx.execute(query))
+
+
+async def select_spent(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]:
+    """Lots behind a redemption, with the leg and the points burned of each, given back ones off."""
+    spent = sa.func.sum(-movements.c.remaining_delta).label("spent")
+    query = (
+        sa.select(holds.c.leg_no, spent, lots)
+        .join_from(holds, movements, movements.c.hold_id == holds.c.hold_id)
+        .join(lots, lots.c.lot_id == movements.c.lot_id)
+        .where(holds.c.redemption_id == redemption_id)
+        .group_by(holds.c.leg_no, *lots.c)
+        .having(spent > 0)
+        .order_by(holds.c.leg_no, lots.c.earned_on, lots.c.lot_id)
+    )
+    return list(await tx.execute(query))
+
+
 # --- earnings ---------------------------------------------------------------------------------
 
 

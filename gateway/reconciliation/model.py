@@ -134,6 +134,18 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedRow:
+    """A row of a run, and where matching put it."""
+
+    row: Row
+    side: Side
+    status: Status
+    match_no: int | None  # both rows of a match have its number
+    made_by: str | None  # the pass
+    break_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """What a run was matched by. `lag_days`: how late a merchant's rows may be, by contract."""
 

@@ -27,6 +27,7 @@ from gateway.reconciliation.model import (
     Finding,
     MerchantResult,
     Outcome,
+    PlacedRow,
     Rating,
     Row,
     Rules,
@@ -65,6 +66,7 @@ __all__ = [
     "pull",
     "reject_resolution",
     "resolutions",
+    "rows",
     "run",
     "runs",
     "sign_off_run",
@@ -300,6 +302,21 @@ async def breaks(
     if states is not None:
         where.append(b.state.in_(states))
     return await store.find_breaks(tx, *where)
+
+
+async def rows(
+    tx: AsyncConnection,
+    *,
+    run_id: str,
+    merchant: str | None = None,
+    status: str | None = None,
+) -> list[PlacedRow]:
+    """Rows of both sides with their places, by merchant, redemption, day."""
+    r = store.rows.c
+    given = ((r.run_id, run_id), (r.merchant, merchant), (r.status, status))
+    return await store.find_placed(
+        tx, *(column == value for column, value in given if value is not None)
+    )
 
 
 async def exceptions(tx: AsyncConnection, *, run_id: str) -> dict[str, list[dict[str, object]]]:

@@ -15,6 +15,7 @@ from gateway.reconciliation.model import (
     BreakState,
     Code,
     MerchantResult,
+    PlacedRow,
     Rating,
     Resolution,
     ResolutionState,
@@ -219,6 +220,24 @@ async def find_rows(tx: AsyncConnection, *where: Any) -> list[Row]:
     """Rows by id."""
     query = sa.select(rows).where(*where).order_by(rows.c.row_id)
     return [row_of(row) for row in await tx.execute(query)]
+
+
+async def find_placed(tx: AsyncConnection, *where: Any) -> list[PlacedRow]:
+    """Rows with their places, by merchant, redemption, day."""
+    r = rows.c
+    query = sa.select(rows).where(*where)
+    query = query.order_by(r.merchant, r.ref, r.business_date, r.amount_fen, r.side, r.row_id)
+    return [
+        PlacedRow(
+            row=row_of(row),
+            side=Side(row.side),
+            status=Status(row.status),
+            match_no=row.match_no,
+            made_by=row.made_by,
+            break_id=row.break_id,
+        )
+        for row in await tx.execute(query)
+    ]
 
 
 async def find_refs(tx: AsyncConnection, refs: Iterable[str], *where: Any) -> list[Row]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import db
 from gateway.db import Instant, Json, metadata
 from gateway.settlement.model import (
+    HUB_PARTIES,
     Agreement,
     AgreementKind,
     Cover,
@@ -319,6 +320,8 @@ async def take_cover(tx: AsyncConnection, merchant_id: str, fen: int, *, column:
 async def move_cover(tx: AsyncConnection, changes: Mapping[str, Mapping[str, int]]) -> None:
     """Add to columns of cover rows, merchant by merchant; a merchant without cover has none."""
     for merchant_id, columns in sorted(changes.items()):
+        if merchant_id in HUB_PARTIES:
+            continue
         values = {name: cover.c[name] + fen for name, fen in columns.items() if fen}
         if values:
             where = cover.c.merchant_id == merchant_id

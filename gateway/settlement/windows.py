@@ -94,18 +94,15 @@ async def close_window(
     window = await ensure_window(tx, now=now)
     if window_id not in (None, window.id):
         raise await _wrong_state(tx, str(window_id))
-    values = {"state": WindowState.CLOSED, "open_slot": None, "closed_at": now}
-    await store.update_window(tx, window.id, **values)
-    await store.add_window(tx, _new_window(window_after(window.id, now=now), now))
-    return replace(window, state=WindowState.CLOSED, closed_at=now)
+    return await _cut(tx, window, now=now)
 
 
 async def close_due_window(tx: AsyncConnection, *, now: datetime) -> Window | None:
     """Close the open window if its cut is due; for the worker."""
+    await db.lock_exclusive(tx, store.WINDOW_LOCK)
     window = await store.open_window(tx)
-    if window is None or now < window.cuts_at:
-        return None
-    return await close_window(tx, window_id=window.id, now=now)
+    due = window is not None and now >= window.cuts_at
+    return await _cut(tx, window, now=now) if window and due else None
 
 
 async def net_window(tx: AsyncConnection, *, window_id: str, now: datetime) -> Window:
@@ -296,6 +293,14 @@ def write_csv(rows: Sequence[Sequence[str]]) -> str:
 
 def _hash(rows: Sequence[tuple[str, int]]) -> str:
     return net_hash(rows)
+
+
+async def _cut(tx: AsyncConnection, window: Window, *, now: datetime) -> Window:
+    """Close one window and open the next, under the exclusive lock."""
+    values = {"state": WindowState.CLOSED, "open_slot": None, "closed_at": now}
+    await store.update_window(tx, window.id, **values)
+    await store.add_window(tx, _new_window(window_after(window.id, now=now), now))
+    return replace(window, state=WindowState.CLOSED, closed_at=now)
 
 
 def _new_window(window_id: str, now: datetime) -> Window:

@@ -1,6 +1,6 @@
 """Earning, maturing and returns; the budget gate; the red lines in front of every issue."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -105,6 +105,29 @@ async def test_a_slice_is_cut_out_of_the_budget_once_a_year(database: Database) 
     with pytest.raises(BudgetExceeded):
         async with database.transaction() as tx:
             await compliance.add_slice(tx, fen=12_000_000, **(cut | {"slice": "PR-10"}))
+
+
+async def test_a_budget_serves_its_year_only(database: Database) -> None:
+    new_year = datetime(2026, 12, 31, 16, tzinfo=UTC)
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        await compliance.add_slice(tx, issuer="M01", slice="PR-12", fen=5_000, now=NOW)
+        await approve_budget(tx, "M02", 7_000_000, year=2027)
+        await earn(tx)
+        assert await budget(tx) == 12_000_000 - 10_000
+        assert await compliance.turn_year(tx, now=new_year - timedelta(seconds=1)) == 0
+
+        assert await compliance.turn_year(tx, now=new_year) == 6
+        assert await compliance.turn_year(tx, now=new_year) == 0
+
+        assert await budget(tx) == 7_000_000
+        assert await compliance.budget_left(tx, "M02", "COMP") == 70_000
+        assert await budget(tx, "M01") == 0
+        assert await compliance.budget_left(tx, "M01", "PR-12") == 0
+        assert await all_holds(tx)
+    with pytest.raises(BudgetExceeded):
+        async with database.transaction() as tx:
+            await earn(tx, "ord_2", programme_id="P-LL", at=new_year, now=new_year)
 
 
 @pytest.mark.parametrize(

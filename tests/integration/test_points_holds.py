@@ -272,6 +272,51 @@ async def test_points_come_back_to_the_lot_allocated_last_first(database: Databa
         assert (held.points, held.returned) == (250, 250)
 
 
+async def test_a_redemption_shows_the_purchases_behind_it(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        await open_lot(tx, "m1", "P-LL", 100, ref="a", earned_on=date(2026, 1, 1))
+        await open_lot(tx, "m1", "P-LL", 100, ref="b", earned_on=date(2026, 2, 1))
+        await hold(tx, "red_1", LegRequest(1, "m1", "P-LL", 150))
+        assert await points.look_through(tx, "red_1") == []
+        await burn(tx, "red_1")
+        await give_back(tx, "red_1", 20, kind=Kind.FARE_ADJUST)
+
+        found = await points.look_through(tx, "red_1")
+        assert [(leg_no, lot.ref, n) for leg_no, lot, n in found] == [(1, "a", 100), (1, "b", 30)]
+        told = await points.history(tx, member_id="m1", programme_id="P-LL", limit=3)
+        assert sorted((one.kind, one.held, one.remaining) for one in told) == [
+            ("COMMIT", -100, -100),
+            ("COMMIT", -50, -50),
+            ("FARE_ADJUST", 0, 20),
+        ]
+
+
+PLANTED = {
+    "L3": sa.update(store.lots).values(remaining=1),
+    "L4": sa.update(store.movements).where(store.movements.c.kind == "HOLD").values(held_delta=7),
+    "L5": sa.update(store.lots).values(remaining=1),
+    "K4": sa.update(store.lots).where(store.lots.c.ref == "ord").values(ref=""),
+    "R6": sa.update(store.holds).values(points=9),
+}
+
+
+@pytest.mark.parametrize("id", PLANTED)
+async def test_a_planted_violation_is_found(database: Database, id: str) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        await open_lot(tx, "m1", "P-LL", 100)
+        give: dict[str, Any] = {"basis": "ADJUSTMENT", "ref": "ord", "slice": None, "op_key": "a1"}
+        await points.issue(
+            tx, programme_id="P-LL", member_id="m1", points=5, kind=Kind.ADJUST, **DONE, **give
+        )
+        await hold(tx, "red_1", LegRequest(1, "m1", "P-LL", 1))
+        assert all(result.ok for result in await of_points.check(tx))
+        await tx.execute(PLANTED[id])
+        failed = [result.id for result in await of_points.check(tx) if not result.ok]
+    assert id in failed
+
+
 async def test_a_fault_of_others_gives_returned_points_ninety_days(database: Database) -> None:
     async with database.transaction() as tx:
         await coalition.found(tx)

@@ -66,9 +66,11 @@ async def publish(tx: AsyncConnection, programme_id: str, **changes: object) -> 
     await points.publish_policy(tx, **(given | changes))  # type: ignore[arg-type]
 
 
-async def approve_budget(tx: AsyncConnection, issuer: str, fen: int, bps: int = 100) -> None:
+async def approve_budget(
+    tx: AsyncConnection, issuer: str, fen: int, bps: int = 100, year: int = 2026
+) -> None:
     budget = await compliance.propose_budget(
-        tx, issuer=issuer, year=2026, budget_fen=fen, compensation_bps=bps, actor="a", now=NOW
+        tx, issuer=issuer, year=year, budget_fen=fen, compensation_bps=bps, actor="a", now=NOW
     )
     await compliance.approve_budget(tx, budget_id=budget.id, actor="b", limit_fen=10**12, now=NOW)
 
