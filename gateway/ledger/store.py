@@ -61,7 +61,6 @@ seals = sa.Table(
 )
 
 
-_INSERTS: dict[str, Any] = {}
 _INSERT_LINES = sa.insert(lines)
 
 
@@ -71,10 +70,8 @@ async def insert_journals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -
     Returns:
         The op keys inserted.
     """
-    dialect = tx.dialect.name
-    if dialect not in _INSERTS:  # Built once: this is the hot path.
-        _INSERTS[dialect] = db.insert_missing(tx, journals).returning(journals.c.op_key)
-    return set((await tx.execute(_INSERTS[dialect], rows)).scalars())
+    insert = db.insert_missing(tx, journals, journals.c.op_key)
+    return set((await tx.execute(insert, rows)).scalars())
 
 
 async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 GET /oauth/authorize checks the app's request, keeps it, and leads to /oauth/login?login=…, then
 to /oauth/consent?login=…. The login belongs to one browser (cookie) and each form carries its
-token; after a form the answer is always a 303.
+token; after a form the answer is always a 303. Links are relative: a proxy may add a path.
 """
 
 import secrets
@@ -70,6 +70,7 @@ class _Pages:
     def __init__(self, oauth: "OAuth") -> None:
         self._oauth = oauth
         self._secure = oauth.settings.base_url.startswith("https:")
+        self._path = urlsplit(oauth.settings.base_url).path + "/oauth"
         self._style = (_HERE / "static" / "oauth.css").read_bytes()
 
     async def style(self, _request: Request) -> Response:
@@ -100,9 +101,9 @@ class _Pages:
             begun = await tx.run_sync(run)
         if isinstance(begun, Response):
             return begun
-        answer = RedirectResponse(f"/oauth/login?login={begun}", 303, _headers())
+        answer = RedirectResponse(f"login?login={begun}", 303, _headers())
         answer.set_cookie(
-            _COOKIE, browser, path="/oauth", httponly=True, samesite="lax", secure=self._secure
+            _COOKIE, browser, path=self._path, httponly=True, samesite="lax", secure=self._secure
         )
         return answer
 
@@ -140,7 +141,7 @@ class _Pages:
             for key in keys:
                 await tx.run_sync(store.forgive_try, key)
             await tx.run_sync(store.set_login_user, login.login_id, user.user_id)
-        return RedirectResponse(f"/oauth/consent?login={login.login_id}", 303, _headers())
+        return RedirectResponse(f"consent?login={login.login_id}", 303, _headers())
 
     async def consent(self, request: Request) -> Response:
         found = await self._find(request)
@@ -148,7 +149,7 @@ class _Pages:
             return found
         login, client, fields = found
         if login.user_id is None:
-            return RedirectResponse(f"/oauth/login?login={login.login_id}", 303, _headers())
+            return RedirectResponse(f"login?login={login.login_id}", 303, _headers())
         async with self._oauth.database.reading() as tx:
             user = await tx.run_sync(store.user, login.user_id)
         if user is None:

@@ -308,15 +308,10 @@ async def sum_wallets(
 # --- holds and movements ----------------------------------------------------------------------
 
 
-_INSERT_HOLDS: dict[str, Any] = {}
-
-
 async def add_holds(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> bool:
     """Insert holds; False when they exist."""
-    dialect = tx.dialect.name
-    if dialect not in _INSERT_HOLDS:  # Built once: this is the hot path.
-        _INSERT_HOLDS[dialect] = db.insert_missing(tx, holds).returning(holds.c.hold_id)
-    made = list(await tx.execute(_INSERT_HOLDS[dialect], rows))
+    insert = db.insert_missing(tx, holds, holds.c.hold_id)
+    made = list(await tx.execute(insert, rows))
     assert len(made) in (0, len(rows)), "a hold is made with all its legs or not at all"
     return bool(made)
 

@@ -162,33 +162,33 @@ class Redemption:
     kind: str
     category: str
     pricing: str
-    state: State
-    epoch: int
-    doubt: Step | None
-    reason: str | None
-    fault: Fault | None
     partner_quote_id: str
-    hold_ref: str | None
-    booking_ref: str | None
-    fact_version: int
-    partner_hold_until: datetime | None
     points_hold_until: datetime
-    deadline: datetime | None
-    cancel_until: datetime | None
-    doubt_since: datetime | None
-    due_at: datetime | None
-    polls: int
-    resends: int
-    fenced: bool
-    auto_confirm: bool
-    final_fare_fen: int | None
-    cancel_quote_id: str | None
     created_at: datetime
-    committed_at: datetime | None
-    fulfilled_at: datetime | None
-    released_at: datetime | None
-    cancelled_at: datetime | None
-    retry_of: str | None
+    state: State = State.HOLDING
+    epoch: int = 1
+    doubt: Step | None = None
+    reason: str | None = None
+    fault: Fault | None = None
+    hold_ref: str | None = None
+    booking_ref: str | None = None
+    fact_version: int = 0
+    partner_hold_until: datetime | None = None
+    deadline: datetime | None = None
+    cancel_until: datetime | None = None
+    doubt_since: datetime | None = None
+    due_at: datetime | None = None
+    polls: int = 0
+    resends: int = 0
+    fenced: bool = False
+    auto_confirm: bool = False
+    final_fare_fen: int | None = None
+    cancel_quote_id: str | None = None
+    committed_at: datetime | None = None
+    fulfilled_at: datetime | None = None
+    released_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    retry_of: str | None = None
     legs: tuple[Leg, ...] = ()
 
     def op_key(self, step: Step) -> str:

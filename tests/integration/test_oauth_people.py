@@ -13,7 +13,7 @@ from gateway.db import Database
 from gateway.oauth import keys, scopes, service, store
 from gateway.oauth.guard import Unauthenticated
 from gateway.oauth.scopes import Role
-from tests.support.oauth import BACK, Browser, World, hidden, pkce, world
+from tests.support.oauth import BACK, Browser, World, hidden, next_page, pkce, world
 
 CONSOLE = service.STAFF_CONSOLE
 
@@ -264,9 +264,9 @@ async def test_forms_without_their_token_or_browser_are_refused(here: World) -> 
     await here.person("lin")
     browser, stranger = Browser(here), Browser(here)
     begun = await browser.authorize()
-    form = await browser.http.get(begun.headers["location"])
+    form = await browser.http.get(next_page(begun))
     good = hidden(form.text) | {"login": "lin", "password": "右边的月亮-7"}
-    assert (await stranger.http.get(begun.headers["location"])).status_code == 403
+    assert (await stranger.http.get(next_page(begun))).status_code == 403
     assert (await stranger.http.post("/oauth/login", data=good)).status_code == 403
     for wrong in ({"csrf": ""}, {"csrf": "x"}, {"csrf": "é"}, {"login_id": "lgn_x"}):
         assert (await browser.http.post("/oauth/login", data=good | wrong)).status_code == 403
@@ -286,8 +286,8 @@ async def test_forms_without_their_token_or_browser_are_refused(here: World) -> 
 async def test_the_pages_are_plain_closed_and_speak_chinese_first(here: World) -> None:
     await here.person("lin")
     browser = Browser(here)
-    form = await browser.http.get((await browser.authorize()).headers["location"])
-    consent = await browser.http.get((await browser.log_in("lin")).headers["location"])
+    form = await browser.http.get(next_page(await browser.authorize()))
+    consent = await browser.http.get(next_page(await browser.log_in("lin")))
     for answer in (form, consent):
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'self'; script-src 'none'")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import httpx2
 from joserfc.jwk import ECKey, OKPKey
@@ -123,6 +123,11 @@ def hidden(page: str) -> dict[str, str]:
     return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
 
 
+def next_page(answer: httpx2.Response) -> str:
+    """Where a redirect leads, as a browser reads it."""
+    return urljoin(str(answer.request.url), answer.headers["location"])
+
+
 class Browser:
     """A person with a browser: follows the pages, fills the forms."""
 
@@ -154,7 +159,7 @@ class Browser:
         """From the app's link to the answer to the login form."""
         begun = await self.authorize(**change)
         assert begun.status_code == 303, begun.text
-        form = await self.http.get(begun.headers["location"])
+        form = await self.http.get(next_page(begun))
         fields = hidden(form.text) | {"login": login, "password": password}
         return await self.http.post("/oauth/login", data=fields)
 
@@ -164,7 +169,7 @@ class Browser:
         """All pages; returns the parameters with which the app is called back."""
         logged_in = await self.log_in(login, **change)
         assert logged_in.status_code == 303, logged_in.text
-        form = await self.http.get(logged_in.headers["location"])
+        form = await self.http.get(next_page(logged_in))
         fields = hidden(form.text) | {"decision": decision}
         back = await self.http.post("/oauth/consent", data=fields)
         assert back.status_code == 303, back.text
