@@ -104,8 +104,9 @@ async def open_budget(tx: AsyncConnection, budget_id: str, now: datetime) -> boo
 async def last_years(tx: AsyncConnection) -> dict[str, int]:
     """The last year of which each issuer had a budget open."""
     c = budgets.c
-    query = sa.select(c.issuer, sa.func.max(c.year)).where(c.opened_at.is_not(None))
-    return {issuer: year for issuer, year in await tx.execute(query.group_by(c.issuer))}  # noqa: C416
+    query = sa.select(c.issuer, sa.func.max(c.year).label("last"))
+    query = query.where(c.opened_at.is_not(None)).group_by(c.issuer)
+    return {row.issuer: row.last for row in await tx.execute(query)}
 
 
 async def add_slice(tx: AsyncConnection, row: dict[str, Any]) -> bool:

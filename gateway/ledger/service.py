@@ -100,6 +100,11 @@ async def outstanding(tx: AsyncConnection, issuer: str) -> int:
     return await store.sum_members(tx, points_book(issuer))
 
 
+async def trial_balance(tx: AsyncConnection, book: str) -> dict[str, int]:
+    """Debits less credits of every account of one book; they sum to zero."""
+    return await store.sum_book(tx, book)
+
+
 async def entries(
     tx: AsyncConnection, *, cause_id: str | None = None, since: datetime | None = None, limit: int
 ) -> list[tuple[str, Journal]]:

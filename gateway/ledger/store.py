@@ -154,6 +154,16 @@ async def sum_lines(tx: AsyncConnection, book: str, accounts: Sequence[str]) -> 
     return {account: int(total) for account, total in await tx.execute(query)}
 
 
+async def sum_book(tx: AsyncConnection, book: str) -> dict[str, int]:
+    """Debits less credits of every account of a book."""
+    query = (
+        sa.select(lines.c.account, sa.func.sum(lines.c.amount))
+        .where(lines.c.book == book)
+        .group_by(lines.c.account)
+    )
+    return {account: int(total) for account, total in await tx.execute(query)}
+
+
 async def read_book(tx: AsyncConnection, book: str) -> dict[str, int]:
     """Guarded balances of a book by account, in order."""
     query = sa.select(balances.c.account, balances.c.balance).where(balances.c.book == book)

@@ -89,45 +89,36 @@ async def earn(
     await compliance.admit_issue(
         tx, issuer=of.issuer, member_id=member_id, basis=basis, ref=ref, live=live, now=now
     )
-    tier = (await members.get(tx, member_id)).tiers.get(programme_id)
-    terms: dict[str, Any] = {"tier": tier, "cash_fen": cash_fen, "nights": nights}
-    terms |= {"distance_km": distance_km, "fare_class": fare_class, "category": category}
-    points = earned(of, **terms, multiplier=multiplier, bonus=bonus)
-    terms |= {"multiplier": [multiplier.num, multiplier.den] if multiplier else None}
+    terms: dict[str, Any] = {"cash_fen": cash_fen, "nights": nights, "distance_km": distance_km}
+    terms |= {"fare_class": fare_class, "category": category}
+    terms["tier"] = (await members.get(tx, member_id)).tiers.get(programme_id)
     made = Earning(
         id=new_id("ern"),
         issuer=of.issuer,
         programme_id=of.id,
         member_id=member_id,
         ref=ref,
-        points=points,
+        points=earned(of, **terms, multiplier=multiplier, bonus=bonus),
         state=EarningState.PENDING,
         mature_at=at if consumed else at + RETURN_WINDOW,
         lot_id=None,
     )
-    row = _row(made, of, at=at, basis=basis, terms=terms | {"bonus": bonus})
-    if not await store.add_earning(tx, row):
+    terms |= {"multiplier": [multiplier.num, multiplier.den] if multiplier else None}
+    terms["bonus"] = bonus
+    if not await store.add_earning(tx, _row(made, of, at=at, basis=basis, terms=terms)):
         raise AlreadyRegistered(field=("ref",), id=ref)
     await members.relate(tx, member_id, of.issuer)
-    if points == 0:
+    if made.points == 0:
         await store.update_earnings(tx, [{"earning": made.id, "state": EarningState.MATURED}])
         return replace(made, state=EarningState.MATURED)
     if consumed:
         return await _earn_at_once(tx, made, of, at=at, basis=basis, actor=actor, now=now)
-    book = points_book(of.issuer)
-    journal = Journal(
-        kind=Kind.EARN,
-        op_key=f"{made.id}:earn",
-        lines=(
-            debit(book, ISSUED, points),
-            credit(book, member_account(member_id, Part.PENDING), points),
-            *charge(of.issuer, declared_value(points, of.rate)),
-        ),
-        effective_at=at,
-        actor=actor,
-        cause_id=made.id,
+    pending = member_account(member_id, Part.PENDING)
+    lines = (
+        debit(points_book(of.issuer), ISSUED, made.points),
+        credit(points_book(of.issuer), pending, made.points),
     )
-    await _post(tx, [journal], of, now)
+    await _post_earn(tx, made, of, lines, at=at, actor=actor, now=now)
     return made
 
 
@@ -211,44 +202,49 @@ async def record_return(
     await store.update_earnings(tx, [change])
     if points == 0:
         return Return(row.earning_id, ref, 0, 0, 0, 0)
-    free = 0 if pending else await _free(tx, row)
-    from_available = min(free, points)
-    owed = 0 if pending else points - from_available
-    book = points_book(issuer)
-    parts = [
-        (Part.PENDING, points if pending else 0),
-        (Part.AVAIL, from_available),
-        (Part.OWED, owed),
-    ]
+    if pending:
+        back = Return(row.earning_id, ref, points, points, 0, 0)
+    else:
+        free = min(await _free(tx, row), points)
+        back = Return(row.earning_id, ref, points, 0, free, points - free)
+    await _claw_back(tx, row, back, left=left, actor=actor, now=now)
+    return back
+
+
+async def _claw_back(
+    tx: AsyncConnection, row: sa.Row[Any], back: Return, *, left: int, actor: str, now: datetime
+) -> None:
+    """Post a return, out of the lot and into debt; the budget gets the value back.
+
+    Args:
+        left: Points of the purchase that were not returned before.
+    """
+    book = points_book(row.issuer)
+    parts = (
+        (Part.PENDING, back.from_pending),
+        (Part.AVAIL, back.from_available),
+        (Part.OWED, back.owed),
+    )
     rate = Rate(row.rate_num, row.rate_den)
-    value_fen = declared_value(left, rate) - declared_value(left - points, rate)
+    value_fen = declared_value(left, rate) - declared_value(left - back.points, rate)
     journal = Journal(
         kind=Kind.CLAW_BACK,
         op_key=f"{row.earning_id}:return:{row.returns + 1}",
         lines=(
             *(debit(book, member_account(row.member_id, part), n) for part, n in parts if n),
-            credit(book, ISSUED, points),
-            *refund_lines(issuer, value_fen),
+            credit(book, ISSUED, back.points),
+            *refund_lines(row.issuer, value_fen),
         ),
         effective_at=now,
         actor=actor,
         cause_id=row.earning_id,
     )
-    if from_available:
-        await store.move_lots(tx, [(row.lot_id, 0, -from_available)])
+    moves = [(row.lot_id, 0, -back.from_available)] if back.from_available else []
+    if moves:
+        await store.move_lots(tx, moves)
     ids = await ledger.post(tx, [journal], now=now)
-    if from_available:
-        moves = [(row.lot_id, 0, -from_available)]
-        made = rows.movements(ids[0], moves, kind=Kind.CLAW_BACK, cause_id=row.earning_id, now=now)
-        await store.insert(tx, store.movements, made)
-    return Return(
-        earning_id=row.earning_id,
-        ref=ref,
-        points=points,
-        from_pending=points if pending else 0,
-        from_available=from_available,
-        owed=owed,
-    )
+    made = rows.movements(ids[0], moves, kind=Kind.CLAW_BACK, cause_id=row.earning_id, now=now)
+    await store.insert(tx, store.movements, made)
 
 
 async def _earn_at_once(
@@ -274,32 +270,38 @@ async def _earn_at_once(
         end=of.expiry(earned_on),
     )
     lot = replace(lot, remaining=made.points - paid)
-    journal = Journal(
-        kind=Kind.EARN,
-        op_key=f"{made.id}:earn",
-        lines=(
-            debit(points_book(of.issuer), ISSUED, made.points),
-            *_receive(lot, paid),
-            *charge(of.issuer, declared_value(made.points, of.rate)),
-        ),
-        effective_at=at,
-        actor=actor,
-        cause_id=made.id,
-    )
-    ids = await _post(tx, [journal], of, now)
-    await _store_lots(tx, [lot], [journal], ids, now)
+    lines = (debit(points_book(of.issuer), ISSUED, made.points), *_receive(lot, paid))
+    journal, journal_id = await _post_earn(tx, made, of, lines, at=at, actor=actor, now=now)
+    await _store_lots(tx, [lot], [journal], [journal_id], now)
     change = {"earning": made.id, "state": EarningState.MATURED, "lot_id": lot.id}
     await store.update_earnings(tx, [change])
     return replace(made, state=EarningState.MATURED, lot_id=lot.id, paid_debt=paid)
 
 
-async def _post(
-    tx: AsyncConnection, journals: Sequence[Journal], of: Programme, now: datetime
-) -> list[str]:
+async def _post_earn(
+    tx: AsyncConnection,
+    made: Earning,
+    of: Programme,
+    lines: Sequence[Line],
+    *,
+    at: datetime,
+    actor: str,
+    now: datetime,
+) -> tuple[Journal, str]:
+    """Post an earning's points, and charge their value to the yearly budget."""
+    journal = Journal(
+        kind=Kind.EARN,
+        op_key=f"{made.id}:earn",
+        lines=(*lines, *charge(of.issuer, declared_value(made.points, of.rate))),
+        effective_at=at,
+        actor=actor,
+        cause_id=made.id,
+    )
     try:
-        return await ledger.post(tx, journals, now=now)
+        (journal_id,) = await ledger.post(tx, [journal], now=now)
     except Insufficient as short:
         raise await over_budget(tx, short, of, now) from short
+    return journal, journal_id
 
 
 async def _debts(

@@ -251,7 +251,6 @@ async def give_back(
     Source: contracts §5.6, §5.7.
     """
     assert kind in (Kind.REVERSE, Kind.FARE_ADJUST)
-    step = kind.lower()
     done = await store.movements_of(tx, redemption_id)
     taken = await _load(tx, redemption_id, epoch)
     before = _given_back(taken, done, kind)
@@ -260,17 +259,7 @@ async def give_back(
     wanted = [one for one in taken if points.get(one.hold.leg_no)]
     if not wanted:
         return []
-    for one in wanted:
-        if one.hold.state is not HoldState.POSTED:
-            raise HoldAlreadyResolved(hold=one.hold.id, state=one.hold.state)
-    spent = Counter[tuple[str, str]]()
-    for row in done:
-        spent[row.hold_id, row.lot_id] -= row.remaining_delta
-    moves: dict[str, Moves] = {}
-    for one in wanted:
-        burned = [(lot_id, spent[one.hold.id, lot_id]) for lot_id, _ in one.lots]
-        given = give_back_order(burned, points[one.hold.leg_no])
-        moves[one.hold.id] = [(lot_id, 0, n) for lot_id, n in given]
+    moves = _back_moves(wanted, done, points)
     ends = await _ends(tx, moves, extend=extend, now=now)
     await _move_lots(tx, moves)
     await store.return_points(tx, {one.hold.id: points[one.hold.leg_no] for one in wanted})
@@ -282,7 +271,7 @@ async def give_back(
         wanted,
         moves,
         kind=kind,
-        step=step,
+        step=kind.lower(),
         lines=lambda one: (
             debit(_book(one), one.sink or "", points[one.hold.leg_no]),
             credit(_book(one), _account(one, Part.AVAIL), points[one.hold.leg_no]),
@@ -323,7 +312,9 @@ async def _hold(
         if sum(n for _, n in chosen) < leg.points:
             if existing := await store.select_holds(tx, redemption_id, epoch):
                 return [rows.hold(row) for row in existing]
-            raise _short(leg, chosen)
+            raise short_of(
+                leg.programme_id, leg.points, chosen, field=("legs", str(leg.leg_no - 1), "points")
+            )
         made = Hold(
             new_id("hld"), redemption_id, epoch, leg.leg_no, leg.member_id, leg.programme_id,
             chosen[0][0].issuer, leg.points, 0, HoldState.HELD, expires_at,
@@ -363,14 +354,17 @@ def _choose(
     return allocate(mine, leg.points, now=now, first=first)
 
 
-def _short(leg: LegRequest, chosen: Sequence[tuple[Lot, int]]) -> InsufficientPoints:
+def short_of(
+    programme_id: str, needed: int, chosen: Sequence[tuple[Lot, int]], *, field: Sequence[str]
+) -> InsufficientPoints:
+    """The refusal of a debit for which only the chosen points are free."""
     available = sum(n for _, n in chosen)
     return InsufficientPoints(
-        field=("legs", str(leg.leg_no - 1), "points"),
-        programme=leg.programme_id,
-        needed=leg.points,
+        field=field,
+        programme=programme_id,
+        needed=needed,
         available=available,
-        missing=leg.points - available,
+        missing=needed - available,
     )
 
 
@@ -396,6 +390,23 @@ async def _open(tx: AsyncConnection, redemption_id: str, epoch: int, to: HoldSta
 
 async def _move_lots(tx: AsyncConnection, moves: Mapping[str, Moves]) -> None:
     await store.move_lots(tx, [move for of_hold in moves.values() for move in of_hold])
+
+
+def _back_moves(
+    wanted: Sequence[_Taken], done: Sequence[sa.Row[Any]], points: Mapping[int, int]
+) -> dict[str, Moves]:
+    """What the lots of each burned hold get back, given what happened to them before."""
+    spent = Counter[tuple[str, str]]()
+    for row in done:
+        spent[row.hold_id, row.lot_id] -= row.remaining_delta
+    moves: dict[str, Moves] = {}
+    for one in wanted:
+        if one.hold.state is not HoldState.POSTED:
+            raise HoldAlreadyResolved(hold=one.hold.id, state=one.hold.state)
+        burned = [(lot_id, spent[one.hold.id, lot_id]) for lot_id, _ in one.lots]
+        given = give_back_order(burned, points[one.hold.leg_no])
+        moves[one.hold.id] = [(lot_id, 0, n) for lot_id, n in given]
+    return moves
 
 
 def _given_back(taken: Sequence[_Taken], done: Sequence[sa.Row[Any]], kind: Kind) -> list[Returned]:

@@ -28,7 +28,7 @@ from gateway.ledger.model import (
 )
 from gateway.members import service as members
 from gateway.points import rows, store
-from gateway.points.holding import InsufficientPoints
+from gateway.points.holding import short_of
 from gateway.points.model import Lot, Programme, allocate, declared_value
 from gateway.points.programmes import programme
 from gateway.values import amount, business_day, new_id, start_of
@@ -206,15 +206,8 @@ async def spend(
         return [(row.lot_id, -row.remaining_delta) for row in done]
     locked = await store.lock_open_lots(tx, [(member_id, programme_id)])
     chosen = allocate([rows.lot(row) for row in locked], points, now=effective_at)
-    available = sum(n for _, n in chosen)
-    if available < points:
-        raise InsufficientPoints(
-            field=("points",),
-            programme=programme_id,
-            needed=points,
-            available=available,
-            missing=points - available,
-        )
+    if sum(n for _, n in chosen) < points:
+        raise short_of(programme_id, points, chosen, field=("points",))
     book = points_book(chosen[0][0].issuer)
     journal = Journal(
         kind=kind,

@@ -68,24 +68,15 @@ async def publish_policy(
         raise InvalidInput("earn.kind", "per_amount, per_night or per_distance")
     known = await store.select_programmes(tx, programme_id=programme_id)
     if known:
-        old = rows.programme(known[0])
-        if old.issuer != issuer:
-            raise AlreadyRegistered(field=("programme_id",), id=programme_id)
-        if worse(old, rate=rate, months=months):
-            raise ValueGuaranteeViolation(
-                programme=programme_id,
-                offer=None,
-                promised={"num": old.rate.num, "den": old.rate.den, "months": old.months},
-                asked={"num": rate.num, "den": rate.den, "months": months},
-            )
-        version = old.policy_version + 1
-        if not await store.raise_version(tx, programme_id, old.policy_version):
+        _keeps_promise(rows.programme(known[0]), issuer=issuer, rate=rate, months=months)
+        version = known[0].version + 1
+        if not await store.raise_version(tx, programme_id, known[0].version):
             raise AlreadyRegistered(id=f"{programme_id} v{version}")
     else:
         version = 1
         if not await store.add_programme(tx, programme_id, issuer):
             raise AlreadyRegistered(field=("programme_id",), id=programme_id)
-    policy = {
+    row = {
         "programme_id": programme_id,
         "version": version,
         "name_zh": name_zh,
@@ -98,8 +89,20 @@ async def publish_policy(
         "compensation_bps": compensation_bps,
         "published_at": now,
     }
-    await store.insert(tx, store.policies, [policy])
+    await store.insert(tx, store.policies, [row])
     return await programme(tx, programme_id)
+
+
+def _keeps_promise(old: Programme, *, issuer: str, rate: Rate, months: int | None) -> None:
+    if old.issuer != issuer:
+        raise AlreadyRegistered(field=("programme_id",), id=old.id)
+    if worse(old, rate=rate, months=months):
+        raise ValueGuaranteeViolation(
+            programme=old.id,
+            offer=None,
+            promised={"num": old.rate.num, "den": old.rate.den, "months": old.months},
+            asked={"num": rate.num, "den": rate.den, "months": months},
+        )
 
 
 async def programme(tx: AsyncConnection, id: str) -> Programme:

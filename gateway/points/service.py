@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.errors import NotFound
 from gateway.ledger import service as ledger
 from gateway.ledger.model import Part, member_account, points_book
 from gateway.points import rows, store
@@ -27,7 +28,7 @@ from gateway.points.issuing import (
     spend_opening,
     undonate,
 )
-from gateway.points.model import Lot, Movement, Wallet
+from gateway.points.model import Earning, Lot, Movement, Wallet
 from gateway.points.programmes import (
     DisclosureMissing,
     ValueGuaranteeViolation,
@@ -47,6 +48,7 @@ __all__ = [
     "burn",
     "donate",
     "earn",
+    "earning",
     "expire",
     "give_back",
     "held",
@@ -110,6 +112,18 @@ async def lots(
     """A member's lots, also spent ones, oldest first."""
     found = await store.select_lots(tx, member_id=member_id, programme_id=programme_id)
     return [rows.lot(row) for row in found]
+
+
+async def earning(tx: AsyncConnection, earning_id: str) -> Earning:
+    """What one purchase earned, as it is now.
+
+    Raises:
+        NotFound: There is none.
+    """
+    row = await store.select_earning(tx, earning_id)
+    if row is None:
+        raise NotFound(id=earning_id)
+    return rows.earning(row)
 
 
 async def history(

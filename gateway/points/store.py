@@ -433,6 +433,11 @@ async def lock_earning(tx: AsyncConnection, issuer: str, ref: str) -> sa.Row[Any
     return (await tx.execute(query)).first()
 
 
+async def select_earning(tx: AsyncConnection, earning_id: str) -> sa.Row[Any] | None:
+    query = sa.select(earnings).where(earnings.c.earning_id == earning_id)
+    return (await tx.execute(query)).first()
+
+
 async def lock_due(tx: AsyncConnection, now: datetime, limit: int) -> list[sa.Row[Any]]:
     """Lock pending earnings whose return window is over, oldest first."""
     c = earnings.c
