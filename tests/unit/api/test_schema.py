@@ -149,7 +149,9 @@ def test_a_mutation_takes_one_input_with_a_key_and_gives_a_payload_with_errors(n
 
 
 def test_no_field_moves_points_between_people_or_programmes_or_turns_them_into_money():
-    verbs = re.compile(r"transfer|exchange|convert|swap|cash_?out|withdraw|payout|sell|lend", re.I)
+    verbs = re.compile(
+        r"transfer|exchange|convert|swap|cash_?out|withdraw|payout|sell|lend", re.IGNORECASE
+    )
     named = [f"{found.name}.{name}" for found in OBJECTS for name in found.fields]
     assert not [name for name in named if verbs.search(name)]
 
@@ -172,7 +174,7 @@ def test_no_field_sums_balances_of_different_issuers():
         f"{found.name}.{name}"
         for found in holders
         for name in found.fields
-        if re.search(r"total|sum", name, re.I)
+        if re.search(r"total|sum", name, re.IGNORECASE)
     ]
     assert summed == []
 
