@@ -102,7 +102,7 @@ class _Plain:
             raise Unreadable("the event is not JSON") from error
         if not isinstance(document, dict):
             raise Unreadable("the event is no object")
-        await self.services.redemptions.receive_event(merchant, event_id, document)
+        await self.services.redemptions.inbox.receive(merchant, event_id, document)
         self.services.wake()
         return Response(status_code=204)
 

@@ -1,7 +1,5 @@
 """Refusals over HTTP: the published code with its numbers and the next step; nothing changes."""
 
-from datetime import timedelta
-
 import pytest
 
 LEGS = [{"programme": "P-LL"}]
