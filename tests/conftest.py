@@ -1,16 +1,28 @@
 """Fixtures shared by all tests: real databases, of both kinds."""
 
+import asyncio
 import itertools
+import logging
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway import migrations
 from gateway.db import Database
-from gateway.migrations import all_tables
 from tests.support import postgres as pg
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Puts the root logger back after a test that configures logging."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = before
 
 
 @pytest.fixture(scope="session")
@@ -20,20 +32,52 @@ def postgres() -> Iterator[pg.Postgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with all tables and triggers, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "gateway.db"
+    asyncio.run(_make_tables(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: pg.Postgres) -> str:
+    """Name of a PostgreSQL database with all tables and triggers, to be copied."""
+    asyncio.run(_make_tables(postgres.create("template")))
+    return "template"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of a new, empty database of each kind."""
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a new database of each kind, without tables."""
     if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}"
+        return f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
     server: pg.Postgres = request.getfixturevalue("postgres")
     return server.create(f"t{next(_numbers)}")
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a new database of each kind with all tables and triggers."""
+    if request.param == "sqlite":
+        path = tmp_path / "gateway.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite+aiosqlite:///{path}"
+    template = request.getfixturevalue("postgres_template")
+    server: pg.Postgres = request.getfixturevalue("postgres")
+    return server.create(f"t{next(_numbers)}", template=template)
+
+
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A new database of each kind with all tables."""
+    """A new database of each kind with all tables and triggers."""
     made = Database(database_url)
-    async with made.engine.begin() as connection:
-        await connection.run_sync(all_tables().create_all)
     yield made
+    await made.close()
+
+
+async def _make_tables(url: str) -> None:
+    made = Database(url)
+    async with made.engine.begin() as connection:
+        await connection.run_sync(migrations.create_all)
     await made.close()

@@ -61,10 +61,10 @@ class Postgres:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(timeout=30)
 
-    def create(self, name: str) -> str:
-        """A new, empty database; returns its URL."""
+    def create(self, name: str, *, template: str = "template0") -> str:
+        """A new database, empty or a copy of `template`; returns its URL."""
         flags = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
-        sql = f'CREATE DATABASE "{name}"'
+        sql = f'CREATE DATABASE "{name}" TEMPLATE "{template}"'
         self._run([self._bin / "psql", *flags, "-q", "-c", sql, "postgres"])
         return f"postgresql+asyncpg://postgres@127.0.0.1:{self.port}/{name}"
 

@@ -1,0 +1,58 @@
+# Every target first makes .venv from the hash-pinned lock. Needed: Python 3.11 or later.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+UV := uv==0.13.9
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: demo serve test check bench docs migration lock clean
+
+demo: .venv/ready  ## the whole coalition day, played from outside; ends 0 only if it all holds
+	$(BIN)/gateway demo $(ARGS)
+
+serve: .venv/ready  ## gateway, worker and partner stand-ins, until stopped
+	$(BIN)/gateway serve $(ARGS)
+
+test: .venv/ready  ## all tests, on SQLite and PostgreSQL; ARGS="-k word" picks some
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/ready  ## style, types, import directions, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/gateway docs --check
+
+bench: .venv/ready  ## figures as ratios to a floor measured in the same run
+	$(BIN)/python -m tests.bench $(ARGS)
+
+docs: .venv/ready  ## write the generated pages of docs/ again
+	$(BIN)/gateway docs
+
+migration: .venv/ready  ## unreleased: write migration 0001 again from the tables
+	$(BIN)/python -m gateway.migrations.generate
+
+lock:  ## resolve pyproject.toml again; ARGS=--upgrade takes newer versions
+	$(PYTHON) -m venv .venv/uv
+	.venv/uv/bin/python -m pip install --quiet $(UV)
+	.venv/uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-config --quiet --output-file requirements.lock $(ARGS)
+
+# The packages first: a change of pyproject.toml alone installs only the project again.
+.venv/locked: requirements.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	touch $@
+
+.venv/ready: .venv/locked pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,18 @@
+"""A gateway over HTTP on the seeded coalition, on each kind of database."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Coalition
+from tests.support.gateway import Gateway, running
+
+
+@pytest.fixture
+async def gateway(coalition: Coalition, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """2026-11-20, 09:00; every merchant's system is a scripted partner."""
+    async with running(
+        coalition.database, tmp_path, clock=coalition.clock, partners=coalition.partners
+    ) as made:
+        yield made

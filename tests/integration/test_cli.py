@@ -1,0 +1,72 @@
+"""The operator's commands, each in a process of its own where its environment matters."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+from gateway import migrations
+from gateway.cli import app
+from gateway.db import Database
+
+
+def _run(*words: str, **environ: str) -> typer.testing.Result:
+    return typer.testing.CliRunner().invoke(app, words, env=environ, catch_exceptions=False)
+
+
+def test_db_upgrade_makes_the_embedded_default(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path / "new" / "home")}
+    assert _run("db", "upgrade", **home).output == "at revision 0001\n"
+    assert _run("db", "upgrade", **home).exit_code == 0
+    assert _run("db", "current", **home).output == "at revision 0001, newest is 0001\n"
+
+
+def test_db_current_ends_1_before_an_upgrade(tmp_path: Path) -> None:
+    found = _run("db", "current", GATEWAY_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    assert found.exit_code == 1
+    assert found.output == "at revision none, newest is 0001\n"
+
+
+def test_settings_are_shown_without_the_passwords_of_urls() -> None:
+    url = "postgresql+asyncpg://gateway:canary@127.0.0.1/gateway"
+    found = _run("settings", "--json", GATEWAY_DATABASE_URL=url)
+    rows = {row["setting"]: row["value"] for row in json.loads(found.output)}
+    assert rows["GATEWAY_DATABASE_URL"] == "postgresql+asyncpg://gateway:***@127.0.0.1/gateway"
+    assert rows["GATEWAY_PORT"] == "8000"
+
+
+def test_an_unknown_setting_is_a_usage_error() -> None:
+    found = _run("settings", GATEWAY_HOEM="x")
+    assert found.exit_code == 2
+    assert "GATEWAY_HOEM" in found.stderr
+
+
+def test_errors_are_listed_with_both_languages() -> None:
+    rows = json.loads(_run("errors", "--json").output)
+    sold_out = next(row for row in rows if row["code"] == "SOLD_OUT")
+    assert sold_out == {
+        "code": "SOLD_OUT",
+        "kind": "PartnerRejected",
+        "zh": "已兑完",
+        "en": "sold out",
+    }
+
+
+def test_stale_docs_end_1_and_are_named(tmp_path: Path) -> None:
+    found = _run("docs", "--check", "--root", str(tmp_path))
+    assert found.exit_code == 1
+    assert "docs/errors.md" in found.stderr
+    assert _run("docs", "--root", str(tmp_path)).exit_code == 0
+    assert _run("docs", "--check", "--root", str(tmp_path)).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_two_processes_may_migrate_at_once(tmp_path: Path, kind: str) -> None:
+    """SQLite: one waits for the other's BEGIN IMMEDIATE."""
+    databases = [Database(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") for _ in range(2)]
+    await asyncio.gather(*(migrations.upgrade(database) for database in databases))
+    assert [await migrations.current(database) for database in databases] == ["0001", "0001"]
+    for database in databases:
+        await database.close()
