@@ -448,7 +448,11 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("redemption_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("merchant_id", "event_id", name=op.f("pk_partner_events")),
+    )
+    op.create_index(
+        op.f("ix_partner_events_redemption_id"), "partner_events", ["redemption_id"], unique=False
     )
     op.create_table(
         "points_holds",
