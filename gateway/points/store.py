@@ -101,6 +101,7 @@ movements = sa.Table(  # every change of a lot, with the journal it belongs to
     sa.Column("moved_at", Instant, nullable=False),
     sa.CheckConstraint("held_delta <> 0 OR remaining_delta <> 0", name="delta"),
     sa.Index("ix_points_lot_movements_lot", "lot_id"),
+    info={"append_only": True},
 )
 
 earnings = sa.Table(
@@ -310,8 +311,13 @@ async def sum_wallets(
 
 async def add_holds(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> bool:
     """Insert holds; False when they exist."""
+<<<<<<< HEAD
     insert = db.insert_missing(tx, holds, holds.c.hold_id)
     made = list(await tx.execute(insert, rows))
+=======
+    statement = db.insert_missing(tx, holds).returning(holds.c.hold_id)
+    made = list(await tx.execute(statement, rows))
+>>>>>>> core
     assert len(made) in (0, len(rows)), "a hold is made with all its legs or not at all"
     return bool(made)
 
