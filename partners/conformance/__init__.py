@@ -4,6 +4,7 @@
     redemption.py  C  quote, hold, confirm, status, fence, cancel, under pressure
     settlement.py  F  statements and settlement notices
     stand_in.py    boxes to run them in: our own stand-in, or a partner's sandbox
+    report.py      the results as text, JSON and JUnit XML
 
 A check is a plain async function of a `Box`: it returns when the partner keeps the rule, fails an
 assertion when it does not, raises `Skip` where it cannot be checked and `Warn` where it should be
