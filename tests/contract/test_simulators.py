@@ -14,7 +14,8 @@ import httpx2
 import pytest
 from graphql import build_schema, print_schema
 from joserfc import jwt
-from joserfc.jwk import ECKey, OctKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, OctKey, OKPKey
 from standardwebhooks.webhooks import Webhook
 
 from gateway.errors import GatewayError, OutcomeUnknown, PartnerRejected, PartnerUnavailable
@@ -315,6 +316,23 @@ async def test_an_assertion_of_another_key_gives_no_token(
         answer = await http.post(connection.token_url, content=content, headers=headers)
 
     assert (answer.status_code, answer.json()) == (401, {"error": "invalid_client"})
+
+
+async def test_an_ed25519_key_signs_as_well(tmp_path: Path) -> None:
+    key = OKPKey.generate_key("Ed25519", {"kid": "ed-1"})
+    client = {"client_id": "gateway", "jwks": {"keys": [key.as_dict(private=False)]}}
+    async with standing("graphql", tmp_path, offers=[], now=MORNING, clients=[client]) as made:
+        url = str(made.http.base_url).rstrip("/")
+        auth = Auth("private_key_jwt", "gateway", key=key.as_dict(private=True))
+        connection = Connection("M00", "graphql", url, f"{url}/oauth/token", auth, audience=url)
+        with pytest.warns(SecurityWarning, match="RFC 9864"):
+            form = _assertion(connection, {"alg": "EdDSA", "kid": "ed-1"}, key)
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        for request in (
+            token_request(connection),
+            httpx2.Request("POST", connection.token_url, content=form, headers=headers),
+        ):
+            assert (await made.control.send(request)).status_code == 200
 
 
 async def test_the_control_port_asks_for_its_token(stand: Stand) -> None:
