@@ -1,7 +1,6 @@
 """What a merchant does: keys, programme, offers, members, purchases, vouchers, agreements."""
 
 import hashlib
-from datetime import UTC, datetime
 from typing import Any
 
 import strawberry
@@ -105,7 +104,7 @@ async def _register_key(info: Info, input: RegisterClientKeyInput) -> RegisterCl
             jwk=input.jwk,
             name_zh=named.name_zh,
             name_en=named.name_en,
-            now=datetime.now(UTC),  # OAuth keeps system time.
+            now=info.context.services.system_now(),  # OAuth keeps system time.
         )
         return f"{made.client_id} {made.kid}"
 
