@@ -89,7 +89,6 @@ def _services(runtime: Runtime) -> Services:
         settings=runtime.settings,
         guard=runtime.oauth.guard,
         redemptions=runtime.redemptions,
-        system_now=runtime.oauth.now,
         certify=run,
     )
 

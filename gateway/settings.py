@@ -25,6 +25,7 @@ class Settings:
     partners_file: str = _setting("", "JSON of partner connections; empty: <home>/partners.json")
     worker_inside: bool = _setting(True, "run the worker inside `gateway serve`")
     worker_poll_seconds: float = _setting(0.5, "pause of an idle worker")
+    feed_poll_seconds: float = _setting(60.0, "pause between two readings of partners' feeds")
     lease_seconds: int = _setting(60, "a job not finished by then is given to another worker")
     partner_timeout_seconds: float = _setting(15.0, "deadline of one call with effect")
     live_timeout_seconds: float = _setting(1.0, "deadline of live prices in a catalog query")

@@ -1,12 +1,14 @@
 """The worker: what is due is done, whoever crashed. Several may run over one database."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from gateway import db, telemetry
+from gateway.catalog import service as catalog
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
 from gateway.ledger import service as ledger
@@ -49,6 +51,13 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; the round under way is finished first."""
+        feeds = asyncio.create_task(self._read_feeds(stop))
+        try:
+            await self._rounds(stop)
+        finally:
+            await feeds
+
+    async def _rounds(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 done = await self.turn()
@@ -56,12 +65,25 @@ class Worker:
                 log.exception("worker round failed")
                 done = 0
             if not done:
-                timeout = self.settings.worker_poll_seconds
-                with_jitter = timeout * (0.75 + random.random() / 2)  # noqa: S311 - no secret
-                try:
-                    await asyncio.wait_for(stop.wait(), with_jitter)
-                except TimeoutError:
-                    continue
+                with_jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
+                await _pause(stop, self.settings.worker_poll_seconds * with_jitter)
+
+    async def _read_feeds(self, stop: asyncio.Event) -> None:
+        """Follow every partner's offers; one that does not answer holds up no other."""
+        while not stop.is_set():
+            await asyncio.gather(*(self._read_feed(merchant) for merchant in self.partners))
+            await _pause(stop, self.settings.feed_poll_seconds)
+
+    async def _read_feed(self, merchant: str) -> None:
+        partner = self.partners[merchant]
+        try:
+            read = await catalog.pull_feed(self.database, partner, now=self.clock.now())
+        except NoAnswer as error:
+            log.warning("feed not read", merchant=merchant, code=error.code)
+        except Exception:
+            log.exception("feed failed", merchant=merchant)
+        else:
+            log.info("feed read", merchant=merchant, pages=len(read))
 
     async def turn(self) -> int:
         """One round; returns how much was done."""
@@ -122,3 +144,9 @@ class Worker:
     async def _compensate(self, payload: dict[str, Any]) -> None:
         if not await self.redemptions.compensate_again(payload):
             raise NoAnswer(reason="the slice is still empty")
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait, or less when stopped."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

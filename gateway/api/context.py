@@ -54,7 +54,6 @@ class Services:
     settings: Settings
     guard: Guard
     redemptions: Redemptions
-    system_now: Callable[[], datetime]  # tokens and keys do not follow the business clock
     certify: Certify  # runs the partner contract against a merchant's system
     wake: Callable[[], None] = lambda: None  # tells the worker inside that work is due
     clock_read_at: float = 0.0

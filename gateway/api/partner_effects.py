@@ -52,6 +52,7 @@ from gateway.api.partner_types import (
 from gateway.api.redemption_types import Redemption
 from gateway.catalog import service as catalog
 from gateway.compliance import service as compliance
+from gateway.db import system_now
 from gateway.errors import NotFound
 from gateway.members import service as members
 from gateway.merchants import service as merchants
@@ -104,7 +105,7 @@ async def _register_key(info: Info, input: RegisterClientKeyInput) -> RegisterCl
             jwk=input.jwk,
             name_zh=named.name_zh,
             name_en=named.name_en,
-            now=info.context.services.system_now(),  # OAuth keeps system time.
+            now=system_now(),  # OAuth keeps system time.
         )
         return f"{made.client_id} {made.kid}"
 

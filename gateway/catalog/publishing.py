@@ -16,14 +16,13 @@ from gateway.catalog.model import (
     require_guarantee,
     require_not_cash_like,
 )
-from gateway.db import Database
 from gateway.errors import NotFound, Refused
 from gateway.merchants import service as merchants
 from gateway.merchants.model import Merchant
 from gateway.points import service as points
 from gateway.points.model import Programme
 from gateway.points.service import ValueGuaranteeViolation
-from gateway.ports import FeedOffer, FeedPage, Partner
+from gateway.ports import FeedOffer, FeedPage
 from gateway.values import MAX_AMOUNT, InvalidAmount, InvalidInput, amount
 
 _COLUMNS = (
@@ -80,34 +79,6 @@ async def apply_feed(
     await store.put_tokens(tx, index)
     await store.save_cursor(tx, merchant_id, page.cursor, now)
     return FeedResult(tuple(applied), tuple(stale), tuple(removed), refused)
-
-
-async def pull_feed(
-    database: Database, partner: Partner, *, now: datetime, pages: int = 1_000
-) -> list[FeedResult]:
-    """Read a partner's change feed from where it was left: one transaction a page.
-
-    No transaction is open while the partner is asked; a crash in between reads a page again,
-    which changes nothing.
-
-    Args:
-        pages: Most pages read; the rest is read the next time.
-
-    Raises:
-        PartnerUnavailable: It was not reached; the pages read so far are kept.
-    """
-    merchant_id = partner.code
-    async with database.reading() as tx:
-        cursor = await store.cursor_of(tx, merchant_id)
-    results: list[FeedResult] = []
-    while len(results) < pages:
-        page = await partner.list_offers(cursor)
-        async with database.transaction() as tx:
-            results.append(await apply_feed(tx, merchant_id=merchant_id, page=page, now=now))
-        cursor = page.cursor
-        if not page.more:
-            break
-    return results
 
 
 def _from_feed(merchant_id: str, row: FeedOffer) -> Offer:

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.catalog import pricing, store, tokens
+from gateway.catalog.feeds import pull_feed
 from gateway.catalog.live import live
 from gateway.catalog.model import PAGE_LIMIT, Offer, OfferFilter, Page, Price
 from gateway.catalog.publishing import (
     apply_feed,
     publish_offer,
-    pull_feed,
     set_book_price,
     suspend_offer,
 )

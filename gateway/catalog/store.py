@@ -90,6 +90,7 @@ quotes = sa.Table(
     sa.CheckConstraint("list_fen > 0", name="list"),
     sa.CheckConstraint("cash_fen BETWEEN 0 AND list_fen", name="cash"),
     sa.CheckConstraint("pricing IN ('fixed', 'estimate')", name="pricing"),
+    info={"append_only": True},
 )
 
 _PLAIN = (

@@ -15,10 +15,12 @@ from gateway.ledger.model import (
     Line,
     changes,
     guarded,
+    id_floor,
     points_book,
 )
 from gateway.values import fingerprint, new_id
 
+_LATEST_MS = 3_600_000  # No transaction is open for an hour.
 _FIRST = "0" * 64  # What the first seal rests on.
 
 
@@ -117,7 +119,7 @@ async def seal(tx: AsyncConnection, *, now: datetime, limit: int) -> int:
     """Chain committed journals that are not sealed yet. One sealer runs at a time.
 
     The sealer numbers them itself, because a database's own numbers can become visible out of
-    order. A journal committed late is sealed late.
+    order. A journal committed late is sealed late, up to an hour after those made with it.
 
     Returns:
         How many were sealed; less than `limit` when none is left.
@@ -127,7 +129,7 @@ async def seal(tx: AsyncConnection, *, now: datetime, limit: int) -> int:
     last = await store.last_seal(tx)
     number, previous = (last.number, last.seal) if last else (0, _FIRST)
     rows = []
-    for row in await store.unsealed(tx, limit):
+    for row in await store.unsealed(tx, above=await _floor(tx), limit=limit):
         number += 1
         digest = _digest(number, previous, row)
         rows.append({"number": number, "journal_id": row["journal_id"]})
@@ -148,6 +150,8 @@ async def verify_chain(tx: AsyncConnection, *, batch: int = 1_000) -> int:
         BrokenChain: A journal, line or seal was changed, deleted, inserted or swapped.
     """
     number, previous = 0, _FIRST
+    if late := await store.unsealed(tx, below=await _floor(tx), limit=1):
+        raise BrokenChain(f"journal {late[0]['journal_id']} was never sealed")
     while rows := await store.sealed(tx, number, batch):
         for row in rows:
             number += 1
@@ -157,6 +161,12 @@ async def verify_chain(tx: AsyncConnection, *, batch: int = 1_000) -> int:
                 raise BrokenChain(f"seal {number}, journal {row['journal_id']}, was changed")
             previous = row["seal"]
     return number
+
+
+async def _floor(tx: AsyncConnection) -> str:
+    """The id below which all journals are sealed."""
+    newest = await store.newest_sealed(tx)
+    return id_floor(newest, margin_ms=_LATEST_MS) if newest else ""
 
 
 async def _change(tx: AsyncConnection, wanted: Sequence[Change]) -> None:

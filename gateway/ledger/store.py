@@ -183,11 +183,21 @@ async def last_seal(tx: AsyncConnection) -> sa.Row[Any] | None:
     return (await tx.execute(sa.select(seals).order_by(seals.c.number.desc()).limit(1))).first()
 
 
-async def unsealed(tx: AsyncConnection, limit: int) -> list[dict[str, Any]]:
-    """Committed journals without a seal, with their lines, oldest first."""
+async def newest_sealed(tx: AsyncConnection) -> str | None:
+    """The greatest id of a sealed journal."""
+    found: str | None = await tx.scalar(sa.select(sa.func.max(seals.c.journal_id)))
+    return found
+
+
+async def unsealed(
+    tx: AsyncConnection, *, limit: int, above: str = "", below: str | None = None
+) -> list[dict[str, Any]]:
+    """Committed journals without a seal, with their lines, by id, which is by their making."""
     missing = ~sa.exists().where(seals.c.journal_id == journals.c.journal_id)
-    query = sa.select(journals).where(missing)
-    query = query.order_by(journals.c.recorded_at, journals.c.journal_id).limit(limit)
+    query = sa.select(journals).where(missing, journals.c.journal_id > above)
+    if below is not None:
+        query = query.where(journals.c.journal_id < below)
+    query = query.order_by(journals.c.journal_id).limit(limit)
     return await _with_lines(tx, [row._asdict() for row in await tx.execute(query)])
 
 

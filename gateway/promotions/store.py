@@ -47,6 +47,7 @@ promotions = sa.Table(
     sa.CheckConstraint("scope IN ('own', 'coalition')", name="scope"),
     sa.CheckConstraint("sub_budget_fen >= 0", name="sub_budget"),
     sa.Index("ix_promotions_effect", "effect_kind", "target_kind", "target_id"),
+    info={"append_only": True},
 )
 
 promotion_usage = sa.Table(

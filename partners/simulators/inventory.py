@@ -1,6 +1,6 @@
 """What a stand-in sells and has left: the change feed, stock by store, places by slot.
 
-Something is taken by a conditional update: the last one is sold once.
+What is taken is looked at and taken in one writing transaction: the last one is sold once.
 """
 
 import json
@@ -85,17 +85,17 @@ class Inventory:
             if left is not None and left < request.quantity:
                 raise Declined("SOLD_OUT", stores=stores)
             return request.slot, None
-        coming = slots.coming(offer, self.config.slots, now)
-        room = [o for o in coming if self._full(offer, o.id, request.quantity) is None]
         if request.slot is None:
-            if not room:
+            room = self._room(offer, request.quantity, now)
+            if room is None:
                 raise Declined("SLOT_FULL", slot=None, left=0)
-            return room[0].id, room[0].starts_at
+            return room.id, room.starts_at
         asked = slots.find(offer, self.config.slots, request.slot)
         if asked is None or asked.starts_at <= now:
+            room = self._room(offer, request.quantity, now)
             raise Declined("SLOT_FULL", slot=request.slot, left=0, **_alternative(room))
         if (full := self._full(offer, asked.id, request.quantity)) is not None:
-            left = self._left(offer, full)
+            left, room = self._left(offer, full), self._room(offer, request.quantity, now)
             raise Declined("SLOT_FULL", slot=full.id, left=left, **_alternative(room))
         return asked.id, asked.starts_at
 
@@ -157,10 +157,19 @@ class Inventory:
         openings, places = slots.span(offer, self.config.slots, slot, quantity)
         return next((one for one in openings if self._left(offer, one) < places), None)
 
-    def _least(self, offer: Mapping[str, Any], opening: slots.Opening) -> int:
+    def _room(self, offer: Mapping[str, Any], quantity: int, now: datetime) -> slots.Opening | None:
+        """The next slot with room for so many."""
+        coming = slots.coming(offer, self.config.slots, now)
+        return next((o for o in coming if self._full(offer, o.id, quantity) is None), None)
+
+    def _least(
+        self, offer: Mapping[str, Any], opening: slots.Opening, known: Mapping[str, int]
+    ) -> int:
         """The places left for one piece that begins with this slot."""
-        openings, _ = slots.span(offer, self.config.slots, opening.id, 1)
-        return min(self._left(offer, one) for one in openings)
+        if "nights" not in offer:
+            return known.get(opening.id, opening.capacity)
+        nights, _ = slots.span(offer, self.config.slots, opening.id, 1)
+        return min(known.get(night.id, night.capacity) for night in nights)
 
     def _quote_of(self, held: sqlite3.Row) -> sqlite3.Row:
         quoted = self.store.row("SELECT * FROM quotes WHERE id = ?", held["quote_id"])
@@ -206,8 +215,10 @@ class Inventory:
         else:
             found = [o for o in slots.on_day(offer, rules, on) if o.starts_at > now]
         hidden = self.config.hidden_slots.get(offer["id"], ())
+        touched = self.store.rows("SELECT * FROM slots WHERE pool = ?", slots.pool_of(offer))
+        known = {row["slot"]: row["left_"] for row in touched}
         shown = tuple(
-            Slot(opening.id, opening.starts_at.astimezone(UTC), self._least(offer, opening))
+            Slot(opening.id, opening.starts_at.astimezone(UTC), self._least(offer, opening, known))
             for opening in found
             if f"{opening.starts_at:%H:%M}" not in hidden
         )
@@ -232,5 +243,5 @@ class Inventory:
         return self.store.row("SELECT * FROM offers WHERE id = ?", offer_id)
 
 
-def _alternative(room: Sequence[slots.Opening]) -> dict[str, str]:
-    return {"alternative": room[0].id} if room else {}
+def _alternative(room: slots.Opening | None) -> dict[str, str]:
+    return {"alternative": room.id} if room else {}

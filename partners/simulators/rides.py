@@ -1,7 +1,7 @@
 """The surface of a ride-hailing service: estimates, requests decided later, final fares.
 
-On top of a shop: an estimate is its own hold and ends with itself; a confirm is only taken down,
-and decided a moment later, whoever asks first: the clock, or the gateway's poll.
+On top of a shop: an estimate is its own hold and ends with itself; a confirm is only taken down
+and decided a moment later, which a webhook tells, and whoever asks.
 """
 
 import asyncio

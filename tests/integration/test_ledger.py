@@ -138,6 +138,17 @@ async def test_a_change_behind_the_ledgers_back_shows(database: Database, change
     assert results["L1"].ok is (change != "a line gone")
 
 
+async def test_a_journal_slipped_in_behind_shows(database: Database) -> None:
+    await seal_nine(database)
+    async with database.transaction() as tx:
+        row = (await tx.execute(sa.select(store.journals).limit(1))).one()._asdict()
+        await tx.execute(
+            sa.insert(store.journals).values(row | {"journal_id": "jnl_00old", "op_key": "old"})
+        )
+        with pytest.raises(ledger.BrokenChain, match="jnl_00old was never sealed"):
+            await ledger.verify_chain(tx)
+
+
 @pytest.mark.parametrize(
     ("id", "lines"),
     [

@@ -13,7 +13,7 @@ from gateway.members.model import AgeRestricted, ConsentRequired, Member, pseudo
 from gateway.merchants import service as merchants
 from gateway.merchants.model import Merchant
 from gateway.values import InvalidInput
-from tests.support.coalition import NOW
+from tests.support.issuers import NOW
 
 
 async def invite(tx: AsyncConnection, id: str = "M17", **changes: Any) -> tuple[Merchant, str]:

@@ -26,8 +26,8 @@ from gateway.points import invariants as of_points
 from gateway.points import service as points
 from gateway.points.model import Earning, EarningState, LegRequest
 from gateway.values import InvalidAmount, Rate
-from tests.support import coalition
-from tests.support.coalition import NOW, approve_budget, hold
+from tests.support import issuers as coalition
+from tests.support.issuers import NOW, approve_budget, hold
 
 WEEK = timedelta(days=7)
 

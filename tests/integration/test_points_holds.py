@@ -19,8 +19,8 @@ from gateway.points import invariants as of_points
 from gateway.points import service as points
 from gateway.points import store
 from gateway.points.model import HoldState, LegRequest, Returned
-from tests.support import coalition
-from tests.support.coalition import NOW, hold, open_lot
+from tests.support import issuers as coalition
+from tests.support.issuers import NOW, hold, open_lot
 
 DONE: dict[str, Any] = {"actor": "m1", "now": NOW}
 SOON, LATE = datetime(2026, 12, 31, 16, tzinfo=UTC), datetime(2029, 4, 30, 16, tzinfo=UTC)

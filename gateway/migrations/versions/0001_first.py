@@ -11,7 +11,10 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY: tuple[str, ...] = ()
+APPEND_ONLY: tuple[str, ...] = (
+    "catalog_quotes",
+    "promotions",
+)
 
 
 def upgrade() -> None:
@@ -108,6 +111,7 @@ def upgrade() -> None:
         sa.CheckConstraint("cash_fen BETWEEN 0 AND list_fen", name=op.f("ck_catalog_quotes_cash")),
         sa.CheckConstraint("list_fen > 0", name=op.f("ck_catalog_quotes_list")),
         sa.PrimaryKeyConstraint("quote_id", name=op.f("pk_catalog_quotes")),
+        info={"append_only": True},
     )
     op.create_index(
         op.f("ix_catalog_quotes_member_id"), "catalog_quotes", ["member_id"], unique=False
@@ -130,6 +134,7 @@ def upgrade() -> None:
         sa.Column("proposed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("approved_by", sa.String(), nullable=True),
         sa.Column("approved_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "(approved_by IS NULL) = (approved_at IS NULL)",
             name=op.f("ck_compliance_budgets_approved"),
@@ -141,6 +146,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "compensation_bps BETWEEN 0 AND 10000",
             name=op.f("ck_compliance_budgets_compensation_bps"),
+        ),
+        sa.CheckConstraint(
+            "opened_at IS NULL OR approved_at IS NOT NULL",
+            name=op.f("ck_compliance_budgets_opened"),
         ),
         sa.PrimaryKeyConstraint("budget_id", name=op.f("pk_compliance_budgets")),
     )
@@ -540,6 +549,7 @@ def upgrade() -> None:
         sa.CheckConstraint("scope IN ('own', 'coalition')", name=op.f("ck_promotions_scope")),
         sa.CheckConstraint("sub_budget_fen >= 0", name=op.f("ck_promotions_sub_budget")),
         sa.PrimaryKeyConstraint("promotion_id", name=op.f("pk_promotions")),
+        info={"append_only": True},
     )
     op.create_index(
         "ix_promotions_effect",
