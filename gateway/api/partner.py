@@ -130,7 +130,7 @@ class PartnerQuery:
         first: int = connections.PAGE_SIZE,
         after: str | None = None,
     ) -> Connection[Obligation]:
-        """Claims in which it is payer, payee, issuer or redeemer, by id."""
+        """Claims in which it is payer or payee, by id."""
         count, asked = connections.size(first), filter or ObligationsFilter()
         async with info.context.reading() as tx:
             found = await settlement.obligations(
