@@ -73,13 +73,8 @@ async def insert_journals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -
     Returns:
         The op keys inserted.
     """
-<<<<<<< HEAD
     insert = db.insert_missing(tx, journals, journals.c.op_key)
     return set((await tx.execute(insert, rows)).scalars())
-=======
-    statement = db.insert_missing(tx, journals).returning(journals.c.op_key)
-    return set((await tx.execute(statement, rows)).scalars())
->>>>>>> core
 
 
 async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, str]:

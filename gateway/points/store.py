@@ -311,13 +311,8 @@ async def sum_wallets(
 
 async def add_holds(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> bool:
     """Insert holds; False when they exist."""
-<<<<<<< HEAD
     insert = db.insert_missing(tx, holds, holds.c.hold_id)
     made = list(await tx.execute(insert, rows))
-=======
-    statement = db.insert_missing(tx, holds).returning(holds.c.hold_id)
-    made = list(await tx.execute(statement, rows))
->>>>>>> core
     assert len(made) in (0, len(rows)), "a hold is made with all its legs or not at all"
     return bool(made)
 

@@ -12,7 +12,7 @@ from gateway.db import Database
 from gateway.ledger import invariants, store
 from gateway.ledger import service as ledger
 from gateway.ledger.model import HUB, Insufficient, Journal, Kind, Line, credit, debit
-from tests.support.coalition import open_books
+from tests.support.issuers import open_books
 
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from gateway.ledger.model import Kind
 from gateway.points import invariants as of_points
 from gateway.points import service as points
 from gateway.points.model import LegRequest
-from tests.support import coalition
-from tests.support.coalition import NOW
+from tests.support import issuers as coalition
+from tests.support.issuers import NOW
 
 OPERATIONS = 200
 EARNING = {

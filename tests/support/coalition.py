@@ -122,33 +122,8 @@ def days() -> Days:
     return {day.on: day for day in rows}
 
 
-<<<<<<< HEAD
 def book_price(programme_id: str, offer_id: str) -> int | None:
     for row in catalog()["price_book"]:
         if (row["programme"], row["offer"]) == (programme_id, offer_id):
             return int(row["points"])
     return None
-=======
-async def open_books(tx: AsyncConnection, *tables: str) -> None:
-    """Take the append-only triggers off tables, where there are any: to tamper with them."""
-    for table in tables:
-        if tx.dialect.name == "postgresql":
-            await tx.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table}_append_only ON {table}")
-        else:
-            for verb in ("update", "delete"):
-                await tx.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table}_no_{verb}")
-
-
-async def posted(tx: AsyncConnection) -> list[tuple[str, str]]:
-    """Kinds and lines of all journals, oldest first, as `Dr M:m1:AVAIL 5,000` by book."""
-    found = await ledger.entries(tx, limit=1_000)
-    return [(journal.kind.value, printed(journal)) for _, journal in reversed(found)]
-
-
-def printed(journal: Journal) -> str:
-    books: dict[str, list[str]] = {}
-    for line in journal.lines:
-        side = "Dr" if line.amount > 0 else "Cr"
-        books.setdefault(line.book, []).append(f"{side} {line.account} {abs(line.amount):,}")
-    return " · ".join(f"{book} {', '.join(lines)}" for book, lines in books.items())
->>>>>>> core
