@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway import db, telemetry
@@ -17,6 +17,7 @@ from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
+from gateway.settlement.model import WindowState
 
 log = telemetry.log(__name__)
 
@@ -101,6 +102,17 @@ class Worker:
             await points.mature(tx, now=now, limit=500)
             await points.expire(tx, now=now, limit=500)
             await ledger.seal(tx, now=now, limit=1000)
+        await self._publish_closed(now)
+
+    async def _publish_closed(self, now: datetime) -> None:
+        """Net and publish what is closed, apart from the cut, so that the cut is short."""
+        async with self.database.reading() as tx:
+            windows = await settlement.windows(tx)
+        for window in windows:
+            if window.state is WindowState.CLOSED:
+                async with self.database.transaction() as tx:
+                    await settlement.net_window(tx, window_id=window.id, now=now)
+                    await settlement.publish_window(tx, window_id=window.id, now=now)
 
     async def _run_jobs(self) -> int:
         async with self.database.transaction() as tx:

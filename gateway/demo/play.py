@@ -13,6 +13,7 @@ from rich.console import Console
 from gateway.demo import supervisor
 from gateway.demo.clients import Unexpected, Wire
 from gateway.demo.day import Day
+from gateway.demo.scenes import Scenes
 from gateway.demo.show import PLAIN_WIDTH, Show
 from gateway.demo.supervisor import NotStarted, Stage
 from gateway.demo.world import World
@@ -62,7 +63,8 @@ async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
         day = Day(world)
         await day.play()
         if not show.holds:
-            return
+            return  # The scenes begin where the day should have ended.
+        await Scenes(world, stage).play()
 
 
 def console() -> Console:

@@ -8,11 +8,9 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -60,18 +58,9 @@ class Process:
             tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise NotStarted(f"{self.name} ended with {code}; {self.log}:\n{tail}")
 
-    def pause(self) -> None:
-        """Stop it in the middle of what it does."""
-        self._popen.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._popen.send_signal(signal.SIGCONT)
-
     def end(self) -> None:
         """Ask it to end."""
         if self._popen.poll() is None:
-            self._popen.send_signal(signal.SIGCONT)
             self._popen.terminate()
 
     def gone(self) -> None:
@@ -153,9 +142,7 @@ class Stage:
             env=environment,
             pass_fds=(descriptor,),
         )
-        self.processes["worker"] = Process(
-            "worker", ["-m", "gateway", "worker"], self.made.home, env=environment
-        )
+        self.start_worker()
         try:
             async with asyncio.timeout(STARTS_WITHIN):
                 await asyncio.gather(
@@ -175,6 +162,20 @@ class Stage:
     async def _watch_start(self) -> None:
         for process in self.processes.values():
             process.alive()
+
+    def start_worker(self) -> None:
+        """Start the worker, the first time or again."""
+        self.processes["worker"] = Process(
+            "worker",
+            ["-m", "gateway", "worker"],
+            self.made.home,
+            env=_environment(self.settings),
+        )
+
+    def stop_worker(self) -> None:
+        """Have the worker finish its round and end."""
+        self.processes["worker"].end()
+        self.processes["worker"].gone()
 
     def stop(self) -> None:
         """End every process, whatever state it is in."""
@@ -212,8 +213,3 @@ def _environment(settings: Settings) -> Mapping[str, str]:
         if getattr(settings, item.name) != getattr(default, item.name)
     }
     return kept | changed
-
-
-def measured() -> float:
-    """Seconds, for measuring."""
-    return time.perf_counter()
