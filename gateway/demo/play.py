@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from gateway.demo import supervisor
+from gateway.demo import audit, supervisor
 from gateway.demo.clients import Unexpected, Wire
 from gateway.demo.day import Day
+from gateway.demo.finance import Finance
 from gateway.demo.scenes import Scenes
 from gateway.demo.show import PLAIN_WIDTH, Show
 from gateway.demo.supervisor import NotStarted, Stage
@@ -65,6 +66,9 @@ async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
         if not show.holds:
             return  # The scenes begin where the day should have ended.
         await Scenes(world, stage).play()
+        await Finance(world, day).play()
+    show.phase("不变量", "invariants")
+    audit.show(show, await audit.check(stage.settings.url))
 
 
 def console() -> Console:

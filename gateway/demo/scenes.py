@@ -64,14 +64,14 @@ class Scenes:
         made = await world.reaches(member, red, "COMMITTED")
         found = {"state": made["state"], "burned": spent(made)}
         self.show.same("异步确认 confirmed later", holding["expect"],
-                       found | {"obligations": await world.claims(red)})  # fmt: skip
+                       found | await self._claims(red, holding["expect"]))  # fmt: skip
 
         now, fare = await world.clock(ending["at"]), ending["final_fare_fen"]
         before = await world.claims(red)
         await world.control.fulfil("M07", red, now=now, final_fare_fen=fare)
         made = await world.reaches(member, red, "FULFILLED")
         self.show.same("行程结束 the trip's end", ending["expect"],
-                       await self._after_fare(red, made, before))  # fmt: skip
+                       await self._after_fare(red, made, before, ending["expect"]))  # fmt: skip
 
         now, left = await world.clock(again["at"]), await self._traces(red)
         await world.control.fulfil("M07", red, now=now, final_fare_fen=fare)
@@ -80,11 +80,11 @@ class Scenes:
         self.show.same("再通知一次 told again", again["expect"], {"effect": effect})
 
     async def _after_fare(
-        self, red: str, made: Mapping[str, Any], before: list[Any]
+        self, red: str, made: Mapping[str, Any], before: list[Any], expect: Mapping[str, Any]
     ) -> dict[str, Any]:
         kinds = {row["kind"] for row in await self.world.journals(red)}
         returned = {leg["programme"]["id"]: leg["returnedPoints"] for leg in made["legs"]}
-        claims = await self.world.claims(red)
+        claims = await self.world.claims(red, expect["obligations"])
         return {
             "state": made["state"],
             "journal": "FARE_ADJUST" if "FARE_ADJUST" in kinds else None,
@@ -117,7 +117,7 @@ class Scenes:
         bookings = (await world.control.state("M05"))["bookings"]
         tickets = [row for row in bookings if row["gateway_ref"] == red]
         found = {"state": made["state"], "vouchers": len(tickets) if made["voucher"] else 0}
-        found |= {"burned": spent(made), "obligations": await world.claims(red)}
+        found |= {"burned": spent(made)} | await self._claims(red, polled["expect"])
         self.show.same("worker 查询后 after asking the status", polled["expect"],
                        found | await self._balances(member.login, polled["expect"]))  # fmt: skip
 
@@ -151,34 +151,37 @@ class Scenes:
             "state": row["state"],
             "burned": spent(row),
             "lots": [pair for pair in taken if pair[1]],
-            "obligations": await world.claims(row["id"]),
-        }
+        } | await self._claims(row["id"], booking["expect"])
         self.show.same("订票 booked", booking["expect"],
                        found | await self._balances(member.login, booking["expect"]))  # fmt: skip
 
+        budgeted = await self._budget("M11")
         now = await world.clock(cancelling["at"])
         await world.control.cancel("M11", row["id"], now=now)
         seen = await world.reaches(member, row["id"], "CANCELLED")
         await world.delivered("M11")
-        found = await self._after_cancellation(row["id"], member.login, then)
-        found |= {"state": seen["state"], "obligations": await world.claims(row["id"])}
+        found = await self._after_cancellation(row["id"], member.login, then, budgeted)
+        found |= {"state": seen["state"]} | await self._claims(row["id"], cancelling["expect"])
         self.show.same("航班取消,通知两次 cancelled, told twice", cancelling["expect"],
                        found | await self._balances(member.login, cancelling["expect"]))  # fmt: skip
 
     async def _after_cancellation(
-        self, red: str, login: str, before: Mapping[str, tuple[int, str, str]]
+        self,
+        red: str,
+        login: str,
+        before: Mapping[str, tuple[int, str, str]],
+        budgeted: Mapping[str, int],
     ) -> dict[str, Any]:
         """What came back to which lot, and what the compensation is."""
         after = await self._lots(login, "P-YT")
         journals = await self.world.journals(red)
-        compensating = [row for row in journals if row["kind"] == "COMPENSATE"]
-        spent_fen = {
-            line["account"].rpartition(":")[2]: abs(line["amount"])
-            for row in compensating
-            for line in row["lines"]
-            if line["account"].startswith("BUDGET_AVAIL")
+        budget = await self._budget("M11")
+        charged = {
+            account.rpartition(":")[2]: abs(balance - budgeted[account])
+            for account, balance in budget.items()
+            if balance != budgeted[account]
         }
-        (slice_, budget_fen), *_ = spent_fen.items() or [(None, 0)]
+        (slice_, budget_fen), *_ = charged.items() or [(None, 0)]
         returned = [
             {"lot": ref, "points": left - before.get(ref, (0,))[0], "expires_at": expires}
             for ref, (left, expires, basis) in after.items()
@@ -197,6 +200,16 @@ class Scenes:
                 "slice": slice_,
                 "budget_fen": budget_fen,
             },
+        }
+
+    async def _budget(self, issuer: str) -> dict[str, int]:
+        """What is available of an issuer's budget, by account."""
+        text = "query($book: String!) { trialBalance(book: $book) { account balance } }"
+        rows = (await self.world.finance.query(text, book=f"BUDGET:{issuer}"))["trialBalance"]
+        return {
+            row["account"]: row["balance"]
+            for row in rows
+            if row["account"].startswith("BUDGET_AVAIL")
         }
 
     async def _refusals(self, steps: list[Mapping[str, Any]]) -> None:
@@ -229,6 +242,9 @@ class Scenes:
         """A partner that does not answer costs a warning, and only what is its own."""
         world, (looking, failing, other) = self.world, steps
         member = world.member(looking["member"])
+        await member.did(
+            "grantConsent", "consent { id }", purpose="partner_pair", issuer="M04", redeemer="M05"
+        )
         await world.control.stop("M05")
         try:
             await world.clock(looking["at"])
@@ -267,11 +283,14 @@ class Scenes:
             )
             row = made["redemption"]
             found = {"state": row["state"], "burned": spent(row)}
-            found |= {"obligations": await world.claims(row["id"])}
+            found |= await self._claims(row["id"], other["expect"])
             self.show.same("别家照常 others go on", other["expect"],
                            found | await self._balances(member.login, other["expect"]))  # fmt: skip
         finally:
             await world.control.start("M05")
+
+    async def _claims(self, red: str, expect: Mapping[str, Any]) -> dict[str, Any]:
+        return {"obligations": await self.world.claims(red, expect["obligations"])}
 
     async def _balances(self, login: str, expect: Mapping[str, Any]) -> dict[str, Any]:
         """Available and held points, for the programmes that are expected."""
@@ -315,9 +334,10 @@ def _quoted(quote: Mapping[str, Any], expect: Mapping[str, Any]) -> dict[str, An
 
 
 def _local(instant: str | None) -> str:
-    """An instant as Shanghai's clocks show it."""
+    """An instant as Shanghai's clocks show it, to the minute: the clock runs during a step."""
     if instant is None:
         return ""
-    return datetime.fromisoformat(instant).astimezone(SHANGHAI).isoformat()
+    local = datetime.fromisoformat(instant).astimezone(SHANGHAI)
+    return local.replace(second=0, microsecond=0).isoformat()
 
 

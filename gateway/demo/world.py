@@ -166,10 +166,11 @@ class World:
         """Obligations as finance sees them: of a cause, a day or a window."""
         return await self.finance.rows(_OBLIGATIONS, "obligations", **filter)
 
-    async def claims(self, cause: str) -> list[list[Any]]:
-        """A cause's obligations as [type, payer, payee, fen], in the order they arose."""
+    async def claims(self, cause: str, like: Sequence[list[Any]] = ()) -> list[list[Any]]:
+        """A cause's obligations as [type, payer, payee, fen]; in the order of `like`."""
         rows = await self.obligations(cause=cause)
-        return [[row["type"], row["payer"], row["payee"], row["amountFen"]] for row in rows]
+        found = [[row["type"], row["payer"], row["payee"], row["amountFen"]] for row in rows]
+        return sorted(found, key=lambda row: like.index(row) if row in like else len(like))
 
     async def journals(self, cause: str) -> list[dict[str, Any]]:
         """A cause's journals, newest first."""
