@@ -100,7 +100,7 @@ async def test_a_bad_document_is_malformed_with_the_status_of_its_media_type(sen
 async def test_an_amount_that_is_no_integer_is_malformed(gateway, points):
     member = await gateway.member("mbr_demo_01")
     answer = await member.ask(
-        "mutation($points: Points!) { donatePoints(input: {beneficiary: \"M16\","
+        'mutation($points: Points!) { donatePoints(input: {beneficiary: "M16",'
         ' programme: "P-LL", points: $points, idempotencyKey: "k"}) { replayed } }',
         points=points,
     )
@@ -117,7 +117,10 @@ async def test_a_get_may_ask_but_never_do(gateway):
     headers = {"authorization": f"Bearer {token}"}
     asked = await gateway.http.get(
         f"{gateway.base}/graphql",
-        params={"query": "query($id: ID!) { offer(id: $id) { id } }", "variables": '{"id":"XH-01"}'},
+        params={
+            "query": "query($id: ID!) { offer(id: $id) { id } }",
+            "variables": '{"id":"XH-01"}',
+        },
         headers=headers,
     )
     assert asked.json()["data"] == {"offer": {"id": "XH-01"}}
@@ -169,9 +172,7 @@ async def test_too_dear_a_query_says_what_to_drop(gateway):
     )
     assert answer.codes == ["QUERY_TOO_EXPENSIVE"]
     (error,) = answer.body["errors"]
-    assert error["message"] == (
-        "cost 27001, limit 5000; without offers.edges it is 1"
-    )
+    assert error["message"] == ("cost 27001, limit 5000; without offers.edges it is 1")
 
 
 async def test_the_whole_schema_can_be_introspected_in_the_sandbox(gateway):

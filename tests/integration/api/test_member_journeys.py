@@ -79,7 +79,9 @@ async def test_confirming_twice_with_a_key_is_confirming_once(gateway, coalition
 async def test_a_held_ticket_is_given_up(gateway):
     member = await gateway.member("mbr_demo_01")
     quote = (await member.did("requestQuote", "quote { id }", **ORDER))["quote"]
-    held = (await member.did("holdRedemption", "redemption { id }", quote=quote["id"]))["redemption"]
+    held = (await member.did("holdRedemption", "redemption { id }", quote=quote["id"]))[
+        "redemption"
+    ]
     released = await member.did(
         "releaseRedemption", "redemption { state savedFen }", redemption=held["id"]
     )
@@ -108,7 +110,9 @@ async def test_a_cancellation_says_first_what_comes_back(gateway):
     assert done["redemption"] == {"state": "CANCELLED", "savedFen": 0, "fault": "MEMBER"}
     again = await member.did("cancelRedemption", "redemption { state savedFen fault }", **asked)
     assert again == done | {"replayed": True}
-    (wallet,) = (await member.data("{ me { wallets { available lots { left } } } }"))["me"]["wallets"]
+    (wallet,) = (await member.data("{ me { wallets { available lots { left } } } }"))["me"][
+        "wallets"
+    ]
     assert wallet == {"available": 20000, "lots": [{"left": 20000}]}
 
 
@@ -232,14 +236,14 @@ async def test_another_members_redemption_quote_and_wallet_do_not_exist(gateway)
     nothing = {"quote": None, "redemption": None}
     assert await stranger.data(text, q=quote, r=bought) == nothing
     assert await stranger.data(text, q="quo_unknown", r="red_unknown") == nothing
-    for mutation, input in (
+    for mutation, asked in (
         ("holdRedemption", {"quote": quote}),
         ("confirmRedemption", {"redemption": bought}),
         ("releaseRedemption", {"redemption": bought}),
         ("requestCancellation", {"redemption": bought}),
         ("cancelRedemption", {"redemption": bought, "cancelQuote": "cnq_x"}),
     ):
-        refused = await stranger.refused(mutation, **input)
+        refused = await stranger.refused(mutation, **asked)
         assert refused["code"] == "NOT_FOUND", mutation
 
 
