@@ -39,6 +39,7 @@ from gateway.settlement import service as settlement
 from gateway.settlement.model import LegToReserve, rate_leg
 from gateway.values import half_up, new_id
 
+TOO_OLD = "DOUBT_TOO_OLD"
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
@@ -221,6 +222,9 @@ def _contradict(known: Outcome, version: int, fact: Fact) -> bool:
 
 
 def _doubts(redemption: Redemption, step: Step) -> bool:
+    """Whether this step's outcome is unknown, also for so long that a person has it."""
+    if redemption.state is State.NEEDS_REVIEW:
+        return redemption.reason == TOO_OLD and step is redemption.last_step
     return redemption.state is State.IN_DOUBT and redemption.doubt is step
 
 
@@ -264,11 +268,15 @@ async def _confirm_fact(
 ) -> Redemption:
     waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)
     if fact.outcome is Outcome.CONFIRMED:
-        if waiting or redemption.state is State.NEEDS_REVIEW:
+        if waiting:
             return await commit(tx, redemption, fact, now=now)
         if redemption.state in (State.RELEASED, State.RELEASING):
             return await late_confirm(tx, redemption, fact, settings=settings, now=now)
-        assert redemption.state in BURNED, f"confirmed while {redemption.state}"
+        if redemption.state not in BURNED:  # Nobody asked it to: finance must see that.
+            detail = f"{fact.booking_ref} confirmed while {redemption.state}"
+            await store.add_finding(
+                tx, redemption_id=redemption.id, code="STATUS_DIFF", detail=detail, now=now
+            )
         return redemption
     if fact.outcome in _GONE and waiting:
         fenced = fact.outcome is Outcome.FENCED
@@ -287,6 +295,7 @@ async def _cancel_fact(
     if fact.outcome is Outcome.CANCELLED:
         return await reverse(tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now)
     if fact.outcome in _GONE:
+        await store.reopen_events(tx, redemption.id)
         return await move(tx, redemption, State.COMMITTED, reason=fact.reason, cancel_quote_id=None)
     return redemption
 

@@ -196,6 +196,11 @@ class Redemption:
         return f"{self.id}:{step}:{self.epoch}"
 
     @property
+    def last_step(self) -> Step:
+        """The last step before the commit that was asked of the partner."""
+        return Step.HOLD if self.deadline is None else Step.CONFIRM
+
+    @property
     def hold_until(self) -> datetime:
         """The earlier of the partner's and the points' hold limit."""
         partner = self.partner_hold_until or self.points_hold_until

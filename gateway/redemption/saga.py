@@ -318,12 +318,12 @@ class Saga:
             )
 
     async def fence(self, redemption_id: str) -> Redemption:
-        """An operator's fence of a redemption in doubt."""
+        """An operator's fence of a redemption in doubt, also of one that a person has."""
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
         assert redemption
-        if redemption.doubt in (Step.HOLD, Step.CONFIRM):
-            return await self._fence(redemption, redemption.doubt)
+        if redemption.doubt in (Step.HOLD, Step.CONFIRM) or redemption.reason == effects.TOO_OLD:
+            return await self._fence(redemption, redemption.last_step)
         return redemption
 
     async def _poll_cancel(self, redemption: Redemption) -> None:
@@ -509,7 +509,7 @@ class Saga:
             return current
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason="DOUBT_TOO_OLD")
+            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
         changes = {"due_at": now + poll_delay(current.polls), "polls": current.polls + 1}
         await store.update(tx, current.id, changes)
         return replace(current, **changes)  # type: ignore[arg-type]

@@ -138,7 +138,7 @@ async def refuses_an_expired_token(box: Box) -> None:
 async def enforces_scope(box: Box) -> None:
     live, slot = await box.offer(slotted=False)
     narrow = replace(box.connection, scope="offers")
-    async with box.watch(box.client_for(narrow)) as http:
+    async with box.client(narrow) as http:
         partner = adapter(narrow.adapter)(box.merchant, http)
         await partner.list_offers(None)
         request = QuoteRequest(live.offer_id, slot.id if slot else None, 1, None, box.member())
