@@ -203,6 +203,20 @@ async def _person(tx: AsyncConnection, person: Person, password_hash: str) -> No
     )
 
 
+def announcement(settings: Settings, made: Install) -> list[str]:
+    """Where it is, and how the demo's people log in."""
+    members = [person.login for person in people() if person.is_member]
+    staff = [person.login for person in people() if not person.is_member]
+    return [
+        f"API       {settings.base_url}/graphql",
+        f"login     {settings.base_url}/oauth/authorize",
+        f"errors    {settings.base_url}/errors",
+        f"members   {' '.join(members)}",
+        f"staff     {' '.join(staff)}",
+        f"password  {made.password}  (the same for all of them)",
+    ]
+
+
 async def price_book(database: Database) -> bool:
     """Set the price book once the partners' feeds are read; False while they are not."""
     wanted = [row["id"] for row in catalog()["offers"]]

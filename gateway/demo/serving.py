@@ -11,12 +11,11 @@ import uvicorn
 
 from gateway.app import create_app
 from gateway.demo import install, supervisor
-from gateway.demo.install import Install
 from gateway.demo.supervisor import on_signals
 from gateway.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75  # Longer than clients keep a connection, so that none is cut in use.
-Announce = Callable[[Settings, Install | None], None]
+Announce = Callable[[list[str]], None]
 
 
 class _Server(uvicorn.Server):
@@ -27,7 +26,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def plain(settings: Settings, *, descriptor: int | None, announce: Announce) -> None:
+async def plain(settings: Settings, *, descriptor: int | None) -> None:
     """The gateway alone, until it is asked to end.
 
     Args:
@@ -39,7 +38,6 @@ async def plain(settings: Settings, *, descriptor: int | None, announce: Announc
         else:
             bound = stack.enter_context(supervisor.listening(settings.host, settings.port))
         settings = replace(settings, port=bound.getsockname()[1])
-        announce(settings, None)
         await _serve(settings, bound)
 
 
@@ -52,7 +50,7 @@ async def embedded(settings: Settings, *, announce: Announce) -> None:
         try:
             await install.seeded(settings, made)
             await supervisor.wait_for_ports(made, stand_ins, settings)
-            announce(settings, made)
+            announce(install.announcement(settings, made))
             async with _beside(supervisor.wait_for_price_book(settings)):
                 await _serve(settings, bound)
         finally:

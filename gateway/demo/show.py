@@ -52,6 +52,10 @@ class Show:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def pause(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
     @property
     def holds(self) -> bool:
         """Whether everything was as expected."""
