@@ -100,7 +100,7 @@ def serve(
     if descriptor is not None or not settings.embedded:
         asyncio.run(serving.plain(settings, descriptor=descriptor))
     else:
-        asyncio.run(serving.embedded(settings, announce=lambda lines: _print_lines(lines)))
+        asyncio.run(serving.embedded(settings, announce=_print_lines))
 
 
 @app.command()

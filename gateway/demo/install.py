@@ -1,10 +1,10 @@
 """A demo installation: one private folder, a migrated and seeded database, people who can log in.
 
-    <home>/gateway.db       the database, unless another is named
-    <home>/demo.json        the one password of the demo's people, as long as the folder lives
-    <home>/sandbox/         the partners' side: simulators.json, their state, each merchant's key
-    <home>/partners.json    the gateway's connections to them
-    <home>/*.log            what the processes log
+<home>/gateway.db       the database, unless another is named
+<home>/demo.json        the one password of the demo's people, as long as the folder lives
+<home>/sandbox/         the partners' side: simulators.json, their state, each merchant's key
+<home>/partners.json    the gateway's connections to them
+<home>/*.log            what the processes log
 """
 
 import json

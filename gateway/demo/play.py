@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from gateway.demo import audit, install, supervisor
 from gateway.demo.clients import Unexpected, Wire
@@ -52,10 +53,20 @@ async def play(
                     await _kept(stage, show)
         except (Unexpected, NotStarted) as error:
             show.same("演示 the play", "to its end", f"{type(error).__name__}: {error}")
+        finally:
+            if show.holds:
+                shutil.rmtree(home)
+            else:
+                show.say(f"  日志 logs: {home}")
+        return _verdict(show)
+
+
+def _verdict(show: Show) -> bool:
+    show.phase("结果", "verdict")
     if show.holds:
-        shutil.rmtree(home)
-    else:
-        show.say(f"  日志 logs: {home}")
+        show.say(f"  [bold green]✓ {show.checked} 项核对全部一致 checks, all as expected[/]")
+    for finding in show.findings:
+        show.say(f"  [bold red]✗[/] {escape(finding.title)}")
     return show.holds
 
 

@@ -48,9 +48,7 @@ async def certify(settings: Settings, code: str, groups: Iterable[str]) -> Certi
     async with contextlib.AsyncExitStack() as stack:
         await _reached(connection)
         control = await stack.enter_async_context(_control(settings))
-        box = await stack.enter_async_context(
-            at(connection, client_for(settings), control=control)
-        )
+        box = await stack.enter_async_context(at(connection, client_for(settings), control=control))
         results = await conformance.certify(box, groups)
     return Certificate(
         report.ready(results),
@@ -83,7 +81,9 @@ async def _reached(connection: Connection) -> None:
         try:
             await http.get(connection.base_url)
         except httpx2.TransportError as error:
-            raise ConnectionError(f"{connection.merchant}: {connection.base_url}: {error}") from error
+            raise ConnectionError(
+                f"{connection.merchant}: {connection.base_url}: {error}"
+            ) from error
 
 
 @contextlib.asynccontextmanager

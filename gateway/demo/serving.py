@@ -19,7 +19,16 @@ Announce = Callable[[list[str]], None]
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the process."""
+    """A server that leaves signals to the process, and says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,7 +47,7 @@ async def plain(settings: Settings, *, descriptor: int | None) -> None:
         else:
             bound = stack.enter_context(supervisor.listening(settings.host, settings.port))
         settings = replace(settings, port=bound.getsockname()[1])
-        await _serve(settings, bound)
+        await _serve(settings, bound, lambda: None)
 
 
 async def embedded(settings: Settings, *, announce: Announce) -> None:
@@ -50,15 +59,15 @@ async def embedded(settings: Settings, *, announce: Announce) -> None:
         try:
             await install.seeded(settings, made)
             await supervisor.wait_for_ports(made, stand_ins, settings)
-            announce(install.announcement(settings, made))
+            lines = install.announcement(settings, made)
             async with _beside(supervisor.wait_for_price_book(settings)):
-                await _serve(settings, bound)
+                await _serve(settings, bound, lambda: announce(lines))
         finally:
             stand_ins.end()
             stand_ins.gone()
 
 
-async def _serve(settings: Settings, bound: socket.socket) -> None:
+async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], None]) -> None:
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
@@ -67,7 +76,7 @@ async def _serve(settings: Settings, bound: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=5,
     )
-    server = _Server(config)
+    server = _Server(config, ready)
 
     def end() -> None:
         server.should_exit = True

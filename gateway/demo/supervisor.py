@@ -26,7 +26,16 @@ from gateway.settings import Settings
 
 STARTS_WITHIN = 60.0
 STOPS_WITHIN = 10.0
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "SYSTEMROOT", "PYTHONPATH", "VIRTUAL_ENV")
+_ENVIRONMENT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "HOME",
+    "TMPDIR",
+    "SYSTEMROOT",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+)
 
 
 class NotStarted(Exception):
