@@ -20,6 +20,7 @@ from gateway import docgen, migrations, telemetry
 from gateway import settings as gateway_settings
 from gateway.api import schema
 from gateway.db import Database
+from gateway.demo import install, serving
 from gateway.settings import Settings
 
 CHECK_FAILED, USAGE, REMOTE_FAILED = 1, 2, 3
@@ -86,6 +87,26 @@ def docs(
     _out.print("Generated docs are up to date.")
 
 
+@app.command()
+def serve(
+    descriptor: Annotated[
+        int | None, typer.Option("--fd", help="listen on this inherited socket, start nothing else")
+    ] = None,
+) -> None:
+    """Serve. Without GATEWAY_DATABASE_URL: seeded, with worker and partner stand-ins."""
+    settings = _settings()
+    if descriptor is not None or not settings.embedded:
+        asyncio.run(serving.plain(settings, descriptor=descriptor, announce=_announce))
+    else:
+        asyncio.run(serving.embedded(settings, announce=_announce))
+
+
+@app.command()
+def worker() -> None:
+    """Run the worker alone: recovery, jobs, windows, feeds."""
+    asyncio.run(serving.work(_settings()))
+
+
 @database_app.command("upgrade")
 def upgrade() -> None:
     """Bring the database to the newest schema."""
@@ -107,6 +128,18 @@ def current() -> None:
     _out.print(f"at revision {found or 'none'}, newest is {migrations.newest()}", highlight=False)
     if found != migrations.newest():
         raise typer.Exit(CHECK_FAILED)
+
+
+def _announce(settings: Settings, made: install.Install | None) -> None:
+    """Where it is, and how the demo's people log in."""
+    if made is None:
+        return
+    _out.print(f"API      {settings.base_url}/graphql", highlight=False)
+    _out.print(f"login    {settings.base_url}/oauth/authorize", highlight=False)
+    _out.print(f"errors   {settings.base_url}/errors", highlight=False)
+    logins = [person.login for person in install.people()]
+    _out.print(f"people   {', '.join(logins)}", highlight=False)
+    _out.print(f"password {made.password}   (the same for all of them)", highlight=False)
 
 
 async def _upgrade(settings: Settings) -> str | None:
