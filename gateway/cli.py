@@ -18,6 +18,7 @@ from rich.table import Table
 
 from gateway import docgen, migrations, telemetry
 from gateway import settings as gateway_settings
+from gateway.api import schema
 from gateway.db import Database
 from gateway.settings import Settings
 
@@ -32,6 +33,8 @@ app = typer.Typer(
 )
 database_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(database_app, name="db")
+schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 _out = Console()
@@ -87,6 +90,14 @@ def docs(
 def upgrade() -> None:
     """Bring the database to the newest schema."""
     _out.print(f"at revision {asyncio.run(_upgrade(_settings()))}", highlight=False)
+
+
+@schema_app.command("export")
+def export(
+    subgraph: Annotated[bool, typer.Option("--subgraph", help="the federation SDL")] = False,
+) -> None:
+    """Print our API schema, as in schema.graphql."""
+    typer.echo(schema.subgraph_sdl() if subgraph else schema.api_sdl(), nl=False)
 
 
 @database_app.command("current")

@@ -8,6 +8,7 @@ is only for fairness.
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -170,11 +171,21 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def insert_missing(tx: AsyncConnection, table: sa.Table) -> Any:
-    """An INSERT that leaves an existing row alone (ON CONFLICT DO NOTHING), on either database."""
-    if tx.dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
+def insert_missing(
+    tx: AsyncConnection | sa.Connection, table: sa.Table, *returning: sa.Column[Any]
+) -> Any:
+    """An INSERT that leaves an existing row alone (ON CONFLICT DO NOTHING), on either database.
+
+    Built once per table: it is on the hot path.
+    """
+    return _insert_missing(tx.dialect.name, table, returning)
+
+
+@functools.cache
+def _insert_missing(dialect: str, table: sa.Table, returning: tuple[sa.Column[Any], ...]) -> Any:
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = insert(table).on_conflict_do_nothing()
+    return statement.returning(*returning) if returning else statement
 
 
 async def lock_shared(tx: AsyncConnection, number: int) -> None:
@@ -249,8 +260,22 @@ async def claim_key(
     made = await tx.execute(insert_missing(tx, idempotency_keys).values(row))
     if made.rowcount == 1:
         return None
+    return await peek_key(tx, scope=scope, key=key, input=input)
+
+
+async def peek_key(
+    tx: AsyncConnection, *, scope: str, key: str, input: Mapping[str, object]
+) -> Replay | None:
+    """What a key did before, without claiming it; None when it is new.
+
+    Raises:
+        IdempotencyConflict, IdempotencyInFlight: As for `claim_key`.
+    """
+    given = fingerprint(input)
     where = (idempotency_keys.c.scope == scope) & (idempotency_keys.c.key == key)
-    stored = (await tx.execute(sa.select(idempotency_keys).where(where))).one()
+    stored = (await tx.execute(sa.select(idempotency_keys).where(where))).one_or_none()
+    if stored is None:
+        return None
     if stored.fingerprint != given:
         raise IdempotencyConflict(stored_hash=stored.fingerprint, given_hash=given)
     if stored.object_id is None:

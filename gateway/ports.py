@@ -20,6 +20,7 @@ asking again is harmless, so no answer is PartnerUnavailable.
 """
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Flag, StrEnum, auto
@@ -65,12 +66,15 @@ class HoldExpired(PartnerRejected):
 
 
 class PriceChanged(PartnerRejected):
-    """The partner's price is another one now; `new_list_fen` in the context says which."""
+    """The price is another one now.
+
+    An adapter gives `new_list_fen`; what the member sees has old_points, new_points, new_quote.
+    """
 
     code = "QUOTE_STALE"
     when = "the price changed before confirm"
-    zh = "价格已变:现在是 {new_list}"
-    en = "the price changed: it is {new_list} now"
+    zh = "价格已变:{old_points} → {new_points} 分"
+    en = "the price changed: {old_points} → {new_points} points"
     next_zh = "请查看并接受新报价"
     next_en = "look at the new quote and accept it"
 
@@ -82,6 +86,10 @@ class CancelTooLate(PartnerRejected):
     en = "cancellation was possible until {until}"
     next_zh = "规则在确认前已展示"
     next_en = "the rule is shown before confirm"
+
+
+past_held: ContextVar[bool] = ContextVar("past_held", default=False)
+"""Set around calls for a saga past HELD (confirm, status, fence, cancel): no breaker stops them."""
 
 
 class Capability(Flag):

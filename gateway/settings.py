@@ -25,6 +25,7 @@ class Settings:
     partners_file: str = _setting("", "JSON of partner connections; empty: <home>/partners.json")
     worker_inside: bool = _setting(True, "run the worker inside `gateway serve`")
     worker_poll_seconds: float = _setting(0.5, "pause of an idle worker")
+    feed_poll_seconds: float = _setting(60.0, "pause between two readings of partners' feeds")
     lease_seconds: int = _setting(60, "a job not finished by then is given to another worker")
     partner_timeout_seconds: float = _setting(15.0, "deadline of one call with effect")
     live_timeout_seconds: float = _setting(1.0, "deadline of live prices in a catalog query")
@@ -41,8 +42,12 @@ class Settings:
     leg_step_points: int = _setting(10, "points of a leg are a multiple of this, but for the last")
     onboarding_code_hours: int = _setting(72, "life of an onboarding code")
     access_token_seconds: int = _setting(600, "life of an access token")
+    vault_key_file: str = _setting(
+        "", "key of the keys at rest, mode 0600; empty: <home>/vault.key"
+    )
     refresh_token_seconds: int = _setting(2_592_000, "life of a refresh token")
     login_tries_per_minute: int = _setting(5, "per account and per address")
+    failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @property
@@ -63,6 +68,10 @@ class Settings:
     def base_url(self) -> str:
         """The issuer's URL, without a slash at its end."""
         return self.issuer.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def vault_key_path(self) -> Path:
+        return Path(self.vault_key_file) if self.vault_key_file else self.home / "vault.key"
 
     @property
     def partners_path(self) -> Path:

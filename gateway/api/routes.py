@@ -1,0 +1,245 @@
+"""What is not GraphQL: partners' webhooks, the bank's file, bills, error help, health."""
+
+import csv
+import html
+import io
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+
+import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from gateway.api.context import Services
+from gateway.api.endpoint import BODY_LIMIT, Unreadable, body_of, locale_of
+from gateway.api.errors import malformed, top_level
+from gateway.errors import Denied, NotFound, published
+from gateway.oauth import signatures
+from gateway.oauth.guard import ANONYMOUS, Actor, require_role, require_scope
+from gateway.oauth.scopes import Role
+from gateway.settlement import service as settlement
+from gateway.settlement.model import Obligation, guard_formula
+from gateway.values import new_id
+
+log = logging.getLogger(__name__)
+
+BILL_COLUMNS = (
+    "line",
+    "obligation",
+    "gateway_ref",
+    "type",
+    "issuer",
+    "offer",
+    "amount_fen",
+    "business_date",
+)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def routes(services: Services, secrets: Mapping[str, str]) -> list[Route]:
+    """All routes but GraphQL's and OAuth's.
+
+    Args:
+        secrets: Webhook secret by merchant.
+    """
+    plain = _Plain(services, secrets)
+    return [
+        Route("/events/{merchant}", _answering(plain.event), methods=["POST"]),
+        Route("/bank/{settlement}.csv", _answering(plain.bank), methods=["GET"]),
+        Route("/bills/{day}.csv", _answering(plain.bill), methods=["GET"]),
+        Route("/errors", plain.errors, methods=["GET"]),
+        Route("/errors/{code}", plain.errors, methods=["GET"]),
+        Route("/livez", plain.live, methods=["GET"]),
+        Route("/readyz", plain.ready, methods=["GET"]),
+    ]
+
+
+def _answering(handler: Handler) -> Handler:
+    """Word the refusals and denials of a plain route as JSON with their code."""
+
+    async def answer(request: Request) -> Response:
+        request_id, headers = new_id("req"), {}
+        locale = locale_of(request.headers.get("accept-language", ""))
+        try:
+            return await handler(request)
+        except Unreadable as error:
+            status, body = (
+                error.status,
+                malformed(error.detail, locale=locale, request_id=request_id),
+            )
+        except Denied as error:
+            status, body = error.status, top_level(error, locale=locale, request_id=request_id)
+            if status == 401:
+                headers = {"www-authenticate": "Bearer"}
+        except NotFound as error:
+            status, body = 404, top_level(error, locale=locale, request_id=request_id)
+        return JSONResponse({"errors": [body]}, status, headers)
+
+    return answer
+
+
+class _Plain:
+    def __init__(self, services: Services, secrets: Mapping[str, str]) -> None:
+        self.services = services
+        self.secrets = secrets
+
+    async def event(self, request: Request) -> Response:
+        """A partner's webhook: signature over the raw bytes, stored, answered, applied.
+
+        A repeated one is 2xx and does nothing; a wrong signature is 401.
+        """
+        merchant = request.path_params["merchant"]
+        body = await body_of(request, BODY_LIMIT)
+        secret = self.secrets.get(merchant)
+        event_id = signatures.verify_event(body, request.headers, [secret] if secret else [])
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Unreadable("the event is not JSON") from error
+        if not isinstance(document, dict):
+            raise Unreadable("the event is no object")
+        await self.services.redemptions.inbox.receive(merchant, event_id, document)
+        self.services.wake()
+        return Response(status_code=204)
+
+    async def bank(self, request: Request) -> Response:
+        """The bank's file of an approved settlement."""
+        actor = await self._actor(request)
+        require_role(actor, Role.FINANCE)
+        require_scope(actor, "finance:read")
+        settlement_id = request.path_params["settlement"]
+        async with self.services.database.reading() as tx:
+            text = await settlement.bank_csv(tx, settlement_id)
+        return _download(text, f"{settlement_id}.csv")
+
+    async def bill(self, request: Request) -> Response:
+        """A merchant's bill of one business day, with its trailer; finance names the merchant."""
+        actor = await self._actor(request)
+        require_role(actor, Role.PARTNER, Role.FINANCE)
+        if actor.role == Role.PARTNER:
+            require_scope(actor, "statement:read")
+            merchant = actor.merchant_id
+        else:
+            require_scope(actor, "finance:read")
+            merchant = request.query_params.get("merchant")
+        if not merchant:
+            raise Unreadable("merchant: say whose bill")
+        try:
+            day = date.fromisoformat(request.path_params["day"])
+        except ValueError as error:
+            raise Unreadable("a day as in 2026-11-20") from error
+        async with self.services.database.reading() as tx:
+            rows = await settlement.statement_rows(tx, merchant=merchant, day=day)
+        return _download(_bill(rows), f"{merchant}-{day}.csv")
+
+    async def _actor(self, request: Request) -> Actor:
+        given = request.headers.get("authorization")
+        return ANONYMOUS if given is None else await self.services.guard.authenticate(given)
+
+    async def errors(self, request: Request) -> Response:
+        """What a code means and what to do about it, in Chinese and English."""
+        known = _codes()
+        code = request.path_params.get("code")
+        if code is None:
+            return HTMLResponse(_page("错误码 · Error codes", _list(known)))
+        if code not in known:
+            return HTMLResponse(_page("404", "<p>没有这个错误码 · no such code</p>"), 404)
+        return HTMLResponse(_page(code, _explain(known[code])))
+
+    async def live(self, _request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def ready(self, _request: Request) -> Response:
+        """Whether the database answers."""
+        try:
+            async with self.services.database.reading() as tx:
+                await tx.execute(sa.select(sa.literal(1)))
+        except sa.exc.SQLAlchemyError:
+            log.warning("not ready", exc_info=True)
+            return PlainTextResponse("database", 503)
+        return PlainTextResponse("ok")
+
+
+def _download(text: str, name: str) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _bill(rows: Iterable[Obligation]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(BILL_COLUMNS)
+    count = total = 0
+    for count, row in enumerate(rows, start=1):
+        total += row.statement_fen
+        cells = [count, row.id, row.cause_id, row.type, row.issuer, row.offer_id or ""]
+        cells += [row.statement_fen, row.business_date or ""]
+        writer.writerow(
+            [cell if isinstance(cell, int) else guard_formula(str(cell)) for cell in cells]
+        )
+    writer.writerow(["trailer", count, "", "", "", "", total, ""])
+    return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """What a help page says of a code."""
+
+    when: str
+    zh: str
+    en: str
+    next_zh: str
+    next_en: str
+
+
+@cache
+def _codes() -> dict[str, _Code]:
+    """Every published code; MALFORMED_REQUEST comes before any code runs and has no leaf."""
+    found = {
+        leaf.code: _Code(leaf.when, leaf.zh, leaf.en, leaf.next_zh, leaf.next_en)
+        for leaf in published()
+    }
+    found["MALFORMED_REQUEST"] = _Code(
+        "body, syntax, validation or a scalar's coercion fails",
+        "请求格式有误:{detail}",
+        "the request cannot be read: {detail}",
+        "请更正请求",
+        "correct the request",
+    )
+    return found
+
+
+def _list(known: Mapping[str, _Code]) -> str:
+    rows = "".join(
+        f'<tr><td><a href="/errors/{code}"><code>{code}</code></a></td>'
+        f"<td>{html.escape(known[code].zh)}</td><td lang=en>{html.escape(known[code].en)}</td></tr>"
+        for code in sorted(known)
+    )
+    return f"<table>{rows}</table>"
+
+
+def _explain(leaf: _Code) -> str:
+    zh, en = html.escape(leaf.zh), html.escape(leaf.en)
+    step_zh, step_en = html.escape(leaf.next_zh), html.escape(leaf.next_en)
+    return (
+        f"<p>{zh}</p><p>下一步:{step_zh}</p>"
+        f"<p lang=en>{en}</p><p lang=en>Next: {step_en}</p>"
+        f"<p lang=en><small>When: {html.escape(leaf.when)}</small></p>"
+        '<p><a href="/errors">全部错误码 · all codes</a></p>'
+    )
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        "<!doctype html><html lang=zh><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width">'
+        f"<title>{html.escape(title)}</title>"
+        "<style>body{font:1rem/1.6 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}"
+        "td{padding:.2rem .8rem;vertical-align:top}</style>"
+        f"<h1>{html.escape(title)}</h1>{body}</html>"
+    )

@@ -1,0 +1,104 @@
+"""The schema: every role's queries and mutations in one graph, and its printed forms."""
+
+from functools import cache
+
+import strawberry
+from graphql import (
+    DirectiveDefinitionNode,
+    DocumentNode,
+    FieldDefinitionNode,
+    ObjectTypeDefinitionNode,
+    ScalarTypeDefinitionNode,
+    SchemaDefinitionNode,
+    SchemaExtensionNode,
+    UnionTypeDefinitionNode,
+    Visitor,
+    parse,
+    print_ast,
+    visit,
+)
+from strawberry.federation import Schema
+from strawberry.schema.config import StrawberryConfig
+
+from gateway.api.audit import AuditQuery
+from gateway.api.catalog_query import CatalogQuery
+from gateway.api.endpoint import Prepared
+from gateway.api.finance import FinanceQuery
+from gateway.api.finance_effects import FinanceMutation
+from gateway.api.member import MemberQuery
+from gateway.api.member_effects import MemberMutation
+from gateway.api.operator import OperatorMutation, OperatorQuery
+from gateway.api.partner import PartnerQuery
+from gateway.api.partner_effects import PartnerMutation
+from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
+from gateway.api.scalars import SCALARS
+
+FEDERATION = frozenset({"_Any", "_Entity", "_Service", "_FieldSet", "FieldSet", "link__Import"})
+
+
+@strawberry.type
+class Query(
+    CatalogQuery,
+    MemberQuery,
+    PartnerQuery,
+    FinanceQuery,
+    ReconciliationQuery,
+    OperatorQuery,
+    AuditQuery,
+):
+    """What can be asked. Every field has a policy; a field without one is refused."""
+
+
+@strawberry.type
+class Mutation(
+    MemberMutation, PartnerMutation, FinanceMutation, ReconciliationMutation, OperatorMutation
+):
+    """What can be done. A refusal is an entry of the payload's `errors` and changes nothing."""
+
+
+class GatewaySchema(Schema):
+    """The schema with errors left to the endpoint, which logs, masks and words them."""
+
+    def process_errors(self, errors: object, execution_context: object = None) -> None:
+        """Nothing is logged here: see `errors.present`."""
+
+
+@cache
+def build() -> Schema:
+    """The one schema."""
+    return GatewaySchema(
+        query=Query,
+        mutation=Mutation,
+        extensions=[Prepared],
+        config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
+        federation_version="2.7",
+    )
+
+
+def api_sdl() -> str:
+    """Our own API schema: what clients see, without federation's machinery."""
+    document: DocumentNode = visit(parse(build().as_str()), _WithoutFederation())
+    return print_ast(document) + "\n"
+
+
+def subgraph_sdl() -> str:
+    """The federation SDL of our schema as a subgraph."""
+    return build().as_str() + "\n"
+
+
+class _WithoutFederation(Visitor):
+    """Drops federation's types, fields and directives from an SDL."""
+
+    def enter(self, node: object, *_: object) -> object:
+        if isinstance(node, SchemaDefinitionNode | SchemaExtensionNode | DirectiveDefinitionNode):
+            return self.REMOVE
+        if isinstance(
+            node, ScalarTypeDefinitionNode | UnionTypeDefinitionNode | ObjectTypeDefinitionNode
+        ) and (node.name.value in FEDERATION):
+            return self.REMOVE
+        if isinstance(node, FieldDefinitionNode) and node.name.value in ("_service", "_entities"):
+            return self.REMOVE
+        return None
+
+    def enter_directive(self, node: object, *_: object) -> object:
+        return self.REMOVE

@@ -1,0 +1,115 @@
+"""One Starlette application: /graphql, /oauth, /events and the plain routes, wired.
+
+Reads settings, opens the runtime, and with `worker_inside` runs the worker beside the requests.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from gateway import migrations
+from gateway.api import routes as plain
+from gateway.api.certify import certify
+from gateway.api.context import Conformance, Services
+from gateway.api.endpoint import Endpoint
+from gateway.api.limits import Limits
+from gateway.api.schema import build
+from gateway.db import Database
+from gateway.runtime import Runtime
+from gateway.settings import Settings
+from gateway.worker import Worker
+
+
+def create_app(
+    settings: Settings, *, runtime: Runtime | None = None, limits: Limits | None = None
+) -> Starlette:
+    """The application; it opens its runtime at start and closes it at the end.
+
+    On the embedded default the database is brought to the newest schema first. The signing keys
+    and the sandbox's apps are made if they are missing.
+
+    Args:
+        runtime: One that is open already; its owner closes it.
+        limits: What one GraphQL request may ask.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            here = runtime
+            if here is None:
+                if settings.embedded:
+                    await _migrate(settings)
+                here = await Runtime.open(settings)
+                stack.push_async_callback(here.close)
+            await here.oauth.start()
+            app.state.runtime = here
+            app.router.routes[:] = _routes(here, limits)
+            await stack.enter_async_context(_working(here))
+            yield
+
+    return Starlette(lifespan=lifespan)
+
+
+async def _migrate(settings: Settings) -> None:
+    database = Database(settings.url)
+    try:
+        await migrations.upgrade(database)
+    finally:
+        await database.close()
+
+
+def _routes(runtime: Runtime, limits: Limits | None) -> list[Route]:
+    services = _services(runtime)
+    secrets = {
+        merchant: connection.webhook_secret
+        for merchant, connection in runtime.connections.items()
+        if connection.webhook_secret
+    }
+    graphql = Endpoint(build(), services, limits)
+    return [
+        Route("/graphql", graphql.answer, methods=["GET", "POST"]),
+        *runtime.oauth.routes(),
+        *plain.routes(services, secrets),
+    ]
+
+
+def _services(runtime: Runtime) -> Services:
+    async def run(merchant: str) -> Conformance:
+        partner = runtime.partners[merchant]
+        return await certify(runtime.database, partner, merchant, runtime.clock)
+
+    return Services(
+        database=runtime.database,
+        clock=runtime.clock,
+        partners=runtime.partners,
+        settings=runtime.settings,
+        guard=runtime.oauth.guard,
+        redemptions=runtime.redemptions,
+        certify=run,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _working(runtime: Runtime) -> AsyncIterator[None]:
+    """Run the worker beside the requests, if this process is to."""
+    if not runtime.settings.worker_inside:
+        yield
+        return
+    worker = Worker(
+        runtime.database,
+        runtime.partners,
+        runtime.clock,
+        runtime.settings,
+        runtime.redemptions,
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task

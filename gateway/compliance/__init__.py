@@ -1,0 +1,1 @@
+"""The red lines: basis, recipient, licence, budget, four eyes; and the decision log."""

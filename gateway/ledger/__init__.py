@@ -1,0 +1,1 @@
+"""Double entry: journals, guarded balances, the hash chain that seals them."""

@@ -1,0 +1,1 @@
+"""Members, their consents, and which merchant knows whom."""

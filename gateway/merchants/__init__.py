@@ -1,0 +1,1 @@
+"""The legal entities of the coalition: issuers, redeemers, the operator, charities."""

@@ -1,0 +1,1 @@
+"""Programmes, lots, holds and earnings: points as the member sees them."""

@@ -1,0 +1,1 @@
+"""Campaigns: calendars, better prices, open days, multipliers, compensation and matches."""

@@ -1,0 +1,1 @@
+"""Statements of partners matched with our obligations; breaks and how they are resolved."""

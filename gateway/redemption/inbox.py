@@ -1,0 +1,153 @@
+"""Partners' webhooks: stored before they are answered, then applied once, in order of arrival."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway import telemetry
+from gateway.db import Clock, Database, is_conflict
+from gateway.errors import NotFound, Refused
+from gateway.ports import EventKind, Fact, Outcome, Partner, PartnerEvent
+from gateway.redemption import effects, store
+from gateway.redemption.model import Fault, Redemption, State, Step, parse_op_key
+from gateway.settings import Settings
+
+log = telemetry.log(__name__)
+
+
+class Inbox:
+    """What partners tell on their own.
+
+    Args:
+        partners: Merchant id to its adapter, which reads the body.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        partners: Mapping[str, Partner],
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.database = database
+        self.partners = partners
+        self.clock = clock
+        self.settings = settings
+
+    async def receive(self, merchant_id: str, event_id: str, body: Mapping[str, Any]) -> bool:
+        """Store a webhook whose signature was checked, then apply it; the store comes first.
+
+        Returns:
+            False when this event id was seen before; nothing happens then.
+        """
+        now = self.clock.now()
+        row = {"merchant_id": merchant_id, "event_id": event_id, "body": dict(body)}
+        async with self.database.transaction() as tx:
+            if not await store.add_event(tx, row | {"received_at": now}):
+                return False
+        try:
+            await self.apply_stored(limit=20)
+        except SQLAlchemyError:  # It is stored: the worker applies it.
+            log.exception("events wait", merchant=merchant_id, event_id=event_id)
+        return True
+
+    async def apply_stored(self, *, limit: int) -> int:
+        """Apply webhooks that are stored and not yet applied, oldest first."""
+        done = 0
+        for _ in range(limit):
+            async with self.database.transaction() as tx:
+                waiting = await store.waiting_events(tx, limit=1)
+                if not waiting:
+                    return done
+                await self._apply_stored(tx, waiting[0])
+                done += 1
+        return done
+
+    async def _apply_stored(self, tx: AsyncConnection, row: sa.Row[Any]) -> None:
+        now = self.clock.now()
+        redemption_id = None
+        try:
+            async with tx.begin_nested():
+                event = self.partners[row.merchant_id].event(row.body)
+                redemption_id = event.op_key.split(":")[0]
+                outcome = await self.apply_event(tx, row.merchant_id, event, now=now)
+        except (ValueError, Refused) as error:
+            outcome = f"ignored: {error}"
+        except Exception as error:
+            if is_conflict(error):
+                raise  # It stays stored, and is applied later.
+            log.exception("event failed", merchant=row.merchant_id, event_id=row.event_id)
+            outcome = f"failed: {error!r}"
+        log.info("event", merchant=row.merchant_id, event_id=row.event_id, outcome=outcome)
+        await store.close_event(
+            tx,
+            merchant_id=row.merchant_id,
+            event_id=row.event_id,
+            outcome=outcome,
+            redemption_id=redemption_id,
+            now=now,
+        )
+
+    async def apply_event(
+        self, tx: AsyncConnection, merchant_id: str, event: PartnerEvent, *, now: datetime
+    ) -> str:
+        """Apply one partner event; a repeated or stale one changes nothing.
+
+        Returns:
+            `applied`, `ignored: why`, or `postponed` while a cancellation is under way.
+
+        Raises:
+            NotFound: It names no redemption at this merchant.
+        """
+        try:
+            redemption_id, _, _ = parse_op_key(event.op_key)
+        except ValueError as error:
+            raise NotFound(id=event.op_key) from error
+        redemption = await store.find(tx, redemption_id, lock=True)
+        if redemption is None or redemption.merchant_id != merchant_id:
+            raise NotFound(id=event.op_key)
+        if event.kind in (EventKind.CONFIRMED, EventKind.REJECTED):
+            confirmed = event.kind is EventKind.CONFIRMED
+            fact = Fact(
+                event.op_key,
+                Outcome.CONFIRMED if confirmed else Outcome.REJECTED,
+                version=event.version,
+                booking_ref=event.booking_ref,
+                reason=event.reason,
+                artefacts=event.artefacts,
+            )
+            await effects.apply_fact(tx, fact, source="webhook", settings=self.settings, now=now)
+            return "applied"
+        return await self._consumed_or_cancelled(tx, redemption, event, now=now)
+
+    async def _consumed_or_cancelled(
+        self, tx: AsyncConnection, redemption: Redemption, event: PartnerEvent, *, now: datetime
+    ) -> str:
+        if redemption.state in (State.CONFIRMING, State.IN_DOUBT) and redemption.doubt in (
+            None,
+            Step.CONFIRM,
+        ):
+            # What is consumed or cancelled was confirmed: do that first (contracts §5.4, row 9).
+            op_key = redemption.op_key(Step.CONFIRM)
+            fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
+            redemption = await effects.commit(tx, redemption, fact, now=now)
+        cancelling = (redemption.state, redemption.doubt) == (State.IN_DOUBT, Step.CANCEL)
+        if redemption.state is State.CANCELLING or cancelling:
+            return "postponed"  # If the partner refuses to cancel, this is why.
+        if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
+            return f"ignored: {redemption.state}"
+        version = event.version
+        if version <= redemption.fact_version:
+            return f"ignored: version {version} is not after {redemption.fact_version}"
+        if event.kind is EventKind.CANCELLED:
+            await effects.reverse(tx, redemption, fault=Fault.REDEEMER, version=version, now=now)
+        else:
+            fare, actor = event.final_fare_fen, redemption.merchant_id
+            await effects.fulfil(
+                tx, redemption, final_fare_fen=fare, version=version, actor=actor, now=now
+            )
+        return "applied"

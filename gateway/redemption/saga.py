@@ -1,0 +1,551 @@
+"""Drives a redemption: each call to the partner stands between two transactions.
+
+Before the bytes leave, an outbox row is committed with the state that the call may change; after
+the answer, one transaction records it with its effect. A crash between the two leaves a PENDING
+row, which means: unknown, ask. The redemption row is the queue; whoever holds its lease drives.
+"""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway import telemetry
+from gateway.db import Clock, Database, system_now
+from gateway.errors import OutcomeUnknown, PartnerRejected, PartnerUnavailable
+from gateway.ports import (
+    Claim,
+    Fact,
+    HoldExpired,
+    Outcome,
+    Partner,
+    Reservation,
+    past_held,
+)
+from gateway.redemption import effects, store
+from gateway.redemption.model import (
+    CallState,
+    Next,
+    Patience,
+    Redemption,
+    State,
+    Step,
+    after_status,
+    poll_delay,
+)
+from gateway.settings import Settings
+from gateway.values import fingerprint
+
+log = telemetry.log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a call ended: a fact, a no, or no answer."""
+
+    state: CallState
+    fact: Fact | None = None
+    refusal: PartnerRejected | None = None
+    detail: str | None = None
+
+
+class Saga:
+    """Moves redemptions on, one partner call at a time.
+
+    Args:
+        partners: Merchant id to its adapter.
+        clock: Business time; leases use system time.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        partners: Mapping[str, Partner],
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.database = database
+        self.partners = partners
+        self.clock = clock
+        self.settings = settings
+
+    def lease(self) -> datetime:
+        """When a lease taken now ends (system time)."""
+        return system_now() + timedelta(seconds=self.settings.lease_seconds)
+
+    # -- hold ---------------------------------------------------------------------------------
+
+    async def queue_hold(self, tx: AsyncConnection, redemption: Redemption) -> int:
+        """Write the outbox row of the hold, in the transaction that holds the points."""
+        body = {"quote": redemption.partner_quote_id}
+        return await self._queue(tx, redemption, Step.HOLD, "hold", body)
+
+    async def hold(self, redemption: Redemption, attempt: int) -> Redemption:
+        """Ask the partner to reserve.
+
+        Raises:
+            PartnerRejected: It said no; the points are back.
+            PartnerUnavailable: It was not reached; the points are back.
+        """
+        op_key = redemption.op_key(Step.HOLD)
+        claims = [Claim(leg.issuer, leg.face_fen) for leg in redemption.legs]
+
+        async def ask() -> Fact:
+            made: Reservation = await self._partner(redemption).hold(
+                redemption.partner_quote_id,
+                op_key=op_key,
+                ttl_seconds=self.settings.partner_hold_ttl_seconds,
+                claims=claims,
+            )
+            return Fact(op_key, Outcome.HELD, hold_ref=made.hold_ref, expires_at=made.expires_at)
+
+        answer = await self._ask(redemption, Step.HOLD, ask)
+        return await self._settle(redemption, Step.HOLD, "hold", attempt, answer)
+
+    # -- confirm: the pivot -------------------------------------------------------------------
+
+    async def queue_confirm(
+        self, tx: AsyncConnection, redemption: Redemption
+    ) -> tuple[Redemption, int]:
+        """HELD to CONFIRMING with a deadline, and the outbox row of the confirm.
+
+        Raises:
+            HoldExpired: Too late to confirm in time.
+        """
+        now = self.clock.now()
+        skew = timedelta(seconds=self.settings.clock_skew_seconds)
+        patience = timedelta(seconds=self.settings.confirm_deadline_seconds)
+        deadline = min(redemption.hold_until - skew, now + patience)
+        if now >= deadline:
+            raise HoldExpired(expired_at=redemption.hold_until)
+        moved = await effects.move(
+            tx, redemption, State.CONFIRMING, deadline=deadline, due_at=now, polls=0, resends=0
+        )
+        await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
+        body = {"hold": redemption.hold_ref, "deadline": deadline}
+        attempt = await self._queue(tx, redemption, Step.CONFIRM, "confirm", body)
+        return moved, attempt
+
+    async def confirm(self, redemption: Redemption, attempt: int) -> Redemption:
+        """Ask the partner to take the reservation.
+
+        Returns:
+            COMMITTED; or CONFIRMING (it decides later), or IN_DOUBT.
+
+        Raises:
+            PartnerRejected, PartnerUnavailable: No; the points are back.
+        """
+        op_key = redemption.op_key(Step.CONFIRM)
+        hold_ref, deadline = redemption.hold_ref, redemption.deadline
+        assert hold_ref, "only a held redemption is confirmed"
+        assert deadline, "a confirm has a deadline"
+
+        async def ask() -> Fact:
+            return await self._partner(redemption).confirm(
+                hold_ref, op_key=op_key, deadline=deadline, gateway_ref=redemption.id
+            )
+
+        answer = await self._ask(redemption, Step.CONFIRM, ask)
+        return await self._settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
+
+    # -- cancel -------------------------------------------------------------------------------
+
+    async def queue_cancel(
+        self, tx: AsyncConnection, redemption: Redemption, partner_quote: str, cancel_quote_id: str
+    ) -> tuple[Redemption, int]:
+        """COMMITTED to CANCELLING, and the outbox row of the cancellation."""
+        moved = await effects.move(
+            tx,
+            redemption,
+            State.CANCELLING,
+            cancel_quote_id=cancel_quote_id,
+            due_at=self.clock.now(),
+            polls=0,
+            resends=0,
+        )
+        await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
+        body = {"cancel_quote": partner_quote}
+        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        return moved, attempt
+
+    async def cancel(self, redemption: Redemption, partner_quote: str, attempt: int) -> Redemption:
+        """Ask the partner to cancel as quoted; a no leaves the redemption COMMITTED and raises."""
+        op_key = redemption.op_key(Step.CANCEL)
+
+        async def ask() -> Fact:
+            return await self._partner(redemption).cancel(partner_quote, op_key=op_key)
+
+        answer = await self._ask(redemption, Step.CANCEL, ask)
+        return await self._settle(redemption, Step.CANCEL, "cancel", attempt, answer)
+
+    # -- the worker's side --------------------------------------------------------------------
+
+    async def advance(self, redemption_id: str) -> None:
+        """Do what is due for one leased redemption. A refusal is an outcome, not an error."""
+        async with self.database.reading() as tx:
+            redemption = await store.find(tx, redemption_id)
+        assert redemption, "a leased redemption exists"
+        try:
+            await self._advance(redemption)
+        except (PartnerRejected, PartnerUnavailable) as refusal:
+            log.info("redemption undone", redemption=redemption_id, code=refusal.code)
+
+    async def _advance(self, redemption: Redemption) -> None:
+        match redemption.state:
+            case State.HOLDING:
+                await self._poll(redemption, Step.HOLD)
+            case State.HELD:
+                await self._held(redemption)
+            case State.CONFIRMING:
+                await self._poll(redemption, Step.CONFIRM)
+            case State.CANCELLING:
+                await self._poll_cancel(redemption)
+            case State.RELEASING:
+                await self._tell_released(redemption)
+            case State.IN_DOUBT:
+                assert redemption.doubt, "doubt names its step"
+                if redemption.doubt is Step.CANCEL:
+                    await self._poll_cancel(redemption)
+                else:
+                    await self._poll(redemption, redemption.doubt)
+
+    async def _held(self, redemption: Redemption) -> None:
+        """A hold whose time is over is let go; one that wants confirming is confirmed."""
+        async with self.database.transaction() as tx:
+            current = await store.find(tx, redemption.id, lock=True)
+            assert current
+            if current.state is not State.HELD:
+                return
+            try:
+                if current.auto_confirm:
+                    current, attempt = await self.queue_confirm(tx, current)
+                else:
+                    raise HoldExpired(expired_at=current.hold_until)
+            except HoldExpired:
+                await effects.release(
+                    tx, current, reason="HOLD_EXPIRED", tell_partner=True, now=self.clock.now()
+                )
+                return
+        await self.confirm(current, attempt)
+
+    async def release(self, redemption_id: str, *, reason: str) -> Redemption:
+        """Give up a HELD redemption: points back at once, then the partner is told."""
+        async with self.database.transaction() as tx:
+            redemption = await store.find(tx, redemption_id, lock=True)
+            assert redemption
+            if redemption.state is not State.HELD:
+                return redemption
+            redemption = await effects.release(
+                tx, redemption, reason=reason, tell_partner=True, now=self.clock.now()
+            )
+            await store.update(tx, redemption_id, {"leased_until": self.lease()}, keep_lease=True)
+        return await self._tell_released(redemption)
+
+    async def _tell_released(self, redemption: Redemption) -> Redemption:
+        """Fence the hold (and the confirm, if one was tried) so that nothing stays reserved."""
+        if redemption.hold_ref is None:
+            now = self.clock.now()
+            async with self.database.transaction() as tx:
+                return await effects.move(tx, redemption, State.RELEASED, released_at=now)
+        return await self._fence(redemption, Step.HOLD)
+
+    async def _poll(self, redemption: Redemption, step: Step) -> None:
+        """Ask the status of a step in doubt, and do what it means."""
+        now = self.clock.now()
+        try:
+            fact = await self._past_held(
+                lambda: self._partner(redemption).status(redemption.op_key(step))
+            )
+        except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
+            await self._wait(redemption, step, detail=error.code)
+            return
+        decision = after_status(
+            fact.outcome,
+            step=step,
+            resends=redemption.resends,
+            since=redemption.doubt_since or redemption.created_at,
+            patience=self._patience(redemption),
+            now=now,
+        )
+        log.info("asked", redemption=redemption.id, step=step, outcome=fact.outcome, then=decision)
+        match decision:
+            case Next.TAKE | Next.UNDO:
+                if fact.outcome is Outcome.NOT_FOUND:  # Final after t_final.
+                    fact = replace(fact, outcome=Outcome.RELEASED, reason="NOT_FOUND")
+                await self._apply(fact, source="poll")
+            case Next.RESEND:
+                await self._resend(redemption, step)
+            case Next.FENCE:
+                await self._fence(redemption, step)
+            case Next.WAIT:
+                await self._wait(redemption, step, detail=str(fact.outcome))
+
+    async def _resend(self, redemption: Redemption, step: Step) -> None:
+        """Send the same key again: the partner acts at most once."""
+        async with self.database.transaction() as tx:
+            current = await store.find(tx, redemption.id, lock=True)
+            assert current
+            if current.state is not redemption.state:
+                return
+            body = {"quote": current.partner_quote_id}
+            if step is Step.CONFIRM:
+                body = {"hold": current.hold_ref, "deadline": current.deadline}  # type: ignore[dict-item]
+            attempt = await self._queue(tx, current, step, str(step), body)
+            changes = {"resends": current.resends + 1, "leased_until": self.lease()}
+            await store.update(tx, current.id, changes, keep_lease=True)
+        await (self.hold if step is Step.HOLD else self.confirm)(current, attempt)
+
+    async def _fence(self, redemption: Redemption, step: Step) -> Redemption:
+        """Make sure the step can never take effect; only the acknowledgement settles anything."""
+        op_key = redemption.op_key(step)
+        async with self.database.transaction() as tx:
+            attempt = await self._queue(tx, redemption, step, "fence", {"op_key": op_key})
+
+        async def ask() -> Fact:
+            return await self._partner(redemption).fence(op_key)
+
+        answer = await self._ask(redemption, step, ask)
+        if answer.fact is None:
+            await self._wait(redemption, step, verb="fence", attempt=attempt, answer=answer)
+            return redemption
+        async with self.database.transaction() as tx:
+            await self._close(tx, op_key, "fence", attempt, answer)
+            return await effects.apply_fact(
+                tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
+            )
+
+    async def fence(self, redemption_id: str) -> Redemption:
+        """An operator's fence of a redemption in doubt, also of one that a person has."""
+        async with self.database.reading() as tx:
+            redemption = await store.find(tx, redemption_id)
+        assert redemption
+        if redemption.doubt in (Step.HOLD, Step.CONFIRM) or redemption.reason == effects.TOO_OLD:
+            return await self._fence(redemption, redemption.last_step)
+        return redemption
+
+    async def _poll_cancel(self, redemption: Redemption) -> None:
+        """Ask what became of a cancellation; it may be sent again, for the key cancels once."""
+        op_key = redemption.op_key(Step.CANCEL)
+        try:
+            fact = await self._past_held(lambda: self._partner(redemption).status(op_key))
+        except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
+            await self._wait(redemption, Step.CANCEL, detail=error.code)
+            return
+        if fact.outcome is not Outcome.NOT_FOUND:
+            await self._apply(fact, source="poll")
+            if fact.outcome is Outcome.IN_FLIGHT:
+                await self._wait(redemption, Step.CANCEL, detail="in flight")
+            return
+        async with self.database.transaction() as tx:
+            assert redemption.cancel_quote_id
+            stored = await store.find_cancel_quote(tx, redemption.cancel_quote_id)
+            assert stored
+            body = {"cancel_quote": stored.partner_id}
+            attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+            await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
+        await self.cancel(redemption, stored.partner_id, attempt)
+
+    # -- common -------------------------------------------------------------------------------
+
+    def _partner(self, redemption: Redemption) -> Partner:
+        return self.partners[redemption.merchant_id]
+
+    def _patience(self, redemption: Redemption) -> Patience:
+        return Patience(
+            deadline=redemption.deadline or redemption.points_hold_until,
+            grace=timedelta(seconds=self.settings.confirm_grace_seconds),
+            not_found_final=timedelta(seconds=self.settings.not_found_final_seconds),
+        )
+
+    async def _queue(
+        self,
+        tx: AsyncConnection,
+        redemption: Redemption,
+        step: Step,
+        verb: str,
+        body: Mapping[str, object],
+    ) -> int:
+        return await store.queue_call(
+            tx,
+            redemption_id=redemption.id,
+            op_key=redemption.op_key(step),
+            verb=verb,
+            body_hash=fingerprint(body),
+            now=self.clock.now(),
+        )
+
+    async def _past_held(self, call: Callable[[], Awaitable[Fact]]) -> Fact:
+        token = past_held.set(True)
+        try:
+            return await call()
+        finally:
+            past_held.reset(token)
+
+    async def _ask(
+        self, redemption: Redemption, step: Step, call: Callable[[], Awaitable[Fact]]
+    ) -> Answer:
+        """Make a call whose outbox row is committed, and classify how it ended."""
+        self._failpoint(step, "before_call")
+        try:
+            fact = await (call() if step is Step.HOLD else self._past_held(call))
+            answer = Answer(CallState.ANSWERED, fact=fact)
+        except PartnerRejected as refusal:
+            answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
+        except PartnerUnavailable as error:
+            answer = Answer(CallState.NOT_SENT, detail=str(error))
+        except OutcomeUnknown as error:
+            answer = Answer(CallState.UNKNOWN, detail=str(error))
+        except Exception as error:
+            # An adapter's bug says nothing about what the partner did.
+            log.exception("adapter failed", merchant=redemption.merchant_id, step=step)
+            answer = Answer(CallState.UNKNOWN, detail=repr(error))
+        self._failpoint(step, "after_call")
+        return answer
+
+    async def _close(
+        self,
+        tx: AsyncConnection,
+        op_key: str,
+        verb: str,
+        attempt: int,
+        answer: Answer,
+    ) -> None:
+        await store.answer_call(
+            tx,
+            op_key=op_key,
+            verb=verb,
+            attempt=attempt,
+            state=answer.state,
+            detail=answer.detail,
+            now=self.clock.now(),
+        )
+
+    async def _settle(
+        self, redemption: Redemption, step: Step, verb: str, attempt: int, answer: Answer
+    ) -> Redemption:
+        """Record how a call ended together with its effect, then raise a no."""
+        op_key = redemption.op_key(step)
+        fact, refusal = answer.fact, answer.refusal
+        error: PartnerRejected | PartnerUnavailable | None = refusal
+        if refusal is not None:
+            fact = Fact(op_key, Outcome.REJECTED, reason=refusal.code)
+        now = self.clock.now()
+        async with self.database.transaction() as tx:
+            await self._close(tx, op_key, verb, attempt, answer)
+            if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
+                tx, op_key=op_key, verb=verb, but=attempt
+            ):
+                error = PartnerUnavailable(merchant=redemption.merchant_id, retry_after_seconds=30)
+                redemption = await self._not_sent(tx, redemption, step, now=now)
+            elif fact is None:
+                redemption = await self._doubt(tx, redemption, step, now=now)
+            elif fact.outcome is Outcome.IN_FLIGHT:
+                redemption = await self._postpone(tx, redemption, now=now)
+            else:
+                redemption = await effects.apply_fact(
+                    tx, fact, source="answer", settings=self.settings, now=now
+                )
+        self._failpoint(step, "stored")
+        if error is not None:
+            error.context.setdefault("merchant", redemption.merchant_id)
+            raise error
+        if redemption.state is State.RELEASING:
+            redemption = await self._tell_released(redemption)
+        return redemption
+
+    async def _not_sent(
+        self, tx: AsyncConnection, redemption: Redemption, step: Step, *, now: datetime
+    ) -> Redemption:
+        """Nothing was ever sent under this key: undo the step."""
+        current = await store.find(tx, redemption.id, lock=True)
+        assert current
+        if step is Step.CANCEL:
+            if current.state is not State.CANCELLING:
+                return current
+            return await effects.move(tx, current, State.COMMITTED, cancel_quote_id=None)
+        if current.state not in (State.HOLDING, State.CONFIRMING):
+            return current
+        told = current.hold_ref is not None
+        return await effects.release(
+            tx, current, reason="PARTNER_UNAVAILABLE", tell_partner=told, now=now
+        )
+
+    async def _doubt(
+        self, tx: AsyncConnection, redemption: Redemption, step: Step, *, now: datetime
+    ) -> Redemption:
+        """The outcome is unknown: never void, never burn; ask soon."""
+        current = await store.find(tx, redemption.id, lock=True)
+        assert current
+        if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
+            return await effects.move(
+                tx,
+                current,
+                State.IN_DOUBT,
+                doubt=step,
+                doubt_since=now,
+                due_at=now + poll_delay(0),
+                polls=0,
+            )
+        if current.state is State.IN_DOUBT:
+            return await self._postpone(tx, current, now=now)
+        return current
+
+    async def _postpone(
+        self, tx: AsyncConnection, redemption: Redemption, *, now: datetime
+    ) -> Redemption:
+        """Ask again after the next delay; doubt that is too old needs a person."""
+        current = await store.find(tx, redemption.id, lock=True)
+        assert current
+        if current.state not in (
+            State.HOLDING,
+            State.CONFIRMING,
+            State.IN_DOUBT,
+            State.RELEASING,
+            State.CANCELLING,
+        ):
+            return current
+        since = current.doubt_since
+        if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
+            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
+        changes = {"due_at": now + poll_delay(current.polls), "polls": current.polls + 1}
+        await store.update(tx, current.id, changes)
+        return replace(current, **changes)  # type: ignore[arg-type]
+
+    async def _wait(
+        self,
+        redemption: Redemption,
+        step: Step,
+        *,
+        detail: str | None = None,
+        verb: str | None = None,
+        attempt: int = 0,
+        answer: Answer | None = None,
+    ) -> None:
+        """No news: look again later. What a crash left without an answer is in doubt now."""
+        now = self.clock.now()
+        log.info("still in doubt", redemption=redemption.id, step=step, detail=detail)
+        async with self.database.transaction() as tx:
+            if verb and answer:
+                await self._close(tx, redemption.op_key(step), verb, attempt, answer)
+            pending = redemption.state is State.CONFIRMING and detail == Outcome.IN_FLIGHT
+            overdue = redemption.deadline is not None and now > redemption.deadline
+            if redemption.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING) and (
+                not pending or overdue
+            ):
+                await self._doubt(tx, redemption, step, now=now)
+            else:
+                await self._postpone(tx, redemption, now=now)
+
+    async def _apply(self, fact: Fact, *, source: str) -> Redemption:
+        async with self.database.transaction() as tx:
+            return await effects.apply_fact(
+                tx, fact, source=source, settings=self.settings, now=self.clock.now()
+            )
+
+    def _failpoint(self, step: Step, point: str) -> None:
+        """Die here, for the kill tests: `GATEWAY_FAILPOINT=confirm:after_call` in the sandbox."""
+        if self.settings.sandbox and self.settings.failpoint == f"{step}:{point}":
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,470 @@
+"""Tables of redemptions, their legs, the outbox of partner calls, facts, events and vouchers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db import Instant, Json, insert_missing, metadata
+from gateway.redemption.model import WORKED, CallState, Fault, Leg, Redemption, State, Step
+
+_states = ", ".join(f"'{state}'" for state in State)
+
+redemptions = sa.Table(
+    "redemptions",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("member_id", sa.String, nullable=False),
+    sa.Column("quote_id", sa.String, nullable=False, unique=True),  # a quote is used once
+    sa.Column("merchant_id", sa.String, nullable=False),
+    sa.Column("offer_id", sa.String, nullable=False),
+    sa.Column("slot", sa.String),
+    sa.Column("quantity", sa.Integer, nullable=False),
+    sa.Column("list_fen", sa.BigInteger, nullable=False),
+    sa.Column("cash_fen", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("category", sa.String, nullable=False),
+    sa.Column("pricing", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("doubt", sa.String),
+    sa.Column("reason", sa.String),
+    sa.Column("fault", sa.String),
+    sa.Column("partner_quote_id", sa.String),
+    sa.Column("hold_ref", sa.String),
+    sa.Column("booking_ref", sa.String),
+    sa.Column("fact_version", sa.Integer, nullable=False),
+    sa.Column("partner_hold_until", Instant),
+    sa.Column("points_hold_until", Instant, nullable=False),
+    sa.Column("deadline", Instant),
+    sa.Column("cancel_until", Instant),
+    sa.Column("doubt_since", Instant),
+    sa.Column("due_at", Instant),  # business time; null: nothing to do
+    sa.Column("polls", sa.Integer, nullable=False),
+    sa.Column("resends", sa.Integer, nullable=False),
+    sa.Column("fenced", sa.Boolean, nullable=False),
+    sa.Column("auto_confirm", sa.Boolean, nullable=False),
+    sa.Column("final_fare_fen", sa.BigInteger),
+    sa.Column("cancel_quote_id", sa.String),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("committed_at", Instant),
+    sa.Column("fulfilled_at", Instant),
+    sa.Column("released_at", Instant),
+    sa.Column("cancelled_at", Instant),
+    sa.Column("retry_of", sa.String),
+    sa.Column("leased_until", Instant),  # system time
+    sa.CheckConstraint(f"state IN ({_states})", name="state"),
+    sa.CheckConstraint("list_fen >= 0 AND cash_fen >= 0 AND cash_fen <= list_fen", name="amounts"),
+    sa.CheckConstraint("(state = 'IN_DOUBT') = (doubt IS NOT NULL)", name="doubt"),
+    sa.CheckConstraint("state <> 'COMMITTED' OR committed_at IS NOT NULL", name="committed"),
+    sa.Index("ix_redemptions_due", "state", "due_at"),
+    sa.Index("ix_redemptions_member", "member_id", "created_at"),
+)
+
+legs = sa.Table(
+    "redemption_legs",
+    metadata,
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), primary_key=True),
+    sa.Column("leg_no", sa.Integer, primary_key=True),
+    sa.Column("programme_id", sa.String, nullable=False),
+    sa.Column("issuer", sa.String, nullable=False),
+    sa.Column("points", sa.BigInteger, nullable=False),
+    sa.Column("face_fen", sa.BigInteger, nullable=False),
+    sa.Column("rate_num", sa.BigInteger, nullable=False),
+    sa.Column("rate_den", sa.BigInteger, nullable=False),
+    sa.Column("own", sa.Boolean, nullable=False),
+    sa.Column("agreement_id", sa.String),
+    sa.Column("settlement_fen", sa.BigInteger, nullable=False),
+    sa.Column("fee_fen", sa.BigInteger, nullable=False),
+    sa.Column("returned_points", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("points > 0 AND face_fen >= 0", name="amounts"),
+    sa.CheckConstraint("returned_points >= 0 AND returned_points <= points", name="returned"),
+    sa.CheckConstraint("own = (agreement_id IS NULL)", name="agreement"),
+)
+
+calls = sa.Table(
+    "partner_calls",
+    metadata,
+    sa.Column("op_key", sa.String, primary_key=True),
+    sa.Column("verb", sa.String, primary_key=True),  # hold, confirm, cancel, fence
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), nullable=False, index=True),
+    sa.Column("body_hash", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("answered_at", Instant),
+    sa.Column("detail", sa.String),
+)
+
+facts = sa.Table(
+    "partner_facts",
+    metadata,
+    sa.Column("op_key", sa.String, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("outcome", sa.String, primary_key=True),
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), nullable=False, index=True),
+    sa.Column("source", sa.String, nullable=False),  # answer, webhook, poll, fence, statement
+    sa.Column("booking_ref", sa.String),
+    sa.Column("body", Json, nullable=False),
+    sa.Column("recorded_at", Instant, nullable=False),
+)
+
+events = sa.Table(
+    "partner_events",
+    metadata,
+    sa.Column("merchant_id", sa.String, primary_key=True),
+    sa.Column("event_id", sa.String, primary_key=True),
+    sa.Column("body", Json, nullable=False),
+    sa.Column("received_at", Instant, nullable=False),
+    sa.Column("applied_at", Instant),
+    sa.Column("outcome", sa.String),  # applied; ignored: why; postponed
+    sa.Column("redemption_id", sa.String, index=True),
+)
+
+vouchers = sa.Table(
+    "vouchers",
+    metadata,
+    sa.Column("voucher_id", sa.String, primary_key=True),
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), nullable=False, unique=True),
+    sa.Column("merchant_id", sa.String, nullable=False),
+    sa.Column("code", sa.String, nullable=False),
+    sa.Column("holder", sa.String, nullable=False),  # member id: a voucher is named
+    sa.Column("artefacts", Json, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("last_on", sa.Date),
+    sa.Column("used_at", Instant),
+    sa.CheckConstraint("state IN ('ISSUED', 'USED', 'VOID')", name="state"),
+    sa.UniqueConstraint("merchant_id", "code"),
+)
+
+cancel_quotes = sa.Table(
+    "cancel_quotes",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), nullable=False, index=True),
+    sa.Column("partner_id", sa.String, nullable=False),
+    sa.Column("refundable", sa.Boolean, nullable=False),
+    sa.Column("fee_fen", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("until", Instant),
+)
+
+donations = sa.Table(
+    "donations",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("member_id", sa.String, nullable=False, index=True),
+    sa.Column("beneficiary", sa.String, nullable=False),
+    sa.Column("programme_id", sa.String, nullable=False),
+    sa.Column("issuer", sa.String, nullable=False),
+    sa.Column("points", sa.BigInteger, nullable=False),
+    sa.Column("face_fen", sa.BigInteger, nullable=False),
+    sa.Column("match_fen", sa.BigInteger, nullable=False),
+    sa.Column("match_promotion", sa.String),
+    sa.Column("match_period", sa.String),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("donated_at", Instant, nullable=False),
+    sa.Column("reversed_at", Instant),
+    sa.CheckConstraint("points > 0 AND face_fen >= 0 AND match_fen >= 0", name="amounts"),
+    sa.CheckConstraint("state IN ('DONE', 'REVERSED')", name="state"),
+)
+
+hosted = sa.Table(
+    "hosted_operations",
+    metadata,
+    sa.Column("op_key", sa.String, primary_key=True),
+    sa.Column("merchant_id", sa.String, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("quote_id", sa.String),
+    sa.Column("hold_ref", sa.String),
+    sa.Column("code", sa.String),
+    sa.Column("expires_at", Instant),
+    sa.Column("recorded_at", Instant, nullable=False),
+)
+
+findings = sa.Table(
+    "saga_findings",
+    metadata,
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), primary_key=True),
+    sa.Column("code", sa.String, primary_key=True),  # a break code of contracts §7.4
+    sa.Column("detail", sa.String, nullable=False),
+    sa.Column("found_at", Instant, nullable=False),
+)
+
+_leg_names = [item.name for item in fields(Leg)]
+
+
+async def insert(tx: AsyncConnection, redemption: Redemption, *, leased_until: datetime) -> None:
+    """A new redemption with its legs."""
+    row = {item.name: getattr(redemption, item.name) for item in fields(Redemption)}
+    del row["legs"]
+    await tx.execute(sa.insert(redemptions).values(**row, leased_until=leased_until))
+    rows = [
+        {"redemption_id": redemption.id} | {name: getattr(leg, name) for name in _leg_names}
+        for leg in redemption.legs
+    ]
+    await tx.execute(sa.insert(legs), rows)
+
+
+async def find(tx: AsyncConnection, redemption_id: str, *, lock: bool = False) -> Redemption | None:
+    """One redemption with its legs in order; `lock` keeps others out until the end."""
+    query = sa.select(redemptions).where(redemptions.c.id == redemption_id)
+    if lock:
+        query = query.with_for_update()
+    row = (await tx.execute(query)).one_or_none()
+    return (await _with_legs(tx, [row]))[0] if row else None
+
+
+async def find_by_quote(tx: AsyncConnection, quote_id: str) -> Redemption | None:
+    """The redemption a quote was used for."""
+    query = sa.select(redemptions).where(redemptions.c.quote_id == quote_id)
+    row = (await tx.execute(query)).one_or_none()
+    return (await _with_legs(tx, [row]))[0] if row else None
+
+
+async def find_many(tx: AsyncConnection, ids: Sequence[str]) -> dict[str, Redemption]:
+    """Redemptions by id."""
+    rows = list(await tx.execute(sa.select(redemptions).where(redemptions.c.id.in_(ids))))
+    return {item.id: item for item in await _with_legs(tx, rows)}
+
+
+async def page(
+    tx: AsyncConnection,
+    *,
+    member_id: str | None,
+    merchant_id: str | None,
+    states: Sequence[str] | None,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[Redemption]:
+    """Redemptions, newest first, after a (created_at, id)."""
+    query = sa.select(redemptions)
+    if member_id is not None:
+        query = query.where(redemptions.c.member_id == member_id)
+    if merchant_id is not None:
+        query = query.where(redemptions.c.merchant_id == merchant_id)
+    if states is not None:
+        query = query.where(redemptions.c.state.in_(states))
+    if after is not None:
+        at, last = after
+        older = sa.and_(redemptions.c.created_at == at, redemptions.c.id < last)
+        query = query.where(sa.or_(redemptions.c.created_at < at, older))
+    query = query.order_by(redemptions.c.created_at.desc(), redemptions.c.id.desc()).limit(limit)
+    return await _with_legs(tx, list(await tx.execute(query)))
+
+
+async def _with_legs(tx: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[Redemption]:
+    ids = [row.id for row in rows]
+    query = sa.select(legs).where(legs.c.redemption_id.in_(ids)).order_by(legs.c.leg_no)
+    by_id: dict[str, list[Leg]] = {}
+    for found in (await tx.execute(query)).mappings() if ids else ():
+        leg = Leg(**{name: found[name] for name in _leg_names})
+        by_id.setdefault(found["redemption_id"], []).append(leg)
+    made = []
+    for row in rows:
+        values = dict(row._mapping)
+        del values["leased_until"]
+        values["state"] = State(values["state"])
+        values["doubt"] = Step(values["doubt"]) if values["doubt"] else None
+        values["fault"] = Fault(values["fault"]) if values["fault"] else None
+        made.append(Redemption(**values, legs=tuple(by_id[row.id])))
+    return made
+
+
+async def update(
+    tx: AsyncConnection, redemption_id: str, values: Mapping[str, Any], *, keep_lease: bool = False
+) -> None:
+    """Change columns of one redemption; its lease ends with the change."""
+    given = dict(values) if keep_lease else dict(values) | {"leased_until": None}
+    await tx.execute(sa.update(redemptions).where(redemptions.c.id == redemption_id).values(given))
+
+
+async def add_returned(tx: AsyncConnection, redemption_id: str, points: Mapping[int, int]) -> None:
+    """Count points given back, by leg."""
+    for leg_no, count in points.items():
+        where = (legs.c.redemption_id == redemption_id) & (legs.c.leg_no == leg_no)
+        more = {"returned_points": legs.c.returned_points + count}
+        await tx.execute(sa.update(legs).where(where).values(more))
+
+
+async def lease_due(
+    tx: AsyncConnection, *, now: datetime, system_now: datetime, lease_seconds: int, limit: int
+) -> list[str]:
+    """Take redemptions that are due; no two workers get the same one."""
+    r = redemptions.c
+    free = sa.or_(r.leased_until.is_(None), r.leased_until < system_now)
+    query = (
+        sa.select(r.id)
+        .where(r.state.in_([str(state) for state in WORKED]), r.due_at <= now, free)
+        .order_by(r.due_at, r.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = [row.id for row in await tx.execute(query)]
+    until = system_now + timedelta(seconds=lease_seconds)
+    if ids:
+        await tx.execute(sa.update(redemptions).where(r.id.in_(ids)).values(leased_until=until))
+    return ids
+
+
+async def queue_call(
+    tx: AsyncConnection,
+    *,
+    redemption_id: str,
+    op_key: str,
+    verb: str,
+    body_hash: str,
+    now: datetime,
+) -> int:
+    """Write the outbox row of a call before its bytes leave (R5); returns the attempt, from 1."""
+    mine = (calls.c.op_key == op_key) & (calls.c.verb == verb)
+    last = await tx.scalar(sa.select(sa.func.max(calls.c.attempt)).where(mine))
+    attempt = (last or 0) + 1
+    row = {"op_key": op_key, "verb": verb, "attempt": attempt, "redemption_id": redemption_id}
+    row |= {"body_hash": body_hash, "state": str(CallState.PENDING), "queued_at": now}
+    await tx.execute(sa.insert(calls).values(row))
+    return attempt
+
+
+async def answer_call(
+    tx: AsyncConnection,
+    *,
+    op_key: str,
+    verb: str,
+    attempt: int,
+    state: CallState,
+    detail: str | None,
+    now: datetime,
+) -> None:
+    """Record how a call ended."""
+    mine = (calls.c.op_key == op_key) & (calls.c.verb == verb) & (calls.c.attempt == attempt)
+    values = {"state": str(state), "answered_at": now, "detail": detail}
+    await tx.execute(sa.update(calls).where(mine).values(values))
+
+
+async def may_have_acted(tx: AsyncConnection, *, op_key: str, verb: str, but: int = 0) -> bool:
+    """Whether an attempt other than `but` under an op key has an unknown outcome: it sticks."""
+    unknown = [str(CallState.PENDING), str(CallState.UNKNOWN)]
+    mine = (calls.c.op_key == op_key) & (calls.c.verb == verb) & (calls.c.attempt != but)
+    query = sa.select(sa.func.count()).where(mine, calls.c.state.in_(unknown))
+    return bool(await tx.scalar(query))
+
+
+async def call_log(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]:
+    """Every call of a redemption, oldest first."""
+    query = sa.select(calls).where(calls.c.redemption_id == redemption_id)
+    return list(
+        await tx.execute(query.order_by(calls.c.queued_at, calls.c.op_key, calls.c.attempt))
+    )
+
+
+async def facts_of(tx: AsyncConnection, op_key: str) -> list[sa.Row[Any]]:
+    """What is known about an op key, by version."""
+    query = sa.select(facts).where(facts.c.op_key == op_key).order_by(facts.c.version)
+    return list(await tx.execute(query))
+
+
+async def add_fact(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
+    """Store a fact; False when it was known."""
+    return bool((await tx.execute(insert_missing(tx, facts).values(**row))).rowcount)
+
+
+async def add_finding(
+    tx: AsyncConnection, *, redemption_id: str, code: str, detail: str, now: datetime
+) -> None:
+    """Note something about a saga that finance must see as a break."""
+    row = {"redemption_id": redemption_id, "code": code, "detail": detail, "found_at": now}
+    await tx.execute(insert_missing(tx, findings).values(**row))
+
+
+async def list_findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """All findings, oldest first."""
+    order = (findings.c.found_at, findings.c.redemption_id)
+    return list(await tx.execute(sa.select(findings).order_by(*order)))
+
+
+async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
+    """Store a webhook; False when its id was seen before."""
+    return bool((await tx.execute(insert_missing(tx, events).values(**row))).rowcount)
+
+
+async def waiting_events(tx: AsyncConnection, *, limit: int) -> list[sa.Row[Any]]:
+    """Webhooks stored and not yet applied, oldest first."""
+    query = sa.select(events).where(events.c.applied_at.is_(None))
+    query = query.order_by(events.c.received_at, events.c.event_id).limit(limit)
+    return list(await tx.execute(query.with_for_update(skip_locked=True)))
+
+
+async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:
+    """Apply a redemption's postponed webhooks after all."""
+    mine = (events.c.redemption_id == redemption_id) & (events.c.outcome == "postponed")
+    await tx.execute(sa.update(events).where(mine).values(applied_at=None, outcome=None))
+
+
+async def close_event(
+    tx: AsyncConnection,
+    *,
+    merchant_id: str,
+    event_id: str,
+    outcome: str,
+    redemption_id: str | None,
+    now: datetime,
+) -> None:
+    """Note what became of a webhook."""
+    mine = (events.c.merchant_id == merchant_id) & (events.c.event_id == event_id)
+    values = {"applied_at": now, "outcome": outcome, "redemption_id": redemption_id}
+    await tx.execute(sa.update(events).where(mine).values(values))
+
+
+async def add_voucher(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
+    """Store a voucher; False when the redemption has one, or the code is taken."""
+    return bool((await tx.execute(insert_missing(tx, vouchers).values(**row))).rowcount)
+
+
+async def voucher_of(tx: AsyncConnection, redemption_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    """Vouchers by redemption."""
+    query = sa.select(vouchers).where(vouchers.c.redemption_id.in_(redemption_ids))
+    return {row.redemption_id: row for row in await tx.execute(query)}
+
+
+async def voucher_by_code(tx: AsyncConnection, merchant_id: str, code: str) -> sa.Row[Any] | None:
+    """A merchant's voucher by the code the holder shows."""
+    mine = (vouchers.c.merchant_id == merchant_id) & (vouchers.c.code == code)
+    return (await tx.execute(sa.select(vouchers).where(mine).with_for_update())).one_or_none()
+
+
+async def set_voucher(
+    tx: AsyncConnection, redemption_id: str, *, state: str, used_at: datetime | None
+) -> None:
+    """Mark a redemption's voucher used or void."""
+    mine = vouchers.c.redemption_id == redemption_id
+    await tx.execute(sa.update(vouchers).where(mine).values(state=state, used_at=used_at))
+
+
+async def add_cancel_quote(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Store what a cancellation would give back."""
+    await tx.execute(sa.insert(cancel_quotes).values(**row))
+
+
+async def find_cancel_quote(tx: AsyncConnection, cancel_quote_id: str) -> sa.Row[Any] | None:
+    query = sa.select(cancel_quotes).where(cancel_quotes.c.id == cancel_quote_id)
+    return (await tx.execute(query)).one_or_none()
+
+
+async def add_donation(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    await tx.execute(sa.insert(donations).values(**row))
+
+
+async def find_donation(
+    tx: AsyncConnection, donation_id: str, *, lock: bool = False
+) -> sa.Row[Any] | None:
+    query = sa.select(donations).where(donations.c.id == donation_id)
+    return (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+
+
+async def set_donation_reversed(tx: AsyncConnection, donation_id: str, *, now: datetime) -> None:
+    values = {"state": "REVERSED", "reversed_at": now}
+    await tx.execute(sa.update(donations).where(donations.c.id == donation_id).values(values))

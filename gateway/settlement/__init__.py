@@ -1,0 +1,1 @@
+"""Agreements, cover, obligations, windows, netting and payment instructions."""

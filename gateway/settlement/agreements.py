@@ -1,0 +1,301 @@
+"""Agreements: proposed, signed by every party, looked up; the room left under cap and cover."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import date, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.errors import NotFound, Refused
+from gateway.settlement import store
+from gateway.settlement.model import Agreement, AgreementKind, Cover
+from gateway.values import InvalidInput, amount, business_day, month_of, next_month
+
+
+class NoAgreement(Refused):
+    code = "NO_AGREEMENT"
+    when = "no valid agreement issuer → redeemer for the offer"
+    zh = "{issuer}与{redeemer}没有有效的兑换协议"
+    en = "no valid agreement between {issuer} and {redeemer}"
+    next_zh = "查看该商户接受的积分"
+    next_en = "see which programmes are accepted there"
+
+
+class AgreementCap(Refused):
+    code = "AGREEMENT_CAP"
+    when = "the monthly cap would be exceeded"
+    zh = "本月额度只剩 {left}"
+    en = "only {left} left this month"
+    next_zh = "请等到 {renews_on},或使用其他积分"
+    next_en = "wait until {renews_on}, or use another programme"
+
+
+class CoverExceeded(Refused):
+    code = "COVER_EXCEEDED"
+    when = "the issuer's net debit cap would be exceeded"
+    zh = "该积分暂不能跨店使用,积分未扣除"
+    en = "these points cannot be used elsewhere right now; nothing was charged"
+    next_zh = "请使用其他积分,发行方已收到提醒"
+    next_en = "use another programme; the issuer is alerted"
+
+
+async def add_agreement(
+    tx: AsyncConnection,
+    *,
+    issuer: str,
+    redeemer: str,
+    settlement_bps: int,
+    fee_bps: int,
+    monthly_cap_fen: int,
+    valid_from: date,
+    valid_until: date,
+    now: datetime,
+    kind: str = AgreementKind.REDEMPTION,
+    offers: Collection[str] | None = None,
+    categories: Collection[str] | None = None,
+    payee: str | None = None,
+    agreement_id: str | None = None,
+    version: int | None = None,
+    signed_by: Collection[str] = (),
+    opening_used: Mapping[str, int] | None = None,
+) -> Agreement:
+    """Record an agreement with the signatures it already has.
+
+    Args:
+        monthly_cap_fen: Settlement fen per calendar month of commitment.
+        valid_until: The first day without it. Scope None is no limit.
+        payee: Of a donation: who delivers the goods and is owed for them.
+        agreement_id, version: None: `agr_<issuer>_<redeemer>`, and the version after the last.
+        opening_used: Fen used before, by month as in `2026-11`, without obligations behind them.
+
+    Raises:
+        InvalidInput, InvalidAmount: A term breaks its rule.
+    """
+    _check_terms(issuer, redeemer, bps=settlement_bps, fee_bps=fee_bps)
+    if valid_from >= valid_until:
+        raise InvalidInput("valid_until", "after valid_from")
+    amount(monthly_cap_fen, field="monthly_cap_fen", least=0)
+    agreement_id = agreement_id or f"agr_{issuer}_{redeemer}"
+    earlier = await store.find_agreements(tx, store.agreements.c.agreement_id == agreement_id)
+    agreement = Agreement(
+        id=agreement_id,
+        version=version or max((each.version for each in earlier), default=0) + 1,
+        issuer=issuer,
+        redeemer=redeemer,
+        kind=AgreementKind(kind),
+        settlement_bps=settlement_bps,
+        fee_bps=fee_bps,
+        monthly_cap_fen=monthly_cap_fen,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        offers=None if offers is None else tuple(offers),
+        categories=None if categories is None else tuple(categories),
+        payee=payee,
+        signed_by=tuple(sorted(set(signed_by))),
+    )
+    signed_at = now if agreement.parties <= set(signed_by) else None
+    agreement = replace(agreement, signed_at=signed_at)
+    await store.add_agreement(tx, agreement, now=now)
+    await store.set_usage(tx, agreement_id, opening_used or {})
+    return agreement
+
+
+async def propose_agreement(
+    tx: AsyncConnection,
+    *,
+    proposer: str,
+    issuer: str,
+    redeemer: str,
+    settlement_bps: int,
+    fee_bps: int,
+    monthly_cap_fen: int,
+    valid_from: date,
+    valid_until: date,
+    now: datetime,
+    kind: str = AgreementKind.REDEMPTION,
+    offers: Collection[str] | None = None,
+    categories: Collection[str] | None = None,
+    payee: str | None = None,
+) -> Agreement:
+    """Propose an agreement, signed by the proposer; it is in force once every party has signed.
+
+    Raises:
+        NotFound: The proposer is no party to it.
+        InvalidInput, InvalidAmount: A term breaks its rule.
+    """
+    if proposer not in {issuer, redeemer, payee}:
+        raise NotFound(id=proposer)
+    return await add_agreement(
+        tx,
+        issuer=issuer,
+        redeemer=redeemer,
+        settlement_bps=settlement_bps,
+        fee_bps=fee_bps,
+        monthly_cap_fen=monthly_cap_fen,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        kind=kind,
+        offers=offers,
+        categories=categories,
+        payee=payee,
+        signed_by=(proposer,),
+        now=now,
+    )
+
+
+async def sign_agreement(
+    tx: AsyncConnection,
+    *,
+    agreement_id: str,
+    merchant_id: str,
+    now: datetime,
+    version: int | None = None,
+) -> Agreement:
+    """Sign the newest version (or the one given). Signing twice is signing once.
+
+    Raises:
+        NotFound: There is no such agreement, or the merchant is no party to it.
+    """
+    a = store.agreements.c
+    versions = await store.find_agreements(tx, a.agreement_id == agreement_id, lock=True)
+    asked = [each for each in versions if version in (None, each.version)]
+    if not asked or merchant_id not in asked[-1].parties:
+        raise NotFound(id=agreement_id)
+    agreement = asked[-1]
+    if merchant_id in agreement.signed_by:
+        return agreement
+    signed_by = tuple(sorted({*agreement.signed_by, merchant_id}))
+    signed_at = now if agreement.parties <= set(signed_by) else None
+    await store.sign(tx, agreement, signed_by=signed_by, signed_at=signed_at)
+    return replace(agreement, signed_by=signed_by, signed_at=signed_at)
+
+
+async def agreement_for(
+    tx: AsyncConnection,
+    *,
+    issuer: str,
+    redeemer: str,
+    offer_id: str | None,
+    category: str | None,
+    at: datetime,
+    kind: str = AgreementKind.REDEMPTION,
+) -> Agreement:
+    """The newest signed agreement that covers an offer on the business day of `at`.
+
+    Raises:
+        NoAgreement: There is none; `ended_on` is the first day without it, if there was one.
+    """
+    a = store.agreements.c
+    pair = (a.issuer == issuer, a.redeemer == redeemer, a.kind == kind, a.signed_at.is_not(None))
+    found = await store.find_agreements(tx, *pair)
+    covering = [each for each in found if each.covers(offer_id, category)]
+    day = business_day(at)
+    in_force = [each for each in covering if each.in_force(day)]
+    if not in_force:
+        ended = [each.valid_until for each in covering if each.valid_until <= day]
+        raise NoAgreement(issuer=issuer, redeemer=redeemer, ended_on=max(ended, default=None))
+    return max(in_force, key=lambda each: (each.version, each.id))
+
+
+async def agreements_between(
+    tx: AsyncConnection,
+    *,
+    issuers: Collection[str],
+    redeemers: Collection[str],
+    at: datetime,
+    kind: str | None = AgreementKind.REDEMPTION,
+) -> list[Agreement]:
+    """Signed agreements in force between any of the issuers and any of the redeemers.
+
+    Returns:
+        By issuer, redeemer; the newest version first.
+    """
+    a, day = store.agreements.c, business_day(at)
+    where: list[sa.ColumnElement[bool]] = [a.issuer.in_(issuers), a.redeemer.in_(redeemers)]
+    where += [a.signed_at.is_not(None), a.valid_from <= day, a.valid_until > day]
+    if kind is not None:
+        where.append(a.kind == kind)
+    found = await store.find_agreements(tx, *where)
+    return sorted(found, key=lambda each: (each.issuer, each.redeemer, -each.version, each.id))
+
+
+async def agreements(
+    tx: AsyncConnection,
+    *,
+    merchant: str | None = None,
+    agreement_ids: Collection[str] | None = None,
+) -> list[Agreement]:
+    """All versions, proposed and signed, of one merchant or of some agreements."""
+    a = store.agreements.c
+    where: list[sa.ColumnElement[bool]] = []
+    if merchant is not None:
+        where.append(sa.or_(a.issuer == merchant, a.redeemer == merchant, a.payee == merchant))
+    if agreement_ids is not None:
+        where.append(a.agreement_id.in_(agreement_ids))
+    return await store.find_agreements(tx, *where)
+
+
+async def used_fen(tx: AsyncConnection, *, agreement_id: str, month: str) -> int:
+    """Settlement fen counted against an agreement's month, as in `2026-11`."""
+    return await store.used(tx, agreement_id, month)
+
+
+async def set_cover(
+    tx: AsyncConnection, *, merchant_id: str, collateral_fen: int, net_debit_cap_fen: int
+) -> None:
+    """Set both limits of an issuer's cover; what is reserved and owed stays.
+
+    Raises:
+        InvalidAmount: A limit is negative.
+    """
+    amount(collateral_fen, field="collateral_fen", least=0)
+    amount(net_debit_cap_fen, field="net_debit_cap_fen", least=0)
+    await store.set_cover(
+        tx, merchant_id, collateral_fen=collateral_fen, net_debit_cap_fen=net_debit_cap_fen
+    )
+
+
+async def cover_of(tx: AsyncConnection, *, merchant_id: str) -> Cover | None:
+    """A merchant's cover; None if none was set."""
+    return await store.find_cover(tx, merchant_id)
+
+
+async def check_room(
+    tx: AsyncConnection,
+    *,
+    agreement: Agreement,
+    settlement_fen: int,
+    fee_fen: int,
+    at: datetime,
+) -> None:
+    """Whether cap and cover would allow a leg now; nothing is reserved. For quotes.
+
+    Raises:
+        AgreementCap, CoverExceeded: They would not.
+    """
+    left = agreement.monthly_cap_fen - await store.used(tx, agreement.id, month_of(at))
+    if settlement_fen > left:
+        raise cap_refusal(agreement, left_fen=left, at=at)
+    cover = await store.find_cover(tx, agreement.issuer)
+    if cover is None or settlement_fen + fee_fen > cover.left_fen:
+        raise CoverExceeded(issuer=agreement.issuer)
+
+
+def cap_refusal(agreement: Agreement, *, left_fen: int, at: datetime) -> AgreementCap:
+    """The refusal of an agreement whose month has `left_fen` left."""
+    return AgreementCap(
+        agreement=agreement.id,
+        cap_fen=agreement.monthly_cap_fen,
+        left_fen=max(left_fen, 0),
+        renews_on=next_month(business_day(at)),
+    )
+
+
+def _check_terms(issuer: str, redeemer: str, *, bps: int, fee_bps: int) -> None:
+    if issuer == redeemer:
+        raise InvalidInput("redeemer", "another merchant than the issuer")
+    if not 1 <= bps <= 10_000:
+        raise InvalidInput("settlement_bps", "1 to 10000")
+    if not 0 <= fee_bps <= 10_000:
+        raise InvalidInput("fee_bps", "0 to 10000")

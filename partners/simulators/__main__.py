@@ -1,0 +1,46 @@
+"""`python -m partners.simulators`: run the merchants of a configuration until SIGTERM."""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from partners.simulators import config, serve
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m partners.simulators", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="JSON of the merchants")
+    parser.add_argument("--state", type=Path, required=True, help="folder of their SQLite files")
+    parser.add_argument("--only", help="ids of the merchants to run, as in M05,M07")
+    parser.add_argument("--ports-file", type=Path, help="written once everything listens")
+    given = parser.parse_args(arguments)
+    only = set(given.only.split(",")) if given.only else None
+    asyncio.run(_run(config.read(given.config), given.state, only, given.ports_file))
+
+
+async def _run(
+    settings: config.Config, folder: Path, only: set[str] | None, ports_file: Path | None
+) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with serve.running(settings, folder, only=only) as simulators:
+        ports = simulators.ports()
+        if ports_file is not None:
+            made = ports_file.with_suffix(".new")
+            made.write_text(json.dumps(ports), encoding="utf-8")
+            made.replace(ports_file)
+        sys.stdout.write(
+            json.dumps({name: ports[name] for name in ("control", "merchants")}) + "\n"
+        )
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+if __name__ == "__main__":
+    main()
