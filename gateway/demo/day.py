@@ -90,9 +90,7 @@ class Day:
 
     async def _serve(self, row: Mapping[str, Any], now: datetime) -> None:
         """The merchant serves what was booked, in its own system, which tells the gateway."""
-        red = self.ids[row["id"]]
-        await self.world.control.fulfil(row["redeemer"], red, now=now)
-        await self.world.reaches(self.world.member(row["member"]), red, "FULFILLED")
+        await self.world.control.fulfil(row["redeemer"], self.ids[row["id"]], now=now)
 
     async def _cancel(self, row: Mapping[str, Any]) -> None:
         """In two steps: what would come back, then yes."""
@@ -129,7 +127,7 @@ class Day:
         world, rows, wrong = self.world, [], {}
         for row in world.expected["redemptions"]:
             member = world.member(row["member"])
-            seen = await world.redemption(member, self.ids[row["id"]])
+            seen = await world.reaches(member, self.ids[row["id"]], row["state"])
             found, wanted = _seen(seen), _wanted(row)
             if found != wanted:
                 wrong[row["id"]] = (wanted, found)

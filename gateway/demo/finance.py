@@ -5,6 +5,7 @@ each merchant is told through its own API and signs that it has seen its legs. R
 merchant's statement is pulled; what does not fit is named, and one break is resolved.
 """
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -246,24 +247,27 @@ class Finance:
         """Each merchant signs what it was told, with its own client and key."""
         sides = await self._sides(settlement_id)
         merchants = sorted({side["merchant"] for side in sides})
-        for merchant_id in merchants:
-            merchant = self.world.merchant(merchant_id)
-            text = (
-                "query($after: String, $settlement: ID!) { settlementLegs(filter: {settlement:"
-                " $settlement}, first: 100, after: $after) { edges { node { id toSign } }"
-                " pageInfo { hasNextPage endCursor } } }"
-            )
-            for leg in await merchant.rows(text, "settlementLegs", settlement=settlement_id):
-                await merchant.did(
-                    "acknowledgeSettlementLeg",
-                    "leg { id }",
-                    leg=leg["id"],
-                    signature=merchant.sign(leg["toSign"]),
-                )
-            self.show.step()
+        await asyncio.gather(*(self._signs(merchant, settlement_id) for merchant in merchants))
+        self.show.step()
         left = sum(not side["acknowledgedAt"] for side in await self._sides(settlement_id))
         title = f"{len(merchants)} 家商户签名确认 acknowledged by signature, left"
         self.show.same(title, 0, left)
+
+    async def _signs(self, merchant_id: str, settlement_id: str) -> None:
+        """One merchant reads its legs and acknowledges each."""
+        merchant = self.world.merchant(merchant_id)
+        text = (
+            "query($after: String, $settlement: ID!) { settlementLegs(filter: {settlement:"
+            " $settlement}, first: 100, after: $after) { edges { node { id toSign } }"
+            " pageInfo { hasNextPage endCursor } } }"
+        )
+        for leg in await merchant.rows(text, "settlementLegs", settlement=settlement_id):
+            await merchant.did(
+                "acknowledgeSettlementLeg",
+                "leg { id }",
+                leg=leg["id"],
+                signature=merchant.sign(leg["toSign"]),
+            )
 
     async def _sides(self, settlement_id: str) -> list[dict[str, Any]]:
         text = f"query($id: ID!) {{ settlement(id: $id) {{ legs {{ {_SIDES} }} }} }}"

@@ -23,7 +23,7 @@ from gateway.settings import Settings
 STEPS = 60
 _FAST = {
     "worker_inside": False,
-    "worker_poll_seconds": 0.1,
+    "worker_poll_seconds": 0.25,
     "login_tries_per_minute": 1_000,  # Everybody logs in at once, from one address.
 }
 

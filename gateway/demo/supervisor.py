@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,13 @@ class Stage:
         return self.settings.base_url
 
     async def start(self, bound: socket.socket) -> None:
-        """Start everything and wait until it answers.
+        """Start everything and wait until it answers. The simulators start while we seed.
 
         Raises:
             NotStarted: Something did not.
         """
         stand_ins = self.processes["simulators"] = simulators(self.made)
+        await install.seeded(self.settings, self.made)
         await wait_for_ports(self.made, stand_ins, self.settings)
         environment = _environment(self.settings)
         descriptor = bound.fileno()
@@ -194,13 +196,20 @@ async def running(settings: Settings) -> AsyncIterator[Stage]:
     """
     with listening("127.0.0.1", 0) as bound:
         settings = replace(settings, host="127.0.0.1", port=bound.getsockname()[1])
-        made = await install.prepare(settings, port=settings.port)
+        made = install.prepare(settings, port=settings.port)
         stage = Stage(settings, made)
         try:
             await stage.start(bound)
             yield stage
         finally:
             stage.stop()
+
+
+def on_signals(act: Callable[[], None]) -> None:
+    """Call this when the process is asked to end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, act)
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
