@@ -5,7 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway import db, telemetry
@@ -20,6 +20,7 @@ from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
+from gateway.settlement.model import WindowState
 
 log = telemetry.log(__name__)
 
