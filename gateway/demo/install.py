@@ -1,10 +1,10 @@
 """A demo installation: one private folder, a migrated and seeded database, people who can log in.
 
-    <home>/gateway.db       the database, unless another is named
-    <home>/demo.json        the one password of the demo's people, as long as the folder lives
-    <home>/sandbox/         the partners' side: simulators.json, their state, each merchant's key
-    <home>/partners.json    the gateway's connections to them
-    <home>/*.log            what the processes log
+<home>/gateway.db       the database, unless another is named
+<home>/demo.json        the one password of the demo's people, as long as the folder lives
+<home>/sandbox/         the partners' side: simulators.json, their state, each merchant's key
+<home>/partners.json    the gateway's connections to them
+<home>/*.log            what the processes log
 """
 
 import json
@@ -201,6 +201,20 @@ async def _person(tx: AsyncConnection, person: Person, password_hash: str) -> No
         limit_fen=seed.STAFF_LIMIT_FEN if staff else 0,
         now=system_now(),
     )
+
+
+def announcement(settings: Settings, made: Install) -> list[str]:
+    """Where it is, and how the demo's people log in."""
+    members = [person.login for person in people() if person.is_member]
+    staff = [person.login for person in people() if not person.is_member]
+    return [
+        f"API       {settings.base_url}/graphql",
+        f"login     {settings.base_url}/oauth/authorize",
+        f"errors    {settings.base_url}/errors",
+        f"members   {' '.join(members)}",
+        f"staff     {' '.join(staff)}",
+        f"password  {made.password}  (the same for all of them)",
+    ]
 
 
 async def price_book(database: Database) -> bool:

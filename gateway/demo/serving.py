@@ -11,23 +11,31 @@ import uvicorn
 
 from gateway.app import create_app
 from gateway.demo import install, supervisor
-from gateway.demo.install import Install
 from gateway.demo.supervisor import on_signals
 from gateway.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75  # Longer than clients keep a connection, so that none is cut in use.
-Announce = Callable[[Settings, Install | None], None]
+Announce = Callable[[list[str]], None]
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the process."""
+    """A server that leaves signals to the process, and says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def plain(settings: Settings, *, descriptor: int | None, announce: Announce) -> None:
+async def plain(settings: Settings, *, descriptor: int | None) -> None:
     """The gateway alone, until it is asked to end.
 
     Args:
@@ -39,8 +47,7 @@ async def plain(settings: Settings, *, descriptor: int | None, announce: Announc
         else:
             bound = stack.enter_context(supervisor.listening(settings.host, settings.port))
         settings = replace(settings, port=bound.getsockname()[1])
-        announce(settings, None)
-        await _serve(settings, bound)
+        await _serve(settings, bound, lambda: None)
 
 
 async def embedded(settings: Settings, *, announce: Announce) -> None:
@@ -52,15 +59,15 @@ async def embedded(settings: Settings, *, announce: Announce) -> None:
         try:
             await install.seeded(settings, made)
             await supervisor.wait_for_ports(made, stand_ins, settings)
-            announce(settings, made)
+            lines = install.announcement(settings, made)
             async with _beside(supervisor.wait_for_price_book(settings)):
-                await _serve(settings, bound)
+                await _serve(settings, bound, lambda: announce(lines))
         finally:
             stand_ins.end()
             stand_ins.gone()
 
 
-async def _serve(settings: Settings, bound: socket.socket) -> None:
+async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], None]) -> None:
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
@@ -69,7 +76,7 @@ async def _serve(settings: Settings, bound: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=5,
     )
-    server = _Server(config)
+    server = _Server(config, ready)
 
     def end() -> None:
         server.should_exit = True

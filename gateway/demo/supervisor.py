@@ -26,7 +26,16 @@ from gateway.settings import Settings
 
 STARTS_WITHIN = 60.0
 STOPS_WITHIN = 10.0
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "SYSTEMROOT", "PYTHONPATH", "VIRTUAL_ENV")
+_ENVIRONMENT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "HOME",
+    "TMPDIR",
+    "SYSTEMROOT",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+)
 
 
 class NotStarted(Exception):
@@ -145,13 +154,18 @@ class Stage:
             pass_fds=(descriptor,),
         )
         self.start_worker()
+        ready = asyncio.gather(self._ready(), wait_for_price_book(self.settings))
         try:
             async with asyncio.timeout(STARTS_WITHIN):
-                await asyncio.gather(
-                    self._ready(), wait_for_price_book(self.settings), self._watch_start()
-                )
+                while not ready.done():
+                    for process in self.processes.values():
+                        process.alive()
+                    await asyncio.wait([ready], timeout=0.1)
+                await ready
         except TimeoutError as error:
             raise NotStarted(f"not ready within {STARTS_WITHIN:.0f} s: {self.made.home}") from error
+        finally:
+            ready.cancel()
 
     async def _ready(self) -> None:
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as http:
@@ -160,10 +174,6 @@ class Stage:
                     if (await http.get(f"{self.base_url}/readyz")).status_code == 200:
                         return
                 await asyncio.sleep(0.05)
-
-    async def _watch_start(self) -> None:
-        for process in self.processes.values():
-            process.alive()
 
     def start_worker(self) -> None:
         """Start the worker, the first time or again."""
