@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from gateway import sqlite as driver
 from gateway.errors import Denied, Refused
 from gateway.values import fingerprint
 
@@ -129,7 +130,8 @@ class Database:
         self._sqlite = url.startswith("sqlite")
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
         if self._sqlite:
-            options["connect_args"] = {"timeout": 30, "isolation_level": None}
+            connect: dict[str, Any] = {"timeout": 30, "isolation_level": None}
+            options["connect_args"] = connect | {"async_creator_fn": driver.connect}
         else:
             options["pool_pre_ping"] = True
         self.engine: AsyncEngine = create_async_engine(url, **options)
