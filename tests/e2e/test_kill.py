@@ -1,85 +1,54 @@
 """Kill -9 at every point of a partner call, in every process: both sides agree in the end.
 
-A killed process is started again; the client repeats its request with the same key, the worker
-does what is due. What has to hold then is in `settled`.
+Gateway, worker and simulators are processes of their own and the clients are outside. A process
+that was killed is started again, the client repeats its request with the same key, the worker
+does what is due. What has to hold then is in `Story.settled`.
 """
 
-import asyncio
-import contextlib
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
 
-import httpx2
 import pytest
 import pytest_asyncio
 
-from gateway.demo.clients import Unexpected
 from tests.support import box as boxes
 from tests.support.box import Box
+from tests.support.story import Buy, Story
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 POINTS = ("before_call", "after_call", "stored")
-STEPS = ("hold", "confirm", "cancel")
-LIVE = ("PENDING", "CONFIRMED", "FULFILLED")
-
-
-@dataclass(frozen=True)
-class Buy:
-    """What is bought, by whom, with what: a merchant of each way of integrating."""
-
-    merchant: str
-    offer: str
-    member: str
-    legs: tuple[dict[str, Any], ...]
-
-
 POPCORN = Buy("M05", "XH-03", "mbr_demo_02", ({"programme": "P-LL"},))
-TEA = Buy("M06", "CW-01", "mbr_demo_15", ({"programme": "P-LL", "points": 600}, {"programme": "P-CW"}))
+TWO_LEGS = ({"programme": "P-LL", "points": 600}, {"programme": "P-CW"})
+TEA = Buy("M06", "CW-01", "mbr_demo_15", TWO_LEGS)
 BREAKFAST = Buy("M03", "YQ-04", "mbr_demo_10", ({"programme": "P-YQ"},))
 COUPON = Buy("M07", "KX-01", "mbr_demo_07", ({"programme": "P-LL"},))
-BUYS = dict(zip(POINTS, (POPCORN, TEA, BREAKFAST), strict=True))
+AT = dict(zip(POINTS, (POPCORN, TEA, BREAKFAST), strict=True))  # each point at another adapter
+END = {"cancel": "CANCELLED", "release": "RELEASED"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def sqlite_box(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Box]:
-    async with boxes.running(tmp_path_factory.mktemp("sandbox")) as box:
-        yield box
+async def box(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Box]:
+    """One sandbox on SQLite for the whole matrix."""
+    async with boxes.running(tmp_path_factory.mktemp("sandbox")) as made:
+        yield made
 
 
-@dataclass
-class Story:
-    """One purchase, by a client that repeats what is not answered."""
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("step", ["hold", "confirm", "cancel"])
+async def test_gateway_killed_in_a_call(box: Box, step: str, point: str) -> None:
+    await gateway_killed(box, AT[point], step, f"{step}:{point}")
 
-    box: Box
-    buy: Buy
-    before: dict[str, int] = field(default_factory=dict)
-    id: str = ""
-    cancel_quote: str = ""
 
-    @property
-    def client(self) -> Any:
-        return self.box.member(self.buy.member)
-
-    @classmethod
-    async def begin(cls, box: Box, buy: Buy) -> "Story":
-        """Look into the wallet first."""
-        story = cls(box, buy)
-        story.before = await story.wallets()
-        return story
-
-    async def wallets(self) -> dict[str, int]:
-        text = "{ me { wallets { programme { id } available held } } }"
-        rows = (await self.client.query(text))["me"]["wallets"]
-        assert all(row["held"] == 0 for row in rows), rows
-        return {row["programme"]["id"]: row["available"] for row in rows}
-
-    async def ask(self, mutation: str, **given: Any) -> dict[str, Any]:
-        """Ask once; errors of the transport and refusals are raised."""
-        return await self.client.did(mutation, "redemption { id state }", **given)
-
-    async def quote(self) -> str:
-        asked = {"offer": self.buy.offer, "legs": list(self.buy.legs)}
-        return (await self.client.did("requestQuote", "quote { id }", **asked))["quote"]["id"]
+async def gateway_killed(box: Box, buy: Buy, step: str, failpoint: str) -> None:
+    """The gateway dies in a step and comes back; the client repeats, the worker finishes."""
+    await box.start_gateway(failpoint=failpoint)
+    story = await Story.begin(box, buy)
+    mutation, asked = await story.prepared(step)
+    asked |= {"idempotencyKey": f"kill-{failpoint}-{time.monotonic_ns()}"}
+    await story.dies(mutation, **asked)
+    await box.start_gateway()
+    again = await story.ask(mutation, **asked)
+    assert again["replayed"]
+    await story.ends(step)
+    await story.settled(END.get(step, "COMMITTED"))
