@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+import sqlalchemy as sa
 
 from gateway import invariants
-from gateway.db import Database
+from gateway.db import Clock, Database
 from gateway.demo import install, sandbox
 from gateway.demo.clients import STAFF_CONSOLE, MemberApp, Person, Wire
 from gateway.points import service as points
@@ -197,9 +198,15 @@ class Box:
 
     async def jump(self, step: timedelta) -> None:
         """Set the business clock forward, for every process."""
-        operator = self.staff("usr_operator")
-        now = datetime.fromisoformat((await operator.query("{ now }"))["now"])
-        await operator.did("setSandboxClock", "now", at=(now + step).isoformat())
+        at = await self.now() + step
+        await self.staff("usr_operator").did("setSandboxClock", "now", at=at.isoformat())
+
+    async def now(self) -> datetime:
+        """Business time."""
+        clock = Clock()
+        async with self.database.reading() as tx:
+            await clock.refresh(tx)
+        return clock.now()
 
     async def until(
         self, look: Callable[[], Awaitable[T]], done: Callable[[T], bool], what: str
@@ -222,6 +229,14 @@ class Box:
                 return db.execute("SELECT left_ FROM faults WHERE fault = ?", (fault,)).fetchall()
 
         await self.until(left, lambda rows: rows == [(0,)], f"{merchant} {fault}")
+
+    async def heard(self, redemption_id: str) -> list[str]:
+        """What became of the webhooks about a redemption, in order of arrival."""
+        query = (
+            "SELECT outcome FROM partner_events WHERE redemption_id = :id ORDER BY received_at"
+        )
+        async with self.database.reading() as tx:
+            return list(await tx.scalars(sa.text(query), {"id": redemption_id}))
 
     async def broken_invariants(self) -> list[str]:
         """Every invariant that does not hold."""
