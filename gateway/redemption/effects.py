@@ -77,10 +77,7 @@ async def hold_points(
 
 
 async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> None:
-    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
-    hub_lines = await settlement.reserve_legs(
-        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
-    )
+    hub_lines = await _take_cover(tx, redemption, now=now)
     requests = [
         LegRequest(
             leg.leg_no,
@@ -99,6 +96,16 @@ async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: dateti
         expires_at=redemption.points_hold_until,
         actor=redemption.member_id,
         now=now,
+    )
+
+
+async def _take_cover(
+    tx: AsyncConnection, redemption: Redemption, *, now: datetime
+) -> dict[int, tuple[Line, ...]]:
+    """Take cap and cover for the foreign legs; HUB lines by leg."""
+    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
+    return await settlement.reserve_legs(
+        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
     )
 
 
@@ -410,7 +417,16 @@ async def late_confirm(
     if in_time:
         try:
             async with tx.begin_nested():
-                await _hold_legs(tx, again, now=now)
+                await points.rehold(
+                    tx,
+                    redemption_id=redemption.id,
+                    epoch=again.epoch,
+                    from_epoch=redemption.epoch,
+                    hub_lines=await _take_cover(tx, again, now=now),
+                    expires_at=now + timedelta(seconds=settings.points_hold_ttl_seconds),
+                    actor=redemption.member_id,
+                    now=now,
+                )
                 changes = {"epoch": again.epoch}
                 await store.update(tx, redemption.id, changes)
                 return await commit(tx, again, fact, now=now, state=State.LATE_CONFIRMED)

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 def bound() -> tuple[socket.socket, int]:
     """A socket on a free loopback port."""
-    listening = socket.socket()
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     return listening, listening.getsockname()[1]
 
