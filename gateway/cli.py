@@ -6,11 +6,13 @@ remote failed.
 """
 
 import asyncio
+import importlib
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,9 +20,7 @@ from rich.table import Table
 
 from gateway import docgen, migrations, telemetry
 from gateway import settings as gateway_settings
-from gateway.api import schema
 from gateway.db import Database
-from gateway.demo import install, serving
 from gateway.settings import Settings
 
 CHECK_FAILED, USAGE, REMOTE_FAILED = 1, 2, 3
@@ -36,6 +36,8 @@ database_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(database_app, name="db")
 schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
+clock_app = typer.Typer(help="The sandbox's business clock.", no_args_is_help=True)
+app.add_typer(clock_app, name="clock")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 _out = Console()
@@ -94,17 +96,86 @@ def serve(
     ] = None,
 ) -> None:
     """Serve. Without GATEWAY_DATABASE_URL: seeded, with worker and partner stand-ins."""
-    settings = _settings()
+    settings, serving = _settings(), _load("gateway.demo.serving")
     if descriptor is not None or not settings.embedded:
-        asyncio.run(serving.plain(settings, descriptor=descriptor, announce=_announce))
+        asyncio.run(serving.plain(settings, descriptor=descriptor))
     else:
-        asyncio.run(serving.embedded(settings, announce=_announce))
+        asyncio.run(serving.embedded(settings, announce=_print_lines))
 
 
 @app.command()
 def worker() -> None:
     """Run the worker alone: recovery, jobs, windows, feeds."""
-    asyncio.run(serving.work(_settings()))
+    asyncio.run(_load("gateway.demo.working").work(_settings()))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="leave it running at the end")] = False,
+    expect: Annotated[
+        Path | None, typer.Option(help="a demo day to play and compare with; ours by default")
+    ] = None,
+) -> None:
+    """Play the coalition's day and check every figure; exit 1 if one differs.
+
+    With GATEWAY_DATABASE_URL it plays on that database, which must be empty.
+    """
+    settings = _settings()
+    document = json.loads(expect.read_text(encoding="utf-8")) if expect else None
+    if not _load("gateway.demo.play").run(settings, document, keep=keep):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def simulators() -> None:
+    """Run the partners' stand-ins of <home> alone, until stopped."""
+    _load("gateway.demo.sandboxed").run_simulators(_settings())
+
+
+@app.command()
+def invariants(as_json: AsJson = False) -> None:
+    """Check every invariant that SQL can see; exit 1 if one does not hold."""
+    found = asyncio.run(_load("gateway.demo.audit").check(_settings().url))
+    rows = [(each.id, "ok" if each.ok else "BROKEN", each.title, each.detail) for each in found]
+    _print_rows(("id", "verdict", "invariant", "detail"), rows, as_json=as_json)
+    if not all(each.ok for each in found):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command("certify-partner")
+def certify_partner(
+    code: Annotated[str, typer.Argument(help="the merchant's id or short name")],
+    group: Annotated[list[str] | None, typer.Option(help="A, C or F; all by default")] = None,
+    junit: Annotated[Path | None, typer.Option(help="also write JUnit XML there")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a connected partner's sandbox against the partner contract; exit 1 on a FAIL."""
+    sandboxed = _load("gateway.demo.sandboxed")
+    try:
+        found = asyncio.run(sandboxed.certify(_settings(), code, group or ["A", "C", "F"]))
+    except LookupError as error:
+        _err.print(str(error.args[0]), highlight=False)
+        raise typer.Exit(USAGE) from error
+    except OSError as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(REMOTE_FAILED) from error
+    if junit:
+        junit.write_text(found.junit, encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(found.document, ensure_ascii=False, indent=2))
+    else:
+        typer.echo(found.text)
+    if not found.ready:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@clock_app.command("set")
+def set_clock(
+    instant: Annotated[datetime, typer.Argument(formats=["%Y-%m-%dT%H:%M:%S%z"])],
+) -> None:
+    """Move the sandbox's business clock, for all processes, as in 2026-11-21T09:00:00+08:00."""
+    asyncio.run(_load("gateway.demo.sandboxed").set_clock(_settings(), instant))
+    _out.print(f"business time is {instant.isoformat()}", highlight=False)
 
 
 @database_app.command("upgrade")
@@ -118,6 +189,7 @@ def export(
     subgraph: Annotated[bool, typer.Option("--subgraph", help="the federation SDL")] = False,
 ) -> None:
     """Print our API schema, as in schema.graphql."""
+    schema = _load("gateway.api.schema")
     typer.echo(schema.subgraph_sdl() if subgraph else schema.api_sdl(), nl=False)
 
 
@@ -130,16 +202,14 @@ def current() -> None:
         raise typer.Exit(CHECK_FAILED)
 
 
-def _announce(settings: Settings, made: install.Install | None) -> None:
-    """Where it is, and how the demo's people log in."""
-    if made is None:
-        return
-    _out.print(f"API      {settings.base_url}/graphql", highlight=False)
-    _out.print(f"login    {settings.base_url}/oauth/authorize", highlight=False)
-    _out.print(f"errors   {settings.base_url}/errors", highlight=False)
-    logins = [person.login for person in install.people()]
-    _out.print(f"people   {', '.join(logins)}", highlight=False)
-    _out.print(f"password {made.password}   (the same for all of them)", highlight=False)
+def _load(module: str) -> Any:
+    """A module that only some commands need: the others start faster without it."""
+    return importlib.import_module(module)
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(line)
 
 
 async def _upgrade(settings: Settings) -> str | None:

@@ -10,14 +10,17 @@ from gateway.ledger.model import Result
 HELD_BY_TESTS: Mapping[str, tuple[str, str]] = {
     "R7": ("the available balance is AVAIL only", "tests/integration/test_points_holds.py"),
     "R8": ("nobody is in doubt for long without a person", "tests/integration/test_saga.py"),
-    "K6": ("velocity and ring checks before a large earn", "not built yet"),
-    "K7": ("staff's reads of member data are logged", "not built yet"),
+    "K6": ("velocity and ring checks before a large earn", "not in this version"),
+    "K7": ("staff's reads of member data are logged", "not in this version"),
     "K8": ("no field adds up balances of issuers", "tests/unit/api/test_schema.py"),
     "W8": ("the cut holds its lock for a moment", "tests/integration/test_settlement_load.py"),
     "G1": ("refusals only in payload errors", "tests/integration/api/test_refusals_api.py"),
     "G2": ("every effect has a key", "tests/integration/api/test_member_journeys.py"),
     "G3": ("limits hold, also through fragments", "tests/integration/api/test_endpoint.py"),
-    "G4": ("a catalog answer is partial, never failed", "tests/integration/api/test_catalog_api.py"),
+    "G4": (
+        "a catalog answer is partial, never failed",
+        "tests/integration/api/test_catalog_api.py",
+    ),
     "G5": ("every code is documented", "tests/contract/test_errors.py"),
 }
 """What SQL cannot see, and the test that holds it."""

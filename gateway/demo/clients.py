@@ -1,7 +1,7 @@
 """The demo's outside clients: HTTP, OAuth and GraphQL only, as anybody's app would do it.
 
-    MemberApp, Staff    a person with a browser: authorization code with PKCE through the real forms
-    Merchant            a merchant's own system: client credentials with a signed assertion
+MemberApp, Staff    a person with a browser: authorization code with PKCE through the real forms
+Merchant            a merchant's own system: client credentials with a signed assertion
 """
 
 import base64
@@ -182,9 +182,7 @@ class Person(Caller):
         fields |= {"redirect_uri": CALLBACK, "code_verifier": verifier}
         return await _token(self.wire, fields)
 
-    async def _get(
-        self, path: str, cookies: Mapping[str, str], **more: Any
-    ) -> httpx2.Response:
+    async def _get(self, path: str, cookies: Mapping[str, str], **more: Any) -> httpx2.Response:
         return await self._browse("GET", path, cookies, **more)
 
     async def _submit(

@@ -5,6 +5,7 @@ rendered the same day, and the cut of the window at midnight. All over HTTP, by 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from gateway.demo.show import points, yuan
@@ -31,9 +32,9 @@ class Day:
         self.world.show.phase("演示日 2026-11-20", "the demo day")
         await self._price_tags()
         for row in self.world.expected["redemptions"]:
-            self._at(row["committed_at"], lambda now, row=row: self._redeem(row, now))
+            self._at(row["committed_at"], partial(self._redeem, row))
         for row in self.world.expected["donations"]:
-            self._at(row["donated_at"], lambda now, row=row: self._donate(row))
+            self._at(row["donated_at"], partial(self._donate, row))
         while self._due:
             self._due.sort(key=lambda entry: entry[:2])
             at, _, act = self._due.pop(0)
@@ -61,7 +62,9 @@ class Day:
             for row in offer["prices"]
         ]  # fmt: skip
         title = f"同一张票 the same ticket: {offer['nameZh']} {yuan(offer['cashFen'])}"
-        self.world.show.table(("积分 programme", ">价格 price", "怎么算 formula"), rows, title=title)
+        self.world.show.table(
+            ("积分 programme", ">价格 price", "怎么算 formula"), rows, title=title
+        )
         found = {row["programme"]["id"]: row["points"] for row in offer["prices"]}
         self.world.show.same(
             "一票三价 one ticket, three prices", {"P-LL": 4500, "P-YQ": 2700, "P-CA": 450}, found
@@ -82,19 +85,17 @@ class Day:
         if made["redemption"]["state"] != "COMMITTED":
             await world.reaches(member, red, "COMMITTED")
         if row["state"] == "CANCELLED":
-            self._at(CANCELLED_AT[row["id"]], lambda _: self._cancel(row))
+            self._at(CANCELLED_AT[row["id"]], partial(self._cancel, row))
         elif row["state"] == "FULFILLED":
             starts = _start_of(asked["slot"])
             at = starts if starts and starts > now else now + SERVED_AFTER
-            self._at(at, lambda now: self._serve(row, now))
+            self._at(at, partial(self._serve, row))
 
     async def _serve(self, row: Mapping[str, Any], now: datetime) -> None:
         """The merchant serves what was booked, in its own system, which tells the gateway."""
-        red = self.ids[row["id"]]
-        await self.world.control.fulfil(row["redeemer"], red, now=now)
-        await self.world.reaches(self.world.member(row["member"]), red, "FULFILLED")
+        await self.world.control.fulfil(row["redeemer"], self.ids[row["id"]], now=now)
 
-    async def _cancel(self, row: Mapping[str, Any]) -> None:
+    async def _cancel(self, row: Mapping[str, Any], _now: datetime) -> None:
         """In two steps: what would come back, then yes."""
         member, red = self.world.member(row["member"]), self.ids[row["id"]]
         offered = await member.did(
@@ -108,7 +109,7 @@ class Day:
         )
         await self.world.reaches(member, red, "CANCELLED")
 
-    async def _donate(self, row: Mapping[str, Any]) -> None:
+    async def _donate(self, row: Mapping[str, Any], _now: datetime) -> None:
         member = self.world.member(row["member"])
         made = await member.did(
             "donatePoints",
@@ -129,7 +130,7 @@ class Day:
         world, rows, wrong = self.world, [], {}
         for row in world.expected["redemptions"]:
             member = world.member(row["member"])
-            seen = await world.redemption(member, self.ids[row["id"]])
+            seen = await world.reaches(member, self.ids[row["id"]], row["state"])
             found, wanted = _seen(seen), _wanted(row)
             if found != wanted:
                 wrong[row["id"]] = (wanted, found)
@@ -153,7 +154,9 @@ class Day:
                 (row["redemption"], row["type"], row["payer"], row["payee"], row["amount_fen"])
                 for row in wanted
             )
-            world.show.same(f"{title}: {sum(theirs.values())} 行 rows", _listed(theirs), _listed(ours))
+            world.show.same(
+                f"{title}: {sum(theirs.values())} 行 rows", _listed(theirs), _listed(ours)
+            )
 
     def _claim(self, row: Mapping[str, Any]) -> tuple[str, str, str, str, int]:
         label = self.labels.get(row["cause"], row["cause"])
@@ -224,5 +227,3 @@ def _line(world: World, row: Mapping[str, Any], seen: Mapping[str, Any]) -> tupl
 
 def _listed(rows: Counter[tuple[str, str, str, str, int]]) -> list[str]:
     return sorted(" ".join(map(str, row)) for row in rows.elements())
-
-

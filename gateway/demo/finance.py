@@ -5,6 +5,7 @@ each merchant is told through its own API and signs that it has seen its legs. R
 merchant's statement is pulled; what does not fit is named, and one break is resolved.
 """
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -20,7 +21,8 @@ T_PLUS_1 = "2026-11-21T14:05:00+08:00"
 MONDAY = "2026-11-23T09:30:00+08:00"
 _SIDES = "sides { role merchant noticedAt acknowledgedAt }"
 _SETTLEMENT = (
-    f"id state netHash totalFen bankCsvUrl bankCsvSha256 legs {{ id payer payee amountFen {_SIDES} }}"
+    "id state netHash totalFen bankCsvUrl bankCsvSha256"
+    f" legs {{ id payer payee amountFen {_SIDES} }}"
 )
 _BREAK = (
     "id code merchant ref oursFen theirsFen amountFen state hypothesisZh hypothesisEn"
@@ -100,9 +102,10 @@ class Finance:
         rows, found = [], []
         for row in run["breaks"]:
             label = self.labels.get(row["ref"] or "", row["ref"])
+            why = f"{row['hypothesisZh']}\n{row['hypothesisEn']}".replace(row["ref"] or " ", label)
             rows.append((row["code"], self.world.names[row["merchant"]], str(label),
                          yuan(row["oursFen"]), yuan(row["theirsFen"]), yuan(row["amountFen"]),
-                         f"{row['hypothesisZh']}\n{row['hypothesisEn']}"))  # fmt: skip
+                         why))  # fmt: skip
             found.append(
                 {"code": row["code"], "redemption": label, "merchant": row["merchant"],
                  "amount_fen": row["amountFen"], "ours_fen": row["oursFen"],
@@ -121,7 +124,7 @@ class Finance:
         self.show.say(f"    = {yuan(run['breakFen'])}")
 
     async def _resolve(self, run: Mapping[str, Any]) -> None:
-        """The duplicate is theirs: what we owe stays. Proposed by one, approved by another."""
+        """The amount that differs is settled as billed: proposed by one, approved by another."""
         (row,) = [row for row in run["breaks"] if row["code"] == "AMOUNT_DIFF"] or [None]
         if row is None:
             return
@@ -170,7 +173,9 @@ class Finance:
         positions = {row["party"]: row["fen"] for row in window["positions"] if row["fen"]}
         rows = [(party, self.world.names.get(party, "平台服务费"), yuan(fen))
                 for party, fen in sorted(positions.items())]  # fmt: skip
-        self.show.table(("", "参与方 party", ">净额 net"), rows, title=f"{WINDOW} {window['state']}")
+        self.show.table(
+            ("", "参与方 party", ">净额 net"), rows, title=f"{WINDOW} {window['state']}"
+        )
         self.show.same("净额 net positions", self.expected["net_positions_fen"], positions)
         self.show.same("合计为零 they sum to", 0, sum(positions.values()))
         rows_found = await self.world.obligations(window=WINDOW)
@@ -217,7 +222,9 @@ class Finance:
         own = await self.maker.refused("approveSettlement", **asked)
         self.show.same("提出的人不能自己批 own approval", "FOUR_EYES_REQUIRED", own["code"])
         self.show.say(f"    {own['message']} → {own['nextStep']}")
-        made = await self.checker.did("approveSettlement", f"settlement {{ {_SETTLEMENT} }}", **asked)
+        made = await self.checker.did(
+            "approveSettlement", f"settlement {{ {_SETTLEMENT} }}", **asked
+        )
         self.show.same("批准 approved", "INSTRUCTED", made["settlement"]["state"])
         self.show.step()
         approved: dict[str, Any] = made["settlement"]
@@ -246,24 +253,27 @@ class Finance:
         """Each merchant signs what it was told, with its own client and key."""
         sides = await self._sides(settlement_id)
         merchants = sorted({side["merchant"] for side in sides})
-        for merchant_id in merchants:
-            merchant = self.world.merchant(merchant_id)
-            text = (
-                "query($after: String, $settlement: ID!) { settlementLegs(filter: {settlement:"
-                " $settlement}, first: 100, after: $after) { edges { node { id toSign } }"
-                " pageInfo { hasNextPage endCursor } } }"
-            )
-            for leg in await merchant.rows(text, "settlementLegs", settlement=settlement_id):
-                await merchant.did(
-                    "acknowledgeSettlementLeg",
-                    "leg { id }",
-                    leg=leg["id"],
-                    signature=merchant.sign(leg["toSign"]),
-                )
-            self.show.step()
+        await asyncio.gather(*(self._signs(merchant, settlement_id) for merchant in merchants))
+        self.show.step()
         left = sum(not side["acknowledgedAt"] for side in await self._sides(settlement_id))
         title = f"{len(merchants)} 家商户签名确认 acknowledged by signature, left"
         self.show.same(title, 0, left)
+
+    async def _signs(self, merchant_id: str, settlement_id: str) -> None:
+        """One merchant reads its legs and acknowledges each."""
+        merchant = self.world.merchant(merchant_id)
+        text = (
+            "query($after: String, $settlement: ID!) { settlementLegs(filter: {settlement:"
+            " $settlement}, first: 100, after: $after) { edges { node { id toSign } }"
+            " pageInfo { hasNextPage endCursor } } }"
+        )
+        for leg in await merchant.rows(text, "settlementLegs", settlement=settlement_id):
+            await merchant.did(
+                "acknowledgeSettlementLeg",
+                "leg { id }",
+                leg=leg["id"],
+                signature=merchant.sign(leg["toSign"]),
+            )
 
     async def _sides(self, settlement_id: str) -> list[dict[str, Any]]:
         text = f"query($id: ID!) {{ settlement(id: $id) {{ legs {{ {_SIDES} }} }} }}"

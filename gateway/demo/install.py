@@ -1,10 +1,10 @@
 """A demo installation: one private folder, a migrated and seeded database, people who can log in.
 
-    <home>/gateway.db       the database, unless another is named
-    <home>/demo.json        the one password of the demo's people, as long as the folder lives
-    <home>/sandbox/         the partners' side: simulators.json, their state, each merchant's key
-    <home>/partners.json    the gateway's connections to them
-    <home>/*.log            what the processes log
+<home>/gateway.db       the database, unless another is named
+<home>/demo.json        the one password of the demo's people, as long as the folder lives
+<home>/sandbox/         the partners' side: simulators.json, their state, each merchant's key
+<home>/partners.json    the gateway's connections to them
+<home>/*.log            what the processes log
 """
 
 import json
@@ -93,21 +93,25 @@ def people() -> list[Person]:
     return found
 
 
-async def prepare(settings: Settings, *, port: int) -> Install:
-    """Make the folder and seed the database where they are new; safe to repeat.
+def prepare(settings: Settings, *, port: int) -> Install:
+    """Make the folder with the partners' side where it is new; safe to repeat.
 
     Args:
         port: Where the gateway will listen: the partners send their webhooks there.
     """
     made = _open(settings.home)
+    _write_sandbox(made, settings, port)
+    return made
+
+
+async def seeded(settings: Settings, made: Install) -> None:
+    """Bring the database to the newest schema, and seed it if it is empty."""
     database = Database(settings.url)
     try:
         await migrations.upgrade(database)
-        keys = _write_sandbox(made, settings, port)
-        await _seed(database, settings, made, keys)
+        await _seed(database, settings, made)
     finally:
         await database.close()
-    return made
 
 
 def opened(home: Path) -> Install:
@@ -126,16 +130,12 @@ def _open(home: Path) -> Install:
     for folder in (home / "sandbox", home / "sandbox/keys", home / "sandbox/state"):
         folder.mkdir(exist_ok=True)
     if not (home / "demo.json").exists():
-        sandbox.write_secret(home / "demo.json", {"password": secrets.token_urlsafe(9)})
+        sandbox.write_secret(home / "demo.json", {"password": secrets.token_urlsafe(12)})
     return opened(home)
 
 
-def _write_sandbox(made: Install, settings: Settings, port: int) -> dict[str, Mapping[str, Any]]:
-    """The partners' side with its secrets, once; the webhooks' address at every start.
-
-    Returns:
-        The merchants' public keys.
-    """
+def _write_sandbox(made: Install, settings: Settings, port: int) -> None:
+    """The partners' side with its secrets, once; the webhooks' address at every start."""
     gateway_url = f"http://127.0.0.1:{port}"
     connections_file = made.sandbox / "connections.json"
     if connections_file.exists():
@@ -148,7 +148,6 @@ def _write_sandbox(made: Install, settings: Settings, port: int) -> dict[str, Ma
         document, connections = sandbox.build(pseudonym_secret=secret, gateway_url=gateway_url)
         sandbox.write_secret(made.simulators_file, document)
         sandbox.write_secret(connections_file, connections)
-    return {stand["id"]: _own_key(made, stand["id"]) for stand in document["merchants"]}
 
 
 def _own_key(made: Install, merchant_id: str) -> Mapping[str, Any]:
@@ -162,12 +161,11 @@ def _own_key(made: Install, merchant_id: str) -> Mapping[str, Any]:
     return {name: value for name, value in whole.items() if name != "d"}
 
 
-async def _seed(
-    database: Database, settings: Settings, made: Install, keys: Mapping[str, Mapping[str, Any]]
-) -> None:
+async def _seed(database: Database, settings: Settings, made: Install) -> None:
     """Everything that is there before the first request, in one transaction, once."""
     vault = Vault.open(settings.vault_key_path)
-    hashed = await passwords.hashed(made.password)
+    # A random password needs no slow hash; with one, everybody's login would take the demo's time.
+    hashed = await passwords.hashed(made.password, log_n=12, p=1)
     async with database.transaction() as tx:
         await oauth.bootstrap(tx, vault, settings=settings, now=system_now())
         if await merchants.find(tx):
@@ -176,12 +174,11 @@ async def _seed(
         await seed.seed_reference(tx, now=STARTS_AT)
         await seed.seed_members(tx, now=STARTS_AT)
         await settlement.ensure_window(tx, now=STARTS_AT)
-        for merchant_id, jwk in keys.items():
-            merchant = await merchants.get(tx, merchant_id)
+        for merchant in await merchants.find(tx):
             await oauth.register_key(
                 tx,
-                merchant_id=merchant_id,
-                jwk=jwk,
+                merchant_id=merchant.id,
+                jwk=_own_key(made, merchant.id),
                 name_zh=merchant.name_zh,
                 name_en=merchant.name_en,
                 now=system_now(),
@@ -204,6 +201,20 @@ async def _person(tx: AsyncConnection, person: Person, password_hash: str) -> No
         limit_fen=seed.STAFF_LIMIT_FEN if staff else 0,
         now=system_now(),
     )
+
+
+def announcement(settings: Settings, made: Install) -> list[str]:
+    """Where it is, and how the demo's people log in."""
+    members = [person.login for person in people() if person.is_member]
+    staff = [person.login for person in people() if not person.is_member]
+    return [
+        f"API       {settings.base_url}/graphql",
+        f"login     {settings.base_url}/oauth/authorize",
+        f"errors    {settings.base_url}/errors",
+        f"members   {' '.join(members)}",
+        f"staff     {' '.join(staff)}",
+        f"password  {made.password}  (the same for all of them)",
+    ]
 
 
 async def price_book(database: Database) -> bool:

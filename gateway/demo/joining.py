@@ -195,9 +195,7 @@ class NewMerchant:
             "state": row["state"],
             "burned": spent(row),
             "available": {"P-LL": (await member.wallet("P-LL"))["available"]},
-            "obligations": await self.world.claims(
-                row["id"], step["expect"]["obligations"]
-            ),
+            "obligations": await self.world.claims(row["id"], step["expect"]["obligations"]),
         }
 
     async def _verified(self, step: Step) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`gateway demo`: everything from an empty database to the last invariant, with a verdict."""
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from gateway.demo import audit, supervisor
+from gateway.demo import audit, install, supervisor
 from gateway.demo.clients import Unexpected, Wire
+from gateway.demo.data import demo_day
 from gateway.demo.day import Day
 from gateway.demo.finance import Finance
 from gateway.demo.scenes import Scenes
@@ -23,7 +26,7 @@ from gateway.settings import Settings
 STEPS = 60
 _FAST = {
     "worker_inside": False,
-    "worker_poll_seconds": 0.1,
+    "worker_poll_seconds": 0.25,
     "login_tries_per_minute": 1_000,  # Everybody logs in at once, from one address.
 }
 
@@ -39,17 +42,32 @@ async def play(
         expected: The demo day's document.
         keep: Leave it running at the end, until interrupted.
     """
-    with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder, Show(
-        console, steps=STEPS
-    ) as show:
-        made = replace(settings, home=Path(folder), **_FAST)  # type: ignore[arg-type]
+    home = Path(tempfile.mkdtemp(prefix="gateway-demo-"))
+    with Show(console, steps=STEPS) as show:
+        made = replace(settings, home=home, **_FAST)  # type: ignore[arg-type]
         show.phase("启动", "start")
         try:
             async with supervisor.running(made) as stage:
                 await _play(stage, expected, show)
+                if keep:
+                    await _kept(stage, show)
         except (Unexpected, NotStarted) as error:
             show.same("演示 the play", "to its end", f"{type(error).__name__}: {error}")
-        return show.holds
+        finally:
+            if show.holds:
+                shutil.rmtree(home)
+            else:
+                show.say(f"  日志 logs: {home}")
+        return _verdict(show)
+
+
+def _verdict(show: Show) -> bool:
+    show.phase("结果", "verdict")
+    if show.holds:
+        show.say(f"  [bold green]✓ {show.checked} 项核对全部一致 checks, all as expected[/]")
+    for finding in show.findings:
+        show.say(f"  [bold red]✗[/] {escape(finding.title)}")
+    return show.holds
 
 
 async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
@@ -71,12 +89,25 @@ async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
     audit.show(show, await audit.check(stage.settings.url))
 
 
+async def _kept(stage: Stage, show: Show) -> None:
+    """Leave it running until somebody has seen enough."""
+    show.phase("继续运行", "left running, Ctrl-C ends it")
+    for line in install.announcement(stage.settings, stage.made):
+        show.say(f"  {line}")
+    stopped = asyncio.Event()
+    supervisor.on_signals(stopped.set)
+    show.pause()
+    await stopped.wait()
+
+
 def console() -> Console:
     """The terminal; or, where there is none, plain lines of a fixed width."""
     made = Console()
     return made if made.is_terminal else Console(width=PLAIN_WIDTH)
 
 
-def run(settings: Settings, expected: Mapping[str, Any], *, keep: bool = False) -> bool:
-    """Play the demo in an event loop of its own."""
-    return asyncio.run(play(settings, expected, console=console(), keep=keep))
+def run(
+    settings: Settings, expected: Mapping[str, Any] | None = None, *, keep: bool = False
+) -> bool:
+    """Play the demo in an event loop of its own; by default what our data says."""
+    return asyncio.run(play(settings, expected or demo_day(), console=console(), keep=keep))

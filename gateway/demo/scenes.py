@@ -55,7 +55,7 @@ class Scenes:
         quote = (
             await member.did("requestQuote", wanted, **asked, legs=asked_legs(quoting["legs"]))
         )["quote"]
-        self.show.same("报价 quote", quoting["expect"], _quoted(quote, quoting["expect"]))
+        self._same("报价 quote", quoting, _quoted(quote, quoting["expect"]))
 
         await world.clock(holding["at"])
         held = await member.did("holdRedemption", "redemption { id }", quote=quote["id"])
@@ -63,21 +63,21 @@ class Scenes:
         await member.did("confirmRedemption", "redemption { state }", redemption=red)
         made = await world.reaches(member, red, "COMMITTED")
         found = {"state": made["state"], "burned": spent(made)}
-        self.show.same("异步确认 confirmed later", holding["expect"],
-                       found | await self._claims(red, holding["expect"]))  # fmt: skip
+        found |= await self._claims(red, holding["expect"])
+        self._same("异步确认 confirmed later", holding, found)
 
         now, fare = await world.clock(ending["at"]), ending["final_fare_fen"]
         before = await world.claims(red)
         await world.control.fulfil("M07", red, now=now, final_fare_fen=fare)
         made = await world.reaches(member, red, "FULFILLED")
-        self.show.same("行程结束 the trip's end", ending["expect"],
-                       await self._after_fare(red, made, before, ending["expect"]))  # fmt: skip
+        found = await self._after_fare(red, made, before, ending["expect"])
+        self._same("行程结束 the trip's end", ending, found)
 
         now, left = await world.clock(again["at"]), await self._traces(red)
         await world.control.fulfil("M07", red, now=now, final_fare_fen=fare)
         await world.delivered("M07")
         effect = "none" if await self._traces(red) == left else "some"
-        self.show.same("再通知一次 told again", again["expect"], {"effect": effect})
+        self._same("再通知一次 told again", again, {"effect": effect})
 
     async def _after_fare(
         self, red: str, made: Mapping[str, Any], before: list[Any], expect: Mapping[str, Any]
@@ -109,8 +109,8 @@ class Scenes:
             "confirmRedemption", "redemption { state }", redemption=red, idempotencyKey=key
         )
         found = {"state": lost["redemption"]["state"], "errors": lost["errors"]}
-        self.show.same("没有答复 no answer", asking["expect"],
-                       found | await self._balances(member.login, asking["expect"]))  # fmt: skip
+        found |= await self._balances(member.login, asking["expect"])
+        self._same("没有答复 no answer", asking, found)
 
         self.stage.start_worker()
         made = await world.reaches(member, red, "COMMITTED")
@@ -118,8 +118,8 @@ class Scenes:
         tickets = [row for row in bookings if row["gateway_ref"] == red]
         found = {"state": made["state"], "vouchers": len(tickets) if made["voucher"] else 0}
         found |= {"burned": spent(made)} | await self._claims(red, polled["expect"])
-        self.show.same("worker 查询后 after asking the status", polled["expect"],
-                       found | await self._balances(member.login, polled["expect"]))  # fmt: skip
+        found |= await self._balances(member.login, polled["expect"])
+        self._same("worker 查询后 after asking the status", polled, found)
 
         left = await self._traces(red)
         replay = await member.did(
@@ -127,8 +127,8 @@ class Scenes:
         )
         found = {"replayed": replay["replayed"], "state": replay["redemption"]["state"]}
         effect = "none" if await self._traces(red) == left else "some"
-        self.show.same("同一幂等键再确认 confirmed again", again["expect"],
-                       found | {"effect": effect})  # fmt: skip
+        found |= {"effect": effect}
+        self._same("同一幂等键再确认 confirmed again", again, found)
 
     async def _flight(self, steps: list[Mapping[str, Any]]) -> None:
         """The airline cancels: miles go back to their lots, and its own budget compensates."""
@@ -152,8 +152,8 @@ class Scenes:
             "burned": spent(row),
             "lots": [pair for pair in taken if pair[1]],
         } | await self._claims(row["id"], booking["expect"])
-        self.show.same("订票 booked", booking["expect"],
-                       found | await self._balances(member.login, booking["expect"]))  # fmt: skip
+        found |= await self._balances(member.login, booking["expect"])
+        self._same("订票 booked", booking, found)
 
         budgeted = await self._budget("M11")
         now = await world.clock(cancelling["at"])
@@ -162,8 +162,8 @@ class Scenes:
         await world.delivered("M11")
         found = await self._after_cancellation(row["id"], member.login, then, budgeted)
         found |= {"state": seen["state"]} | await self._claims(row["id"], cancelling["expect"])
-        self.show.same("航班取消,通知两次 cancelled, told twice", cancelling["expect"],
-                       found | await self._balances(member.login, cancelling["expect"]))  # fmt: skip
+        found |= await self._balances(member.login, cancelling["expect"])
+        self._same("航班取消,通知两次 cancelled, told twice", cancelling, found)
 
     async def _after_cancellation(
         self,
@@ -187,9 +187,8 @@ class Scenes:
             for ref, (left, expires, basis) in after.items()
             if basis != COMPENSATION and left != before.get(ref, (0,))[0]
         ]
-        (left, expires, _), *_ = [
-            row for row in after.values() if row[2] == COMPENSATION
-        ] or [(0, None, None)]
+        extra = [row for row in after.values() if row[2] == COMPENSATION]
+        left, expires, _ = extra[0] if extra else (0, "", "")
         return {
             "times": sum(row["kind"] == "REVERSE" for row in journals),
             "returned": returned,
@@ -249,7 +248,7 @@ class Scenes:
         try:
             await world.clock(looking["at"])
             text = (
-                "{ offers(filter: {city: \"上海\"}, first: 60) { edges { node { id nameZh"
+                '{ offers(filter: {city: "上海"}, first: 60) { edges { node { id nameZh'
                 " live { left } merchant { nameZh } } } } warnings { merchant code message } }"
             )
             answer = await member.post(text, {})
@@ -263,7 +262,7 @@ class Scenes:
             live = sum(row["live"] is not None for row in nodes)
             self.show.say(f"  {len(nodes)} 个权益 offers, {live} 个有实时报价 with a live quote")
             self.show.say(f"  {warned[0]['message'] if warned else ''}")
-            self.show.same("目录照常 the catalog", looking["expect"], found)
+            self._same("目录照常 the catalog", looking, found)
 
             await world.clock(failing["at"])
             asked = {"offer": failing["offer"], "legs": [dict(leg) for leg in failing["legs"]]}
@@ -271,8 +270,8 @@ class Scenes:
             error = await member.refused("requestQuote", **asked)
             found = {"code": error["code"]}
             found |= {"context": {"merchant": error["context"].get("merchant")}}
-            self.show.same("它的票暂时买不了 its own tickets", failing["expect"],
-                           found | await self._balances(member.login, failing["expect"]))  # fmt: skip
+            found |= await self._balances(member.login, failing["expect"])
+            self._same("它的票暂时买不了 its own tickets", failing, found)
 
             await world.clock(other["at"])
             made = await member.did(
@@ -284,10 +283,13 @@ class Scenes:
             row = made["redemption"]
             found = {"state": row["state"], "burned": spent(row)}
             found |= await self._claims(row["id"], other["expect"])
-            self.show.same("别家照常 others go on", other["expect"],
-                           found | await self._balances(member.login, other["expect"]))  # fmt: skip
+            found |= await self._balances(member.login, other["expect"])
+            self._same("别家照常 others go on", other, found)
         finally:
             await world.control.start("M05")
+
+    def _same(self, title: str, step: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        self.show.same(title, step["expect"], dict(found))
 
     async def _claims(self, red: str, expect: Mapping[str, Any]) -> dict[str, Any]:
         return {"obligations": await self.world.claims(red, expect["obligations"])}
@@ -306,7 +308,7 @@ class Scenes:
     async def _lots(self, login: str, programme: str) -> dict[str, tuple[int, str, str]]:
         """A member's lots of a programme: what is left, when it expires, its basis; by ref."""
         wallets = (await self._lots_of_all(login))["me"]["wallets"]
-        lots = [row["lots"] for row in wallets if row["programme"]["id"] == programme][0]
+        lots = next(row["lots"] for row in wallets if row["programme"]["id"] == programme)
         return {
             row["ref"]: (row["left"], _local(row["expiresAt"]), row["basis"])
             for row in sorted(lots, key=lambda row: row["expiresAt"] or "9")
@@ -339,5 +341,3 @@ def _local(instant: str | None) -> str:
         return ""
     local = datetime.fromisoformat(instant).astimezone(SHANGHAI)
     return local.replace(second=0, microsecond=0).isoformat()
-
-

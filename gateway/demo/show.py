@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,6 +53,10 @@ class Show:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def pause(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
     @property
     def holds(self) -> bool:
         """Whether everything was as expected."""
@@ -93,13 +98,19 @@ class Show:
         """
         self.checked += 1
         if expected == actual:
-            self.say(f"  [green]✓[/] {escape(title)}: {escape(_short(actual))}")
+            self.say(f"  [green]✓[/] {escape(self._line(title, actual))}")
             return True
         self.findings.append(Finding(title, expected, actual))
         self.say(f"  [bold red]✗ {escape(title)}[/]")
         self.say(f"      expected {escape(repr(expected))}")
         self.say(f"      actual   {escape(repr(actual))}")
         return False
+
+    def _line(self, title: str, value: Any) -> str:
+        """What was found, on one line."""
+        text = f"{title}: {_plain(value)}"
+        width = self.console.width - 5
+        return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
 
     def fields(self, title: str, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> bool:
         """Compare the fields that are expected; others may be anything."""
@@ -117,6 +128,13 @@ def points(number: int, unit: str = "") -> str:
     return f"{number:,}{' ' + unit if unit else ''}"
 
 
-def _short(value: Any) -> str:
-    text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-    return text if len(text) <= 90 else f"{text[:87]}…"
+def _plain(value: Any) -> str:
+    """A value as people read it, without the quotes and braces of code."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        inner = " · ".join(_plain(each) for each in value) or "0"
+        return f"({inner})" if len(value) > 1 and isinstance(value[0], str) else inner
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

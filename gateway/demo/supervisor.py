@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,16 @@ from gateway.settings import Settings
 
 STARTS_WITHIN = 60.0
 STOPS_WITHIN = 10.0
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "SYSTEMROOT", "PYTHONPATH", "VIRTUAL_ENV")
+_ENVIRONMENT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "HOME",
+    "TMPDIR",
+    "SYSTEMROOT",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+)
 
 
 class NotStarted(Exception):
@@ -126,12 +136,13 @@ class Stage:
         return self.settings.base_url
 
     async def start(self, bound: socket.socket) -> None:
-        """Start everything and wait until it answers.
+        """Start everything and wait until it answers. The simulators start while we seed.
 
         Raises:
             NotStarted: Something did not.
         """
         stand_ins = self.processes["simulators"] = simulators(self.made)
+        await install.seeded(self.settings, self.made)
         await wait_for_ports(self.made, stand_ins, self.settings)
         environment = _environment(self.settings)
         descriptor = bound.fileno()
@@ -143,13 +154,18 @@ class Stage:
             pass_fds=(descriptor,),
         )
         self.start_worker()
+        ready = asyncio.gather(self._ready(), wait_for_price_book(self.settings))
         try:
             async with asyncio.timeout(STARTS_WITHIN):
-                await asyncio.gather(
-                    self._ready(), wait_for_price_book(self.settings), self._watch_start()
-                )
+                while not ready.done():
+                    for process in self.processes.values():
+                        process.alive()
+                    await asyncio.wait([ready], timeout=0.1)
+                await ready
         except TimeoutError as error:
             raise NotStarted(f"not ready within {STARTS_WITHIN:.0f} s: {self.made.home}") from error
+        finally:
+            ready.cancel()
 
     async def _ready(self) -> None:
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as http:
@@ -158,10 +174,6 @@ class Stage:
                     if (await http.get(f"{self.base_url}/readyz")).status_code == 200:
                         return
                 await asyncio.sleep(0.05)
-
-    async def _watch_start(self) -> None:
-        for process in self.processes.values():
-            process.alive()
 
     def start_worker(self) -> None:
         """Start the worker, the first time or again."""
@@ -194,13 +206,20 @@ async def running(settings: Settings) -> AsyncIterator[Stage]:
     """
     with listening("127.0.0.1", 0) as bound:
         settings = replace(settings, host="127.0.0.1", port=bound.getsockname()[1])
-        made = await install.prepare(settings, port=settings.port)
+        made = install.prepare(settings, port=settings.port)
         stage = Stage(settings, made)
         try:
             await stage.start(bound)
             yield stage
         finally:
             stage.stop()
+
+
+def on_signals(act: Callable[[], None]) -> None:
+    """Call this when the process is asked to end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, act)
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:

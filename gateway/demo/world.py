@@ -42,9 +42,7 @@ class World:
         expected: The demo day's document: what is played, and what must come of it.
     """
 
-    def __init__(
-        self, show: Show, wire: Wire, made: Install, expected: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, show: Show, wire: Wire, made: Install, expected: Mapping[str, Any]) -> None:
         self.show = show
         self.wire = wire
         self.made = made
@@ -152,9 +150,7 @@ class World:
         found: dict[str, Any] = (await member.query(text, id=redemption_id))["redemption"]
         return found
 
-    async def reaches(
-        self, member: MemberApp, redemption_id: str, *states: str
-    ) -> dict[str, Any]:
+    async def reaches(self, member: MemberApp, redemption_id: str, *states: str) -> dict[str, Any]:
         """Wait until a redemption is in one of these states."""
         return await self.until(
             lambda: self.redemption(member, redemption_id),
