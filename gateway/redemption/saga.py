@@ -465,11 +465,11 @@ class Saga:
                     tx, fact, source="answer", settings=self.settings, now=now
                 )
         failpoint.reached(self.settings, verb, "stored")
+        if redemption.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
+            redemption = await self._tell_released(redemption)
         if error is not None:
             error.context.setdefault("merchant", redemption.merchant_id)
             raise error
-        if redemption.state is State.RELEASING:
-            redemption = await self._tell_released(redemption)
         return redemption
 
     async def _not_sent(

@@ -197,6 +197,4 @@ class Story:
         theirs = await self.box.control.state(self.buy.merchant)
         refs = [one["ref"] for one in theirs["bookings"] if one["gateway_ref"] == self.id]
         lines = [one for one in theirs["lines"] if one["booking_ref"] in refs]
-        return sum(
-            -one["amount_fen"] if one["type"] == "REVERSAL" else one["amount_fen"] for one in lines
-        )
+        return sum(one["amount_fen"] for one in lines)
