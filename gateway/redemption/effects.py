@@ -44,12 +44,18 @@ _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
 async def move(
-    tx: AsyncConnection, redemption: Redemption, state: State, **values: Any
+    tx: AsyncConnection,
+    redemption: Redemption,
+    state: State,
+    *,
+    leased_until: datetime | None = None,
+    **values: Any,
 ) -> Redemption:
-    """Change the state, and columns with it; the lease ends."""
+    """Change the state, and columns with it; the lease ends, or is taken until an instant."""
     check_move(redemption.state, state)
     changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
-    await store.update(tx, redemption.id, changes)
+    lease = {"leased_until": leased_until}
+    await store.update(tx, redemption.id, changes | lease, keep_lease=True)
     return replace(redemption, **changes)
 
 
@@ -197,7 +203,7 @@ async def apply_fact(
         return await move(tx, redemption, State.NEEDS_REVIEW, reason="CONTRADICTION")
     match step:
         case Step.HOLD:
-            return await _hold_fact(tx, redemption, fact, now=now)
+            return await _hold_fact(tx, redemption, fact, settings=settings, now=now)
         case Step.CONFIRM:
             return await _confirm_fact(tx, redemption, fact, settings=settings, now=now)
         case Step.CANCEL:
@@ -236,7 +242,7 @@ def _doubts(redemption: Redemption, step: Step) -> bool:
 
 
 async def _hold_fact(
-    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, now: datetime
+    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
 ) -> Redemption:
     waiting = redemption.state is State.HOLDING or _doubts(redemption, Step.HOLD)
     if fact.outcome is Outcome.HELD:
@@ -267,6 +273,8 @@ async def _hold_fact(
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
         return await move(tx, redemption, State.RELEASED, released_at=now)
+    if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
+        return await late_confirm(tx, redemption, fact, settings=settings, now=now)
     return redemption
 
 
@@ -286,9 +294,13 @@ async def _confirm_fact(
             )
         return redemption
     if fact.outcome in _GONE and waiting:
-        fenced = fact.outcome is Outcome.FENCED
         return await release(
-            tx, redemption, reason=fact.reason or str(fact.outcome), fenced=fenced, now=now
+            tx,
+            redemption,
+            reason=fact.reason or str(fact.outcome),
+            fenced=fact.outcome is Outcome.FENCED,
+            tell_partner=True,  # Its hold may stand, though it will never be confirmed.
+            now=now,
         )
     return redemption
 
@@ -398,6 +410,8 @@ async def late_confirm(
 ) -> Redemption:
     """A confirmation after the release (contracts §5.5): hold the same points again and burn."""
     released_at = redemption.released_at or now
+    if redemption.state is State.RELEASING:
+        redemption = await move(tx, redemption, State.RELEASED, released_at=now)
     if redemption.fenced:
         detail = f"confirmed as {fact.booking_ref} after its fence"
         await store.add_finding(
@@ -419,8 +433,6 @@ async def late_confirm(
                     actor=redemption.member_id,
                     now=now,
                 )
-                if redemption.state is State.RELEASING:
-                    await move(tx, redemption, State.RELEASED, released_at=now)
                 changes = {"epoch": again.epoch}
                 await store.update(tx, redemption.id, changes)
                 return await commit(tx, again, fact, now=now, state=State.LATE_CONFIRMED)

@@ -12,7 +12,7 @@ from gateway import telemetry
 from gateway.db import Clock, Database, is_conflict
 from gateway.errors import NotFound, Refused
 from gateway.ports import EventKind, Fact, Outcome, Partner, PartnerEvent
-from gateway.redemption import effects, store
+from gateway.redemption import effects, failpoint, store
 from gateway.redemption.model import Fault, Redemption, State, Step, parse_op_key
 from gateway.settings import Settings
 
@@ -49,10 +49,12 @@ class Inbox:
         async with self.database.transaction() as tx:
             if not await store.add_event(tx, row | {"received_at": now}):
                 return False
+        failpoint.reached(self.settings, "event", "stored")
         try:
             await self.apply_stored(limit=20)
         except SQLAlchemyError:  # It is stored: the worker applies it.
             log.exception("events wait", merchant=merchant_id, event_id=event_id)
+        failpoint.reached(self.settings, "event", "applied")
         return True
 
     async def apply_stored(self, *, limit: int) -> int:

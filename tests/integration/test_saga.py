@@ -282,6 +282,8 @@ async def test_a_late_confirmation_takes_the_points_again(coalition: Coalition) 
     op_key = held.op_key(Step.CONFIRM)
     reject = {"id": "e1", "kind": "booking.rejected", "op_key": op_key, "version": 1}
     await coalition.redemptions.inbox.receive("M07", "e1", reject)
+    assert (await coalition.get(held)).state is State.RELEASING
+    await coalition.redemptions.work()
     assert (await coalition.get(held)).state is State.RELEASED
 
     confirm = {"id": "e2", "kind": "booking.confirmed", "op_key": op_key, "version": 2}
