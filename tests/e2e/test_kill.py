@@ -8,7 +8,7 @@ does what is due. What has to hold then is in `Story.settled`.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest

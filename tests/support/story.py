@@ -10,8 +10,8 @@ import pytest
 from gateway.demo.clients import Unexpected
 from tests.support.box import Box
 
-LIVE = ("PENDING", "CONFIRMED", "FULFILLED", "NO_SHOW")
-SEEN = "id state reason finalFareFen legs { points returnedPoints own settlementFen feeFen programme { id } }"
+SEEN = """id state reason finalFareFen
+  legs { points returnedPoints own settlementFen feeFen programme { id } }"""
 OWED = """query($id: ID!) { obligations(filter: {cause: $id}, first: 50) { edges { node {
   type payer payee amountFen } } } }"""
 BOOKED = {  # state at the gateway: the states of the booking at the partner
