@@ -114,6 +114,13 @@ class Box:
                 self._alive("simulators")
                 await asyncio.sleep(0.01)
 
+    async def start(self, name: str) -> None:
+        """Start one of them again."""
+        if name == "worker":
+            self.start_worker()
+        else:
+            await (self.start_gateway() if name == "gateway" else self.start_simulators())
+
     def kill(self, name: str) -> None:
         """SIGKILL one of them."""
         self.children[name].kill()
