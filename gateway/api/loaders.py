@@ -49,6 +49,11 @@ class ById(Generic[V]):
     async def load(self, id_: str) -> V | None:
         return await self._loader.load(id_)
 
+    async def load_many(self, ids: Sequence[str]) -> dict[str, V]:
+        """Values that must exist."""
+        found = await self._loader.load_many(ids)
+        return {id_: value for id_, value in zip(ids, found, strict=True) if value is not None}
+
     def prime(self, id_: str, value: V) -> None:
         self._loader.prime(id_, value)
 
