@@ -144,12 +144,16 @@ class Loaders:
 
         async def read(offers: list[Offer]) -> Mapping[str, list[Price]]:
             async with self._context.reading() as tx:
+                known = await points.programmes(tx)
+                for programme in known:  # Who asks for prices asks for their programmes.
+                    self.programmes.prime(programme.id, programme)
                 return await catalog.prices(
                     tx,
                     offers=offers,
                     programme_ids=programme_ids or (),
                     at=self._context.now,
                     slot_on=slot_on,
+                    known=known,
                 )
 
         if key not in self._prices:
