@@ -61,6 +61,11 @@ class ById(Generic[V]):
         known = self._known.get(id_)
         return known if known is not None else await self._loader.load(id_)
 
+    async def load_many(self, ids: Sequence[str]) -> dict[str, V]:
+        """Values that must exist."""
+        found = await self._loader.load_many(ids)
+        return {id_: value for id_, value in zip(ids, found, strict=True) if value is not None}
+
     def prime(self, id_: str, value: V) -> None:
         self._known[id_] = value
 
@@ -159,6 +164,7 @@ class Loaders:
                     programme_ids=programme_ids or (),
                     at=self._context.now,
                     slot_on=slot_on,
+                    known=known,
                 )
 
         if key not in self._prices:
