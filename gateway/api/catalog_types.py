@@ -15,7 +15,6 @@ from gateway.api.scalars import JSON, Fen, Points, Rate
 from gateway.catalog import model as catalog
 from gateway.merchants import model as merchants
 from gateway.points import model as points
-from gateway.points.model import Programme as IssuerProgramme
 
 
 @strawberry.federation.type(keys=["id"])
@@ -189,10 +188,10 @@ class Price:
     own: bool
     promotion: strawberry.ID | None
     regular_points: Points | None
-    programme: Programme
+    programme_id: strawberry.Private[str]
 
     @classmethod
-    def of(cls, price: catalog.Price, programme: IssuerProgramme) -> Self:
+    def of(cls, price: catalog.Price) -> Self:
         return cls(
             points=price.points,
             rate=Rate.of(price.rate),
@@ -201,8 +200,12 @@ class Price:
             own=price.own,
             promotion=strawberry.ID(price.promotion_id) if price.promotion_id else None,
             regular_points=price.regular_points,
-            programme=Programme.of(programme),
+            programme_id=price.programme_id,
         )
+
+    @strawberry.field
+    def programme(self, info: Info) -> Programme:
+        return programme(info, self.programme_id)
 
     @strawberry.field
     async def affordable(self, info: Info) -> bool | None:
@@ -211,7 +214,7 @@ class Price:
             return None
         wallets = await info.context.loaders.wallets.load(info.context.actor.member_id)
         return any(
-            wallet.programme_id == self.programme.id and wallet.available >= self.points
+            wallet.programme_id == self.programme_id and wallet.available >= self.points
             for wallet in wallets or ()
         )
 
@@ -324,10 +327,8 @@ class Offer:
     ) -> list[Price]:
         """Its price in each programme accepted for it; a member sees its own programmes first."""
         key = (slot_on, tuple(programmes) if programmes is not None else None)
-        loaders = info.context.loaders
-        found = await loaders.prices(key).load(self.source) or []
-        known = await loaders.programmes.load_many([price.programme_id for price in found])
-        return [Price.of(price, known[price.programme_id]) for price in found]
+        found = await info.context.loaders.prices(key).load(self.source)
+        return [Price.of(price) for price in found or ()]
 
     @strawberry.field
     async def live(self, info: Info, on: date | None = None) -> LiveQuote | None:

@@ -57,14 +57,13 @@ class ById(Generic[V]):
         """The value, if it has been read."""
         return self._known.get(id_)
 
+    def all_at_hand(self) -> list[V]:
+        """Every value that has been read."""
+        return list(self._known.values())
+
     async def load(self, id_: str) -> V | None:
         known = self._known.get(id_)
         return known if known is not None else await self._loader.load(id_)
-
-    async def load_many(self, ids: Sequence[str]) -> dict[str, V]:
-        """Values that must exist."""
-        found = await self._loader.load_many(ids)
-        return {id_: value for id_, value in zip(ids, found, strict=True) if value is not None}
 
     def prime(self, id_: str, value: V) -> None:
         self._known[id_] = value
@@ -164,7 +163,7 @@ class Loaders:
                     programme_ids=programme_ids or (),
                     at=self._context.now,
                     slot_on=slot_on,
-                    known=known,
+                    known=self.programmes.all_at_hand(),
                 )
 
         if key not in self._prices:
