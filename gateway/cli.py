@@ -6,11 +6,13 @@ remote failed.
 """
 
 import asyncio
+import importlib
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,6 +34,10 @@ app = typer.Typer(
 )
 database_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(database_app, name="db")
+schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema")
+clock_app = typer.Typer(help="The sandbox's business clock.", no_args_is_help=True)
+app.add_typer(clock_app, name="clock")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 _out = Console()
@@ -83,10 +89,108 @@ def docs(
     _out.print("Generated docs are up to date.")
 
 
+@app.command()
+def serve(
+    descriptor: Annotated[
+        int | None, typer.Option("--fd", help="listen on this inherited socket, start nothing else")
+    ] = None,
+) -> None:
+    """Serve. Without GATEWAY_DATABASE_URL: seeded, with worker and partner stand-ins."""
+    settings, serving = _settings(), _load("gateway.demo.serving")
+    if descriptor is not None or not settings.embedded:
+        asyncio.run(serving.plain(settings, descriptor=descriptor))
+    else:
+        asyncio.run(serving.embedded(settings, announce=_print_lines))
+
+
+@app.command()
+def worker() -> None:
+    """Run the worker alone: recovery, jobs, windows, feeds."""
+    asyncio.run(_load("gateway.demo.working").work(_settings()))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="leave it running at the end")] = False,
+    expect: Annotated[
+        Path | None, typer.Option(help="a demo day to play and compare with; ours by default")
+    ] = None,
+) -> None:
+    """Play the coalition's day and check every figure; exit 1 if one differs.
+
+    With GATEWAY_DATABASE_URL it plays on that database, which must be empty.
+    """
+    settings = _settings()
+    document = json.loads(expect.read_text(encoding="utf-8")) if expect else None
+    if not _load("gateway.demo.play").run(settings, document, keep=keep):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def simulators() -> None:
+    """Run the partners' stand-ins of <home> alone, until stopped."""
+    _load("gateway.demo.sandboxed").run_simulators(_settings())
+
+
+@app.command()
+def invariants(as_json: AsJson = False) -> None:
+    """Check every invariant that SQL can see; exit 1 if one does not hold."""
+    found = asyncio.run(_load("gateway.demo.audit").check(_settings().url))
+    rows = [(each.id, "ok" if each.ok else "BROKEN", each.title, each.detail) for each in found]
+    _print_rows(("id", "verdict", "invariant", "detail"), rows, as_json=as_json)
+    if not all(each.ok for each in found):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command("certify-partner")
+def certify_partner(
+    code: Annotated[str, typer.Argument(help="the merchant's id or short name")],
+    group: Annotated[list[str] | None, typer.Option(help="A, C or F; all by default")] = None,
+    junit: Annotated[Path | None, typer.Option(help="also write JUnit XML there")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a connected partner's sandbox against the partner contract; exit 1 on a FAIL."""
+    sandboxed = _load("gateway.demo.sandboxed")
+    try:
+        found = asyncio.run(sandboxed.certify(_settings(), code, group or ["A", "C", "F"]))
+    except LookupError as error:
+        _err.print(str(error.args[0]), highlight=False)
+        raise typer.Exit(USAGE) from error
+    except OSError as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(REMOTE_FAILED) from error
+    if junit:
+        junit.write_text(found.junit, encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(found.document, ensure_ascii=False, indent=2))
+    else:
+        typer.echo(found.text)
+    if not found.ready:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@clock_app.command("set")
+def set_clock(
+    instant: Annotated[datetime, typer.Argument(formats=["%Y-%m-%dT%H:%M:%S%z"])],
+) -> None:
+    """Move the sandbox's business clock, for all processes, as in 2026-11-21T09:00:00+08:00."""
+    asyncio.run(_load("gateway.demo.sandboxed").set_clock(_settings(), instant))
+    _out.print(f"business time is {instant.isoformat()}", highlight=False)
+
+
 @database_app.command("upgrade")
 def upgrade() -> None:
     """Bring the database to the newest schema."""
     _out.print(f"at revision {asyncio.run(_upgrade(_settings()))}", highlight=False)
+
+
+@schema_app.command("export")
+def export(
+    subgraph: Annotated[bool, typer.Option("--subgraph", help="the federation SDL")] = False,
+) -> None:
+    """Print our API schema, as in schema.graphql."""
+    schema = _load("gateway.api.schema")
+    typer.echo(schema.subgraph_sdl() if subgraph else schema.api_sdl(), nl=False)
 
 
 @database_app.command("current")
@@ -96,6 +200,16 @@ def current() -> None:
     _out.print(f"at revision {found or 'none'}, newest is {migrations.newest()}", highlight=False)
     if found != migrations.newest():
         raise typer.Exit(CHECK_FAILED)
+
+
+def _load(module: str) -> Any:
+    """A module that only some commands need: the others start faster without it."""
+    return importlib.import_module(module)
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(line)
 
 
 async def _upgrade(settings: Settings) -> str | None:

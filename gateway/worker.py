@@ -3,24 +3,29 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway import db, telemetry
 from gateway.catalog import service as catalog
+from gateway.compliance import service as compliance
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
 from gateway.ledger import service as ledger
+from gateway.oauth import service as oauth
 from gateway.points import service as points
 from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
+from gateway.settlement.model import WindowState
 
 log = telemetry.log(__name__)
 
 MAX_ATTEMPTS = 12
+CHORES_EVERY_SECONDS = 2.0
 
 
 class Worker:
@@ -43,6 +48,7 @@ class Worker:
         self.clock = clock
         self.settings = settings
         self.redemptions = redemptions
+        self._next_chores = 0.0
         self._jobs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "settlement_notice": self._settlement_notice,
             "cancel_late": self.redemptions.cancel_late,
@@ -91,16 +97,35 @@ class Worker:
             await self.clock.refresh(tx)
         done = await self.redemptions.work()
         done += await self._run_jobs()
-        await self._periodic()
+        await self._chores()
         return done
 
-    async def _periodic(self) -> None:
+    async def _chores(self) -> None:
+        """What time itself makes due: cuts, expiry, maturity, a new year; and the seal."""
+        if time.monotonic() < self._next_chores:
+            return
+        self._next_chores = time.monotonic() + CHORES_EVERY_SECONDS
         now = self.clock.now()
         async with self.database.transaction() as tx:
             await settlement.close_due_window(tx, now=now)
+        async with self.database.transaction() as tx:
+            await compliance.turn_year(tx, now=now)
             await points.mature(tx, now=now, limit=500)
             await points.expire(tx, now=now, limit=500)
+        async with self.database.transaction() as tx:
             await ledger.seal(tx, now=now, limit=1000)
+            await oauth.sweep(tx, now=system_now())
+        await self._publish_closed(now)
+
+    async def _publish_closed(self, now: datetime) -> None:
+        """Net and publish what is closed, apart from the cut, so that the cut is short."""
+        async with self.database.reading() as tx:
+            windows = await settlement.windows(tx)
+        for window in windows:
+            if window.state is WindowState.CLOSED:
+                async with self.database.transaction() as tx:
+                    await settlement.net_window(tx, window_id=window.id, now=now)
+                    await settlement.publish_window(tx, window_id=window.id, now=now)
 
     async def _run_jobs(self) -> int:
         async with self.database.transaction() as tx:

@@ -23,7 +23,7 @@ import httpx2
 from gateway.ports import Partner
 
 if TYPE_CHECKING:
-    from partners.conformance import Box
+    from partners.conformance import Box, ClientFor
 
 ADAPTERS: Mapping[str, tuple[str, str]] = {
     "car_shops": ("partners.car_shops", "CarShops"),
@@ -119,10 +119,7 @@ def adapter(name: str) -> Callable[[str, httpx2.AsyncClient], Partner]:
     )
 
 
-ClientFor = Callable[[Connection], httpx2.AsyncClient]
-
-
-def _sandbox(name: str, client_for: ClientFor) -> "AbstractAsyncContextManager[Box]":
+def _sandbox(name: str, client_for: "ClientFor") -> "AbstractAsyncContextManager[Box]":
     stand_in = importlib.import_module("partners.conformance.stand_in")
     return cast("AbstractAsyncContextManager[Box]", stand_in.stand_in(name, client_for))
 

@@ -33,7 +33,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
-from partners.http import Line, instant, maybe_instant, strings, text, whole
+from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 CODES: Mapping[str, str] = {
     "SOLD_OUT": "SOLD_OUT",
@@ -44,6 +44,13 @@ CODES: Mapping[str, str] = {
     "REFUND_CLOSED": "CANCEL_TOO_LATE",
     "KEY_REUSED": "KEY_CONFLICT",
     "KEY_BUSY": "KEY_IN_FLIGHT",
+    "BARRED": "FENCED",
+    "DECLINED": "DECLINED",
+    "NOT_IN_PROGRAMME": "OFFER_GONE",
+    "NO_SUCH_REFERENCE": "NOT_FOUND",
+    "PAYER_NOT_AGREED": "ISSUER_NOT_AGREED",
+    "TAKINGS_NOT_READY": "STATEMENT_NOT_READY",
+    "BAD_REQUEST": "BAD_REQUEST",
 }
 OUTCOMES: Mapping[str, Outcome] = {
     "NONE": Outcome.NOT_FOUND,
@@ -112,7 +119,7 @@ class Cinemas:
     async def confirm(
         self, hold_ref: str, *, op_key: str, deadline: datetime, gateway_ref: str
     ) -> Fact:
-        return await self._line.ask(
+        fact = await self._line.ask(
             "POST",
             "/v1/tickets",
             lambda body: _fact(op_key, body),
@@ -120,6 +127,7 @@ class Cinemas:
             document={"lock": hold_ref, "order": gateway_ref, "before": deadline.isoformat()},
             headers={"idempotency-key": op_key},
         )
+        return decided(fact, self.code, Outcome.CONFIRMED, Outcome.IN_FLIGHT)
 
     async def status(self, op_key: str) -> Fact:
         return await self._line.ask(
@@ -127,12 +135,13 @@ class Cinemas:
         )
 
     async def fence(self, op_key: str) -> Fact:
-        return await self._line.ask(
+        fact = await self._line.ask(
             "DELETE",
             f"/v1/requests/{quoted(op_key, safe='')}",
             lambda body: _fact(op_key, body),
             op_key=op_key,
         )
+        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED, Outcome.CANCELLED)
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
         return await self._line.ask(
@@ -140,7 +149,7 @@ class Cinemas:
         )
 
     async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
-        return await self._line.ask(
+        fact = await self._line.ask(
             "POST",
             "/v1/refunds",
             lambda body: _fact(op_key, body),
@@ -148,6 +157,7 @@ class Cinemas:
             document={"offer": cancel_quote_id},
             headers={"idempotency-key": op_key},
         )
+        return decided(fact, self.code, Outcome.CANCELLED)
 
     def event(self, body: Mapping[str, Any]) -> PartnerEvent:
         try:
@@ -163,18 +173,24 @@ class Cinemas:
                 reason=body.get("reason"),
                 artefacts=strings(ticket.get("issued")),
             )
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"no event of a cinema: {error!r}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no event of {self.code}: {error!r}") from error
 
     async def statement(self, day: date) -> Statement:
         lines: list[StatementLine] = []
+        versions: set[int] = set()
         params: dict[str, str] = {}
         while True:
-            page = await self._line.ask("GET", f"/v1/takings/{day}", _page, params=params)
-            lines += [_line(row, day) for row in page["rows"]]
+            page = await self._line.ask(
+                "GET", f"/v1/takings/{day}", lambda body: _page(body, day), params=params
+            )
+            lines += page["rows"]
+            versions.add(page["version"])
+            if len(versions) > 1:
+                raise self._line.unavailable("restated while it was read")
             if page["trailer"] is not None:
                 break
-            params = {"after": page["next"], "version": str(page["version"])}
+            params = {"after": page["next"]}
         return Statement(
             merchant=self.code,
             business_date=day,
@@ -205,13 +221,15 @@ class Cinemas:
         error = body.get("error")
         if error is None:
             return None
-        code = text(error["code"])
+        code = CODES.get(text(error["code"]))
+        if code is None:
+            return None  # A word nobody knows is no answer.
         context = {name: value for name, value in error.items() if name != "code"}
         if "fen" in context:
             context["new_list_fen"] = whole(context.pop("fen"))
         if "show" in context:
             context["slot"] = context.pop("show")
-        return self._line.refused(CODES.get(code, code), context)
+        return self._line.refused(code, context)
 
 
 def _feed_page(body: Any) -> FeedPage:
@@ -225,12 +243,12 @@ def _offer(row: Any) -> FeedOffer:
         return FeedOffer(text(row["sku"]), whole(row["rev"]), deleted=True)
     return FeedOffer(
         id=text(row["sku"]),
-        version=whole(row["rev"]),
+        version=fen(row["rev"]),
         name_zh=text(row["title"]["zh"]),
         name_en=text(row["title"]["en"]),
         kind=text(row["type"]),
         category=text(row["genre"]),
-        cash_fen=whole(row["price_fen"]),
+        cash_fen=fen(row["price_fen"]),
         attributes=dict(row["attributes"]),
     )
 
@@ -239,10 +257,10 @@ def _live(row: Any) -> LiveOffer:
     free = row["free"]
     return LiveOffer(
         offer_id=text(row["sku"]),
-        list_fen=whole(row["price_fen"]),
-        left=None if free is None else whole(free),
+        list_fen=fen(row["price_fen"]),
+        left=None if free is None else fen(free),
         slots=tuple(
-            Slot(text(show["show"]), instant(show["starts"]), whole(show["free"]))
+            Slot(text(show["show"]), instant(show["starts"]), fen(show["free"]))
             for show in row["shows"]
         ),
     )
@@ -251,7 +269,7 @@ def _live(row: Any) -> LiveOffer:
 def _quote(body: Any) -> Quote:
     return Quote(
         id=text(body["price_ref"]),
-        list_fen=whole(body["fen"]),
+        list_fen=fen(body["fen"]),
         expires_at=instant(body["until"]),
         terms_hash=text(body["terms"]),
         cancel_until=maybe_instant(body["refund_until"]),
@@ -259,10 +277,12 @@ def _quote(body: Any) -> Quote:
 
 
 def _fact(op_key: str, body: Any) -> Fact:
+    if body["request"] != op_key:
+        raise ValueError("the answer is about another request")
     return Fact(
         op_key=op_key,
         outcome=OUTCOMES[body["state"]],
-        version=whole(body["rev"]),
+        version=fen(body["rev"]),
         booking_ref=body.get("ticket"),
         hold_ref=body.get("lock"),
         expires_at=maybe_instant(body.get("until")),
@@ -275,18 +295,18 @@ def _cancel_quote(body: Any) -> CancelQuote:
     return CancelQuote(
         id=text(body["offer"]),
         refundable=body["refundable"] is True,
-        fee_fen=whole(body["fee_fen"]),
+        fee_fen=fen(body["fee_fen"]),
         expires_at=instant(body["valid_until"]),
         until=maybe_instant(body["refund_until"]),
     )
 
 
-def _page(body: Any) -> dict[str, Any]:
+def _page(body: Any, day: date) -> dict[str, Any]:
     trailer = body.get("trailer")
     if trailer is not None:
         trailer = {"rows": whole(trailer["rows"]), "fen": whole(trailer["fen"])}
     return {
-        "rows": list(body["rows"]),
+        "rows": [_line(row, day) for row in body["rows"]],
         "version": whole(body["version"]),
         "trailer": trailer,
         "next": None if trailer is not None else text(body["next"]),

@@ -32,11 +32,18 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
-from partners.http import Line, instant, maybe_instant, strings, text, whole
+from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 T = TypeVar("T")
 CONTRACT = Path(__file__).with_name("contract.graphql")
 
+CODES: Mapping[str, str | None] = {  # None: the partner's own code says more.
+    "DECLINED_FINAL": None,
+    "INVALID_REQUEST": None,
+    "PRICE_CHANGED": "PRICE_CHANGED",
+    "CONFLICT_KEY": "KEY_CONFLICT",
+    "IN_FLIGHT_KEY": "KEY_IN_FLIGHT",
+}
 _ERRORS = "errors { class code context }"
 _FACT = "opKey outcome version bookingRef holdRef expiresAt reason artefacts"
 DOCUMENTS: Mapping[str, str] = {
@@ -120,13 +127,15 @@ class GraphQLPartner:
             "deadline": deadline.isoformat(),
             "gatewayRef": gateway_ref,
         }
-        return await self._act("confirm", asked, op_key)
+        fact = await self._act("confirm", asked, op_key)
+        return decided(fact, self.code, Outcome.CONFIRMED, Outcome.IN_FLIGHT)
 
     async def status(self, op_key: str) -> Fact:
         return await self._ask("status", lambda row: _fact(op_key, row), {"opKey": op_key})
 
     async def fence(self, op_key: str) -> Fact:
-        return await self._act("fence", {"opKey": op_key}, op_key)
+        fact = await self._act("fence", {"opKey": op_key}, op_key)
+        return decided(fact, self.code, Outcome.FENCED, Outcome.CONFIRMED, Outcome.CANCELLED)
 
     async def cancel_quote(self, booking_ref: str) -> CancelQuote:
         return await self._ask(
@@ -137,7 +146,8 @@ class GraphQLPartner:
 
     async def cancel(self, cancel_quote_id: str, *, op_key: str) -> Fact:
         asked = {"cancelQuoteId": cancel_quote_id, "opKey": op_key}
-        return await self._act("cancel", asked, op_key)
+        fact = await self._act("cancel", asked, op_key)
+        return decided(fact, self.code, Outcome.CANCELLED)
 
     def event(self, body: Mapping[str, Any]) -> PartnerEvent:
         try:
@@ -149,15 +159,16 @@ class GraphQLPartner:
                 version=whole(body["version"]),
                 occurred_at=instant(body["occurred_at"]),
                 booking_ref=body.get("booking_ref"),
-                final_fare_fen=None if fare is None else whole(fare),
+                final_fare_fen=None if fare is None else fen(fare),
                 reason=body.get("reason"),
                 artefacts=strings(body.get("artefacts")),
             )
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"no event of the contract: {error!r}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no event of {self.code}: {error!r}") from error
 
     async def statement(self, day: date) -> Statement:
         lines: list[StatementLine] = []
+        versions: set[int] = set()
         cursor: str | None = None
         while True:
             page = await self._ask(
@@ -166,6 +177,9 @@ class GraphQLPartner:
                 {"day": day.isoformat(), "cursor": cursor},
             )
             lines += page["lines"]
+            versions.add(page["version"])
+            if len(versions) > 1:
+                raise self._line.unavailable("restated while it was read")
             cursor = page["next"]
             if cursor is None:
                 break
@@ -223,11 +237,7 @@ class GraphQLPartner:
         if not errors:
             return None
         error = errors[0]
-        code = text(error["code"])
-        if error["class"] in ("CONFLICT_KEY", "IN_FLIGHT_KEY"):
-            code = "KEY_CONFLICT" if error["class"] == "CONFLICT_KEY" else "KEY_IN_FLIGHT"
-        elif error["class"] == "PRICE_CHANGED":
-            code = "PRICE_CHANGED"
+        code = CODES[error["class"]] or text(error["code"])
         return self._line.refused(code, error.get("context") or {})
 
 
@@ -251,12 +261,12 @@ def _offer(row: Any) -> FeedOffer:
         return FeedOffer(text(row["id"]), whole(row["version"]), deleted=True)
     return FeedOffer(
         id=text(row["id"]),
-        version=whole(row["version"]),
+        version=fen(row["version"]),
         name_zh=text(row["nameZh"]),
         name_en=text(row["nameEn"]),
         kind=text(row["kind"]),
         category=text(row["category"]),
-        cash_fen=whole(row["cashFen"]),
+        cash_fen=fen(row["cashFen"]),
         attributes=dict(row["attributes"] or {}),
     )
 
@@ -264,10 +274,10 @@ def _offer(row: Any) -> FeedOffer:
 def _live(row: Any) -> LiveOffer:
     return LiveOffer(
         offer_id=text(row["offerId"]),
-        list_fen=whole(row["listFen"]),
-        left=None if row["left"] is None else whole(row["left"]),
+        list_fen=fen(row["listFen"]),
+        left=None if row["left"] is None else fen(row["left"]),
         slots=tuple(
-            Slot(text(slot["id"]), instant(slot["startsAt"]), whole(slot["left"]))
+            Slot(text(slot["id"]), instant(slot["startsAt"]), fen(slot["left"]))
             for slot in row["slots"]
         ),
     )
@@ -276,7 +286,7 @@ def _live(row: Any) -> LiveOffer:
 def _quote(row: Any) -> Quote:
     return Quote(
         id=text(row["id"]),
-        list_fen=whole(row["listFen"]),
+        list_fen=fen(row["listFen"]),
         expires_at=instant(row["expiresAt"]),
         terms_hash=text(row["termsHash"]),
         cancel_until=maybe_instant(row["cancelUntil"]),
@@ -284,14 +294,18 @@ def _quote(row: Any) -> Quote:
 
 
 def _reservation(op_key: str, row: Any) -> Reservation:
+    if row["opKey"] != op_key:
+        raise ValueError("the answer is about another op key")
     return Reservation(op_key, text(row["holdRef"]), instant(row["expiresAt"]))
 
 
 def _fact(op_key: str, row: Any) -> Fact:
+    if row["opKey"] != op_key:
+        raise ValueError("the answer is about another op key")
     return Fact(
         op_key=op_key,
         outcome=Outcome(text(row["outcome"]).lower()),
-        version=whole(row["version"]),
+        version=fen(row["version"]),
         booking_ref=row["bookingRef"],
         hold_ref=row["holdRef"],
         expires_at=maybe_instant(row["expiresAt"]),
@@ -304,7 +318,7 @@ def _cancel_quote(row: Any) -> CancelQuote:
     return CancelQuote(
         id=text(row["id"]),
         refundable=row["refundable"] is True,
-        fee_fen=whole(row["feeFen"]),
+        fee_fen=fen(row["feeFen"]),
         expires_at=instant(row["expiresAt"]),
         until=maybe_instant(row["until"]),
     )

@@ -10,11 +10,11 @@ from gateway import ports
 from gateway.api.connections import Edge, PageInfo
 from gateway.api.context import Info
 from gateway.api.context import Warning as PartnerWarning
+from gateway.api.loaders import ById
 from gateway.api.scalars import JSON, Fen, Points, Rate
 from gateway.catalog import model as catalog
 from gateway.merchants import model as merchants
 from gateway.points import model as points
-from gateway.points.model import Programme as IssuerProgramme
 
 
 @strawberry.federation.type(keys=["id"])
@@ -57,11 +57,34 @@ class Merchant:
         return Programme.of(found) if found else None
 
 
-async def merchant(info: Info, id: str) -> Merchant:
-    """A merchant that must exist."""
-    found = await info.context.loaders.merchants.load(id)
-    assert found is not None, f"no merchant {id}"
-    return Merchant.of(found)
+def merchant(info: Info, id: str) -> "Merchant":
+    """A merchant that must exist: itself if it was read ahead, else a promise of it."""
+    found: Merchant = _at_hand(info, Merchant, info.context.loaders.merchants, id)
+    return found
+
+
+def programme(info: Info, id: str) -> "Programme":
+    """A programme that must exist: itself if it was read ahead, else a promise of it."""
+    found: Programme = _at_hand(info, Programme, info.context.loaders.programmes, id)
+    return found
+
+
+def _at_hand(info: Info, kind: Any, loader: ById[Any], id: str) -> Any:
+    """The GraphQL object, made once; a coroutine only where something has to be read."""
+    shown = info.context.loaders.shown
+    key = (kind.__name__, id)
+    if key not in shown:
+        found = loader.at_hand(id)
+        if found is None:
+            return _loaded(kind, loader, id)
+        shown[key] = kind.of(found)
+    return shown[key]
+
+
+async def _loaded(kind: Any, loader: ById[Any], id: str) -> Any:
+    found = await loader.load(id)
+    assert found is not None, f"no {kind.__name__} {id}"
+    return kind.of(found)
 
 
 @strawberry.type
@@ -132,15 +155,8 @@ class Programme:
         )
 
     @strawberry.field
-    async def issuer(self, info: Info) -> Merchant:
-        return await merchant(info, self.issuer_id)
-
-
-async def programme(info: Info, id: str) -> Programme:
-    """A programme that must exist."""
-    found = await info.context.loaders.programmes.load(id)
-    assert found is not None, f"no programme {id}"
-    return Programme.of(found)
+    def issuer(self, info: Info) -> Merchant:
+        return merchant(info, self.issuer_id)
 
 
 @strawberry.type
@@ -153,12 +169,12 @@ class Acceptance:
     until: date
 
     @strawberry.field
-    async def issuer(self, info: Info) -> Merchant:
-        return await merchant(info, self.issuer_id)
+    def issuer(self, info: Info) -> Merchant:
+        return merchant(info, self.issuer_id)
 
     @strawberry.field
-    async def redeemer(self, info: Info) -> Merchant:
-        return await merchant(info, self.redeemer_id)
+    def redeemer(self, info: Info) -> Merchant:
+        return merchant(info, self.redeemer_id)
 
 
 @strawberry.type
@@ -172,10 +188,10 @@ class Price:
     own: bool
     promotion: strawberry.ID | None
     regular_points: Points | None
-    programme: Programme
+    programme_id: strawberry.Private[str]
 
     @classmethod
-    def of(cls, price: catalog.Price, programme: IssuerProgramme) -> Self:
+    def of(cls, price: catalog.Price) -> Self:
         return cls(
             points=price.points,
             rate=Rate.of(price.rate),
@@ -184,8 +200,12 @@ class Price:
             own=price.own,
             promotion=strawberry.ID(price.promotion_id) if price.promotion_id else None,
             regular_points=price.regular_points,
-            programme=Programme.of(programme),
+            programme_id=price.programme_id,
         )
+
+    @strawberry.field
+    def programme(self, info: Info) -> Programme:
+        return programme(info, self.programme_id)
 
     @strawberry.field
     async def affordable(self, info: Info) -> bool | None:
@@ -194,7 +214,7 @@ class Price:
             return None
         wallets = await info.context.loaders.wallets.load(info.context.actor.member_id)
         return any(
-            wallet.programme_id == self.programme.id and wallet.available >= self.points
+            wallet.programme_id == self.programme_id and wallet.available >= self.points
             for wallet in wallets or ()
         )
 
@@ -295,8 +315,8 @@ class Offer:
         return cls.of(found) if found else None
 
     @strawberry.field
-    async def merchant(self, info: Info) -> Merchant:
-        return await merchant(info, self.merchant_id)
+    def merchant(self, info: Info) -> Merchant:
+        return merchant(info, self.merchant_id)
 
     @strawberry.field
     async def prices(
@@ -307,10 +327,8 @@ class Offer:
     ) -> list[Price]:
         """Its price in each programme accepted for it; a member sees its own programmes first."""
         key = (slot_on, tuple(programmes) if programmes is not None else None)
-        loaders = info.context.loaders
-        found = await loaders.prices(key).load(self.source) or []
-        known = await loaders.programmes.load_many([price.programme_id for price in found])
-        return [Price.of(price, known[price.programme_id]) for price in found]
+        found = await info.context.loaders.prices(key).load(self.source)
+        return [Price.of(price) for price in found or ()]
 
     @strawberry.field
     async def live(self, info: Info, on: date | None = None) -> LiveQuote | None:

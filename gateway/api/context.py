@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import strawberry
 from graphql import DocumentNode
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.api.loaders import Loaders
@@ -145,13 +146,21 @@ class Context:
                 opened = self.services.database.reading()
                 self._connection = await self._reads.enter_async_context(opened)
                 await self._refresh_clock(self._connection)
-            yield self._connection
+            try:
+                yield self._connection
+            except BaseException:
+                await self._close_reads()  # Failed or cancelled half-way: no good to anybody.
+                raise
 
     async def end_reads(self) -> None:
         """End the reading transaction; the next read opens another."""
         async with self._turn:
-            if self._reads is not None:
-                reads, self._reads, self._connection = self._reads, None, None
+            await self._close_reads()
+
+    async def _close_reads(self) -> None:
+        if self._reads is not None:
+            reads, self._reads, self._connection = self._reads, None, None
+            with contextlib.suppress(SQLAlchemyError):  # Nothing was written.
                 await reads.aclose()
 
     def forget(self) -> None:

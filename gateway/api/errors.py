@@ -130,7 +130,9 @@ async def names_of(facts: Mapping[str, object], context: Context) -> dict[str, s
 def malformed(detail: str, *, locale: str, request_id: str, **more: Any) -> dict[str, Any]:
     """The top-level error of a request that cannot be read."""
     text = f"the request cannot be read: {detail}" if locale == "en" else f"请求格式有误:{detail}"
-    facts = {"code": "MALFORMED_REQUEST", "requestId": request_id, "context": {"detail": detail}}
+    step = "correct the request" if locale == "en" else "请更正请求后重试"
+    facts: dict[str, Any] = {"code": "MALFORMED_REQUEST", "requestId": request_id}
+    facts |= {"context": {"detail": detail}, "nextStep": step}
     return {"message": text, **more, "extensions": facts}
 
 

@@ -5,7 +5,7 @@ Finance may ask the same of every merchant; to a merchant others' rows do not ex
 
 from datetime import date
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import strawberry
 
@@ -130,7 +130,7 @@ class PartnerQuery:
         first: int = connections.PAGE_SIZE,
         after: str | None = None,
     ) -> Connection[Obligation]:
-        """Claims in which it is payer, payee, issuer or redeemer, by id."""
+        """Claims in which it is payer or payee, by id."""
         count, asked = connections.size(first), filter or ObligationsFilter()
         async with info.context.reading() as tx:
             found = await settlement.obligations(
@@ -149,7 +149,12 @@ class PartnerQuery:
         )
 
     @strawberry.field
-    async def bills(self, info: Info, day: date, type: str | None = None) -> Bill:
+    async def bills(
+        self,
+        info: Info,
+        day: Annotated[date, strawberry.argument(name="date")],
+        type: str | None = None,
+    ) -> Bill:
         """What cleared for it as a redeemer on a business day; reversals are negative."""
         async with info.context.reading() as tx:
             rows = await settlement.statement_rows(tx, merchant=merchant_of(info), day=day)

@@ -110,8 +110,8 @@ MUTATIONS: Mapping[str, Policy] = dict(
             {
                 "settlement:write": "closeSettlementWindow proposeSettlement",
                 "settlement:approve": "approveSettlement",
-                "reconciliation:write": "startReconciliationRun proposeBreakResolution",
-                "reconciliation:approve": "approveBreakResolution",
+                "reconciliation:write": "startReconciliationRun assignBreak proposeBreakResolution",
+                "reconciliation:approve": "approveBreakResolution signOffReconciliationRun",
             },
         ),
         *_of(

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
@@ -17,7 +18,7 @@ from starlette.routing import Route
 from gateway.api.context import Services
 from gateway.api.endpoint import BODY_LIMIT, Unreadable, body_of, locale_of
 from gateway.api.errors import malformed, top_level
-from gateway.errors import Denied, GatewayError, NotFound, published
+from gateway.errors import Denied, NotFound, published
 from gateway.oauth import signatures
 from gateway.oauth.guard import ANONYMOUS, Actor, require_role, require_scope
 from gateway.oauth.scopes import Role
@@ -142,7 +143,7 @@ class _Plain:
 
     async def errors(self, request: Request) -> Response:
         """What a code means and what to do about it, in Chinese and English."""
-        known = _leaves()
+        known = _codes()
         code = request.path_params.get("code")
         if code is None:
             return HTMLResponse(_page("错误码 · Error codes", _list(known)))
@@ -185,24 +186,35 @@ def _bill(rows: Iterable[Obligation]) -> str:
     return out.getvalue()
 
 
-class MalformedRequest(Denied):
-    """Never raised: the endpoint words it before anything runs. Here for its help page."""
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """What a help page says of a code."""
 
-    code = "MALFORMED_REQUEST"
-    status = 400
-    when = "body, syntax, validation or a scalar's coercion fails"
-    zh = "请求格式有误:{detail}"
-    en = "the request cannot be read: {detail}"
-    next_zh = "请更正请求"
-    next_en = "correct the request"
+    when: str
+    zh: str
+    en: str
+    next_zh: str
+    next_en: str
 
 
 @cache
-def _leaves() -> dict[str, type[GatewayError]]:
-    return {leaf.code: leaf for leaf in published()}
+def _codes() -> dict[str, _Code]:
+    """Every published code; MALFORMED_REQUEST comes before any code runs and has no leaf."""
+    found = {
+        leaf.code: _Code(leaf.when, leaf.zh, leaf.en, leaf.next_zh, leaf.next_en)
+        for leaf in published()
+    }
+    found["MALFORMED_REQUEST"] = _Code(
+        "body, syntax, validation or a scalar's coercion fails",
+        "请求格式有误:{detail}",
+        "the request cannot be read: {detail}",
+        "请更正请求",
+        "correct the request",
+    )
+    return found
 
 
-def _list(known: Mapping[str, type[GatewayError]]) -> str:
+def _list(known: Mapping[str, _Code]) -> str:
     rows = "".join(
         f'<tr><td><a href="/errors/{code}"><code>{code}</code></a></td>'
         f"<td>{html.escape(known[code].zh)}</td><td lang=en>{html.escape(known[code].en)}</td></tr>"
@@ -211,7 +223,7 @@ def _list(known: Mapping[str, type[GatewayError]]) -> str:
     return f"<table>{rows}</table>"
 
 
-def _explain(leaf: type[GatewayError]) -> str:
+def _explain(leaf: _Code) -> str:
     zh, en = html.escape(leaf.zh), html.escape(leaf.en)
     step_zh, step_en = html.escape(leaf.next_zh), html.escape(leaf.next_en)
     return (

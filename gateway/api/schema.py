@@ -20,6 +20,7 @@ from graphql import (
 from strawberry.federation import Schema
 from strawberry.schema.config import StrawberryConfig
 
+from gateway.api.audit import AuditQuery
 from gateway.api.catalog_query import CatalogQuery
 from gateway.api.endpoint import Prepared
 from gateway.api.finance import FinanceQuery
@@ -29,18 +30,29 @@ from gateway.api.member_effects import MemberMutation
 from gateway.api.operator import OperatorMutation, OperatorQuery
 from gateway.api.partner import PartnerQuery
 from gateway.api.partner_effects import PartnerMutation
+from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
 from gateway.api.scalars import SCALARS
 
 FEDERATION = frozenset({"_Any", "_Entity", "_Service", "_FieldSet", "FieldSet", "link__Import"})
 
 
 @strawberry.type
-class Query(CatalogQuery, MemberQuery, PartnerQuery, FinanceQuery, OperatorQuery):
+class Query(
+    CatalogQuery,
+    MemberQuery,
+    PartnerQuery,
+    FinanceQuery,
+    ReconciliationQuery,
+    OperatorQuery,
+    AuditQuery,
+):
     """What can be asked. Every field has a policy; a field without one is refused."""
 
 
 @strawberry.type
-class Mutation(MemberMutation, PartnerMutation, FinanceMutation, OperatorMutation):
+class Mutation(
+    MemberMutation, PartnerMutation, FinanceMutation, ReconciliationMutation, OperatorMutation
+):
     """What can be done. A refusal is an entry of the payload's `errors` and changes nothing."""
 
 

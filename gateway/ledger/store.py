@@ -28,6 +28,7 @@ journals = sa.Table(
     sa.Column("recorded_at", Instant, nullable=False),
     sa.CheckConstraint(f"kind IN ({_KINDS})", name="kind"),
     sa.CheckConstraint("approver <> actor", name="four_eyes"),
+    info={"append_only": True},
 )
 
 lines = sa.Table(
@@ -40,6 +41,7 @@ lines = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),  # debit > 0, credit < 0
     sa.CheckConstraint("amount <> 0", name="amount"),
     sa.Index("ix_ledger_lines_account", "book", "account"),
+    info={"append_only": True},
 )
 
 balances = sa.Table(
@@ -58,6 +60,7 @@ seals = sa.Table(
     sa.Column("journal_id", sa.ForeignKey("ledger_journals.journal_id"), unique=True),
     sa.Column("previous", sa.String, nullable=False),
     sa.Column("seal", sa.String, nullable=False),
+    info={"append_only": True},
 )
 
 

@@ -114,5 +114,6 @@ async def select_consents(
 async def revoke(tx: AsyncConnection, consent_id: str, member_id: str, now: datetime) -> bool:
     c = consents.c
     mine = (c.consent_id == consent_id) & (c.member_id == member_id)
-    change = sa.update(consents).where(mine).values(revoked_at=sa.func.coalesce(c.revoked_at, now))
+    revoked_at = sa.func.coalesce(c.revoked_at, sa.literal(now, Instant))
+    change = sa.update(consents).where(mine).values(revoked_at=revoked_at)
     return (await tx.execute(change)).rowcount == 1

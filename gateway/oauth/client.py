@@ -6,7 +6,9 @@ PoolTimeout (an open breaker and a missing token too); anything else may have ar
 
 import asyncio
 import contextlib
+import functools
 import secrets
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -316,6 +318,12 @@ class PartnerClient(httpx2.AsyncClient):
         await super().aclose()
 
 
+@functools.cache
+def _authorities() -> ssl.SSLContext:
+    """The certificate authorities, read once: that takes longer than the rest of a client."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 def partner_client(
     connection: Connection,
     *,
@@ -335,6 +343,7 @@ def partner_client(
         transport: Instead of the network, for tests.
     """
     wire = transport or httpx2.AsyncHTTPTransport(
+        verify=_authorities(),
         limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         trust_env=False,
     )

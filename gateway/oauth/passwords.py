@@ -11,11 +11,16 @@ _NOBODY = f"scrypt${_LOG_N}${_R}${_P}$AAAAAAAAAAAAAAAAAAAAAA==${'A' * 43}="
 _threads = ThreadPoolExecutor(2, "scrypt")  # A flood of logins must not take all threads.
 
 
-async def hashed(password: str) -> str:
-    """A new hash of a password, with its parameters and salt."""
+async def hashed(password: str, *, log_n: int = _LOG_N, p: int = _P) -> str:
+    """A new hash of a password, with its parameters and salt.
+
+    Args:
+        log_n: Less than the default only for a random password that cannot be guessed.
+        p: As `log_n`.
+    """
     salt = secrets.token_bytes(16)
-    digest = await _off_loop(password, salt, _LOG_N, _R, _P)
-    return "$".join(["scrypt", str(_LOG_N), str(_R), str(_P), _text(salt), _text(digest)])
+    digest = await _off_loop(password, salt, log_n, _R, p)
+    return "$".join(["scrypt", str(log_n), str(_R), str(p), _text(salt), _text(digest)])
 
 
 async def verify(password: str, stored: str | None) -> bool:

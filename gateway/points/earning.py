@@ -73,52 +73,35 @@ async def earn(
         multiplier: Of a promotion, floored; `bonus` comes after it.
 
     Returns:
-        The earning; its points are 0 where the programme does not count the purchase.
+        The earning; of 0 points where the programme does not count the purchase.
 
     Raises:
         AlreadyRegistered: The issuer recorded this reference before.
-        BudgetExceeded: The yearly budget has less left.
-        NoConsumptionBasis, UnspecifiedRecipient, LicenceInvalid, IssuerExited: A red line.
+        BudgetExceeded, NoConsumptionBasis, UnspecifiedRecipient, LicenceInvalid, IssuerExited.
         InvalidInput, InvalidAmount: Nights, distance or cash that the policy does not take.
 
-    Source: requirements §4.3, §5; S-030, S-032, S-040.
+    Source: requirements §4.3, S-030, S-032, S-040.
     """
     of = await programme(tx, programme_id)
-    if cash_fen is not None:
-        amount(cash_fen, field="cash_fen", least=0)
     await compliance.admit_issue(
         tx, issuer=of.issuer, member_id=member_id, basis=basis, ref=ref, live=live, now=now
     )
     terms: dict[str, Any] = {"cash_fen": cash_fen, "nights": nights, "distance_km": distance_km}
-    terms |= {"fare_class": fare_class, "category": category}
+    terms |= {"fare_class": fare_class, "category": category, "bonus": bonus}
     terms["tier"] = (await members.get(tx, member_id)).tiers.get(programme_id)
-    made = Earning(
-        id=new_id("ern"),
-        issuer=of.issuer,
-        programme_id=of.id,
-        member_id=member_id,
-        ref=ref,
-        points=earned(of, **terms, multiplier=multiplier, bonus=bonus),
-        state=EarningState.PENDING,
-        mature_at=at if consumed else at + RETURN_WINDOW,
-        lot_id=None,
-    )
-    terms |= {"multiplier": [multiplier.num, multiplier.den] if multiplier else None}
-    terms["bonus"] = bonus
+    points = earned(of, **terms, multiplier=multiplier)
+    mature_at = at if consumed else at + RETURN_WINDOW
+    state = EarningState.PENDING if points else EarningState.MATURED
+    made = Earning(new_id("ern"), of.issuer, of.id, member_id, ref, points, state, mature_at, None)
+    terms["multiplier"] = [multiplier.num, multiplier.den] if multiplier else None
     if not await store.add_earning(tx, _row(made, of, at=at, basis=basis, terms=terms)):
         raise AlreadyRegistered(field=("ref",), id=ref)
-    await members.relate(tx, member_id, of.issuer)
-    if made.points == 0:
-        await store.update_earnings(tx, [{"earning": made.id, "state": EarningState.MATURED}])
-        return replace(made, state=EarningState.MATURED)
-    if consumed:
+    if points and consumed:
         return await _earn_at_once(tx, made, of, at=at, basis=basis, actor=actor, now=now)
-    pending = member_account(member_id, Part.PENDING)
-    lines = (
-        debit(points_book(of.issuer), ISSUED, made.points),
-        credit(points_book(of.issuer), pending, made.points),
-    )
-    await _post_earn(tx, made, of, lines, at=at, actor=actor, now=now)
+    if points:
+        book, pending = points_book(of.issuer), member_account(member_id, Part.PENDING)
+        lines = (debit(book, ISSUED, points), credit(book, pending, points))
+        await _post_earn(tx, made, of, lines, at=at, actor=actor, now=now)
     return made
 
 
@@ -288,7 +271,10 @@ async def _post_earn(
     actor: str,
     now: datetime,
 ) -> tuple[Journal, str]:
-    """Post an earning's points, and charge their value to the yearly budget."""
+    """Post an earning's points, and charge their value to the yearly budget.
+
+    From now on the issuer knows the member.
+    """
     journal = Journal(
         kind=Kind.EARN,
         op_key=f"{made.id}:earn",
@@ -301,6 +287,7 @@ async def _post_earn(
         (journal_id,) = await ledger.post(tx, [journal], now=now)
     except Insufficient as short:
         raise await over_budget(tx, short, of, now) from short
+    await members.relate(tx, made.member_id, made.issuer)
     return journal, journal_id
 
 

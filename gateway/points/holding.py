@@ -253,8 +253,7 @@ async def give_back(
     assert kind in (Kind.REVERSE, Kind.FARE_ADJUST)
     done = await store.movements_of(tx, redemption_id)
     taken = await _load(tx, redemption_id, epoch)
-    before = _given_back(taken, done, kind)
-    if before:
+    if before := _given_back(taken, done, kind):
         return before
     wanted = [one for one in taken if points.get(one.hold.leg_no)]
     if not wanted:
@@ -263,9 +262,8 @@ async def give_back(
     ends = await _ends(tx, moves, extend=extend, now=now)
     await _move_lots(tx, moves)
     await store.return_points(tx, {one.hold.id: points[one.hold.leg_no] for one in wanted})
-    longer = {lot_id: end for lot_id, end in ends.items() if end is not None}
-    if extend:
-        await store.extend_lots(tx, longer)
+    longer = {lot_id: end for lot_id, end in ends.items() if extend and end is not None}
+    await store.extend_lots(tx, longer)
     await _post(
         tx,
         wanted,
@@ -279,7 +277,7 @@ async def give_back(
         hub_lines=hub_lines,
         actor=actor,
         now=now,
-        ends=longer if extend else {},
+        ends=longer,
     )
     return [
         Returned(one.hold.leg_no, lot_id, n, ends[lot_id])

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.ledger.model import Line
-from gateway.values import InvalidInput, Rate, business_day, end_of_term
+from gateway.values import InvalidInput, Rate, amount, business_day, end_of_term
 
 RETURN_WINDOW = timedelta(days=7)  # Of goods; consumed services have none. Requirements §5.
 EXTENSION = timedelta(days=90)  # What returned points get at least. Contracts §5.6.
@@ -291,7 +291,10 @@ def earned(
 
     Raises:
         InvalidInput: The policy counts nights, distance or cash, and they are not given.
+        InvalidAmount: Negative cash.
     """
+    if cash_fen is not None:
+        amount(cash_fen, field="cash_fen", least=0)
     earn = programme.earn
     match earn["kind"]:
         case "per_night":

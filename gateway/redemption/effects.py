@@ -39,6 +39,7 @@ from gateway.settlement import service as settlement
 from gateway.settlement.model import LegToReserve, rate_leg
 from gateway.values import half_up, new_id
 
+TOO_OLD = "DOUBT_TOO_OLD"
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
@@ -82,10 +83,7 @@ async def hold_points(
 
 
 async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> None:
-    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
-    hub_lines = await settlement.reserve_legs(
-        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
-    )
+    hub_lines = await _take_cover(tx, redemption, now=now)
     requests = [
         LegRequest(
             leg.leg_no,
@@ -104,6 +102,16 @@ async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: dateti
         expires_at=redemption.points_hold_until,
         actor=redemption.member_id,
         now=now,
+    )
+
+
+async def _take_cover(
+    tx: AsyncConnection, redemption: Redemption, *, now: datetime
+) -> dict[int, tuple[Line, ...]]:
+    """Take cap and cover for the foreign legs; HUB lines by leg."""
+    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
+    return await settlement.reserve_legs(
+        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
     )
 
 
@@ -195,7 +203,7 @@ async def apply_fact(
         return await move(tx, redemption, State.NEEDS_REVIEW, reason="CONTRADICTION")
     match step:
         case Step.HOLD:
-            return await _hold_fact(tx, redemption, fact, now=now)
+            return await _hold_fact(tx, redemption, fact, settings=settings, now=now)
         case Step.CONFIRM:
             return await _confirm_fact(tx, redemption, fact, settings=settings, now=now)
         case Step.CANCEL:
@@ -227,11 +235,14 @@ def _contradict(known: Outcome, version: int, fact: Fact) -> bool:
 
 
 def _doubts(redemption: Redemption, step: Step) -> bool:
+    """Whether this step's outcome is unknown, also for so long that a person has it."""
+    if redemption.state is State.NEEDS_REVIEW:
+        return redemption.reason == TOO_OLD and step is redemption.last_step
     return redemption.state is State.IN_DOUBT and redemption.doubt is step
 
 
 async def _hold_fact(
-    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, now: datetime
+    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
 ) -> Redemption:
     waiting = redemption.state is State.HOLDING or _doubts(redemption, Step.HOLD)
     if fact.outcome is Outcome.HELD:
@@ -262,6 +273,8 @@ async def _hold_fact(
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
         return await move(tx, redemption, State.RELEASED, released_at=now)
+    if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
+        return await late_confirm(tx, redemption, fact, settings=settings, now=now)
     return redemption
 
 
@@ -270,16 +283,24 @@ async def _confirm_fact(
 ) -> Redemption:
     waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)
     if fact.outcome is Outcome.CONFIRMED:
-        if waiting or redemption.state is State.NEEDS_REVIEW:
+        if waiting:
             return await commit(tx, redemption, fact, now=now)
         if redemption.state in (State.RELEASED, State.RELEASING):
             return await late_confirm(tx, redemption, fact, settings=settings, now=now)
-        assert redemption.state in BURNED, f"confirmed while {redemption.state}"
+        if redemption.state not in BURNED:  # Nobody asked it to: finance must see that.
+            detail = f"{fact.booking_ref} confirmed while {redemption.state}"
+            await store.add_finding(
+                tx, redemption_id=redemption.id, code="STATUS_DIFF", detail=detail, now=now
+            )
         return redemption
     if fact.outcome in _GONE and waiting:
-        fenced = fact.outcome is Outcome.FENCED
         return await release(
-            tx, redemption, reason=fact.reason or str(fact.outcome), fenced=fenced, now=now
+            tx,
+            redemption,
+            reason=fact.reason or str(fact.outcome),
+            fenced=fact.outcome is Outcome.FENCED,
+            tell_partner=True,  # Its hold may stand, though it will never be confirmed.
+            now=now,
         )
     return redemption
 
@@ -293,6 +314,7 @@ async def _cancel_fact(
     if fact.outcome is Outcome.CANCELLED:
         return await reverse(tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now)
     if fact.outcome in _GONE:
+        await store.reopen_events(tx, redemption.id)
         return await move(tx, redemption, State.COMMITTED, reason=fact.reason, cancel_quote_id=None)
     return redemption
 
@@ -388,6 +410,8 @@ async def late_confirm(
 ) -> Redemption:
     """A confirmation after the release (contracts §5.5): hold the same points again and burn."""
     released_at = redemption.released_at or now
+    if redemption.state is State.RELEASING:
+        redemption = await move(tx, redemption, State.RELEASED, released_at=now)
     if redemption.fenced:
         detail = f"confirmed as {fact.booking_ref} after its fence"
         await store.add_finding(
@@ -399,9 +423,16 @@ async def late_confirm(
     if in_time:
         try:
             async with tx.begin_nested():
-                await _hold_legs(tx, again, now=now)
-                if redemption.state is State.RELEASING:
-                    await move(tx, redemption, State.RELEASED, released_at=now)
+                await points.rehold(
+                    tx,
+                    redemption_id=redemption.id,
+                    epoch=again.epoch,
+                    from_epoch=redemption.epoch,
+                    hub_lines=await _take_cover(tx, again, now=now),
+                    expires_at=now + timedelta(seconds=settings.points_hold_ttl_seconds),
+                    actor=redemption.member_id,
+                    now=now,
+                )
                 changes = {"epoch": again.epoch}
                 await store.update(tx, redemption.id, changes)
                 return await commit(tx, again, fact, now=now, state=State.LATE_CONFIRMED)

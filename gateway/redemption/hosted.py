@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from gateway.catalog import service as catalog
 from gateway.db import Clock, Database, insert_missing
-from gateway.errors import NotFound, PartnerRejected
+from gateway.errors import NotFound, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
     CancelQuote,
     CancelTooLate,
@@ -57,6 +57,8 @@ class HostedPartner:
         del on
         async with self._database.reading() as tx:
             found = await catalog.offers(tx, list(offer_ids))
+        if not all(offer.hosted for offer in found.values()):
+            raise PartnerUnavailable(merchant=self.code, retry_after_seconds=60)
         return [LiveOffer(offer.id, offer.cash_fen, None) for offer in found.values()]
 
     async def quote(self, request: QuoteRequest) -> Quote:
@@ -65,6 +67,8 @@ class HostedPartner:
                 offer = await catalog.offer(tx, request.offer_id)
             except NotFound as error:
                 raise PartnerRejected(merchant=self.code, reason="no such offer") from error
+        if not offer.hosted:  # It has a server of its own, which is not configured here.
+            raise PartnerUnavailable(merchant=self.code, retry_after_seconds=60)
         list_fen = request.bill_fen or offer.cash_fen * request.quantity
         terms = fingerprint({"offer": offer.id, "list_fen": list_fen})
         expires_at = self._clock.now() + QUOTE_LIFE

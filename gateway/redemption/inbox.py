@@ -5,14 +5,15 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import telemetry
-from gateway.db import Clock, Database
+from gateway.db import Clock, Database, is_conflict
 from gateway.errors import NotFound, Refused
 from gateway.ports import EventKind, Fact, Outcome, Partner, PartnerEvent
-from gateway.redemption import effects, store
-from gateway.redemption.model import BURNED, Fault, Redemption, State, Step, parse_op_key
+from gateway.redemption import effects, failpoint, store
+from gateway.redemption.model import Fault, Redemption, State, Step, parse_op_key
 from gateway.settings import Settings
 
 log = telemetry.log(__name__)
@@ -48,7 +49,12 @@ class Inbox:
         async with self.database.transaction() as tx:
             if not await store.add_event(tx, row | {"received_at": now}):
                 return False
-        await self.apply_stored(limit=20)
+        failpoint.reached(self.settings, "event", "stored")
+        try:
+            await self.apply_stored(limit=20)
+        except SQLAlchemyError:  # It is stored: the worker applies it.
+            log.exception("events wait", merchant=merchant_id, event_id=event_id)
+        failpoint.reached(self.settings, "event", "applied")
         return True
 
     async def apply_stored(self, *, limit: int) -> int:
@@ -65,18 +71,27 @@ class Inbox:
 
     async def _apply_stored(self, tx: AsyncConnection, row: sa.Row[Any]) -> None:
         now = self.clock.now()
+        redemption_id = None
         try:
             async with tx.begin_nested():
                 event = self.partners[row.merchant_id].event(row.body)
+                redemption_id = event.op_key.split(":")[0]
                 outcome = await self.apply_event(tx, row.merchant_id, event, now=now)
         except (ValueError, Refused) as error:
             outcome = f"ignored: {error}"
         except Exception as error:
+            if is_conflict(error):
+                raise  # It stays stored, and is applied later.
             log.exception("event failed", merchant=row.merchant_id, event_id=row.event_id)
             outcome = f"failed: {error!r}"
         log.info("event", merchant=row.merchant_id, event_id=row.event_id, outcome=outcome)
         await store.close_event(
-            tx, merchant_id=row.merchant_id, event_id=row.event_id, outcome=outcome, now=now
+            tx,
+            merchant_id=row.merchant_id,
+            event_id=row.event_id,
+            outcome=outcome,
+            redemption_id=redemption_id,
+            now=now,
         )
 
     async def apply_event(
@@ -85,7 +100,7 @@ class Inbox:
         """Apply one partner event; a repeated or stale one changes nothing.
 
         Returns:
-            `applied`, or `ignored: why`.
+            `applied`, `ignored: why`, or `postponed` while a cancellation is under way.
 
         Raises:
             NotFound: It names no redemption at this merchant.
@@ -122,26 +137,19 @@ class Inbox:
             op_key = redemption.op_key(Step.CONFIRM)
             fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
             redemption = await effects.commit(tx, redemption, fact, now=now)
-        if redemption.state not in BURNED:
+        cancelling = (redemption.state, redemption.doubt) == (State.IN_DOUBT, Step.CANCEL)
+        if redemption.state is State.CANCELLING or cancelling:
+            return "postponed"  # If the partner refuses to cancel, this is why.
+        if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
             return f"ignored: {redemption.state}"
-        if event.version <= redemption.fact_version:
-            return f"ignored: version {event.version} is not after {redemption.fact_version}"
-        usable = (State.COMMITTED, State.LATE_CONFIRMED)
+        version = event.version
+        if version <= redemption.fact_version:
+            return f"ignored: version {version} is not after {redemption.fact_version}"
         if event.kind is EventKind.CANCELLED:
-            if redemption.state not in usable:
-                return f"ignored: {redemption.state}"
-            await effects.reverse(
-                tx, redemption, fault=Fault.REDEEMER, version=event.version, now=now
+            await effects.reverse(tx, redemption, fault=Fault.REDEEMER, version=version, now=now)
+        else:
+            fare, actor = event.final_fare_fen, redemption.merchant_id
+            await effects.fulfil(
+                tx, redemption, final_fare_fen=fare, version=version, actor=actor, now=now
             )
-            return "applied"
-        if redemption.state not in usable:
-            return f"ignored: {redemption.state}"
-        await effects.fulfil(
-            tx,
-            redemption,
-            final_fare_fen=event.final_fare_fen,
-            version=event.version,
-            actor=redemption.merchant_id,
-            now=now,
-        )
         return "applied"

@@ -41,7 +41,15 @@ FOLLOWS: Mapping[State, frozenset[State]] = {
     S.HELD: frozenset({S.CONFIRMING, S.RELEASING, S.RELEASED}),
     S.CONFIRMING: frozenset({S.COMMITTED, S.IN_DOUBT, S.RELEASING, S.RELEASED, S.NEEDS_REVIEW}),
     S.IN_DOUBT: frozenset(
-        {S.HELD, S.COMMITTED, S.RELEASED, S.CANCELLED, S.FULFILLED, S.NEEDS_REVIEW}
+        {
+            S.HELD,
+            S.COMMITTED,
+            S.RELEASING,
+            S.RELEASED,
+            S.CANCELLED,
+            S.FULFILLED,
+            S.NEEDS_REVIEW,
+        }
     ),
     S.COMMITTED: frozenset({S.FULFILLED, S.CANCELLING, S.CANCELLED, S.NEEDS_REVIEW}),
     S.LATE_CONFIRMED: frozenset({S.FULFILLED, S.CANCELLING, S.CANCELLED, S.NEEDS_REVIEW}),
@@ -50,7 +58,7 @@ FOLLOWS: Mapping[State, frozenset[State]] = {
     S.RELEASED: frozenset({S.LATE_CONFIRMED, S.NEEDS_REVIEW}),
     S.CANCELLING: frozenset({S.CANCELLED, S.COMMITTED, S.IN_DOUBT, S.FULFILLED, S.NEEDS_REVIEW}),
     S.CANCELLED: frozenset({S.NEEDS_REVIEW}),
-    S.NEEDS_REVIEW: frozenset({S.COMMITTED, S.RELEASED, S.CANCELLED, S.FULFILLED}),
+    S.NEEDS_REVIEW: frozenset({S.COMMITTED, S.RELEASING, S.RELEASED, S.CANCELLED, S.FULFILLED}),
 }
 BURNED = frozenset({S.COMMITTED, S.LATE_CONFIRMED, S.FULFILLED, S.CANCELLING, S.CANCELLED})
 WORKED = (S.HOLDING, S.HELD, S.CONFIRMING, S.IN_DOUBT, S.RELEASING, S.CANCELLING)
@@ -194,6 +202,11 @@ class Redemption:
     def op_key(self, step: Step) -> str:
         """The idempotency key of one step of this epoch."""
         return f"{self.id}:{step}:{self.epoch}"
+
+    @property
+    def last_step(self) -> Step:
+        """The last step before the commit that was asked of the partner."""
+        return Step.HOLD if self.deadline is None else Step.CONFIRM
 
     @property
     def hold_until(self) -> datetime:

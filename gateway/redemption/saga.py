@@ -5,8 +5,6 @@ the answer, one transaction records it with its effect. A crash between the two 
 row, which means: unknown, ask. The redemption row is the queue; whoever holds its lease drives.
 """
 
-import os
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,7 +23,7 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, store
+from gateway.redemption import effects, failpoint, store
 from gateway.redemption.model import (
     CallState,
     Next,
@@ -313,23 +311,25 @@ class Saga:
         async def ask() -> Fact:
             return await self._partner(redemption).fence(op_key)
 
-        answer = await self._ask(redemption, step, ask)
+        answer = await self._ask(redemption, step, ask, verb="fence")
         if answer.fact is None:
             await self._wait(redemption, step, verb="fence", attempt=attempt, answer=answer)
             return redemption
         async with self.database.transaction() as tx:
             await self._close(tx, op_key, "fence", attempt, answer)
-            return await effects.apply_fact(
+            redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
+        failpoint.reached(self.settings, "fence", "stored")
+        return redemption
 
     async def fence(self, redemption_id: str) -> Redemption:
-        """An operator's fence of a redemption in doubt."""
+        """An operator's fence of a redemption in doubt, also of one that a person has."""
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
         assert redemption
-        if redemption.doubt in (Step.HOLD, Step.CONFIRM):
-            return await self._fence(redemption, redemption.doubt)
+        if redemption.doubt in (Step.HOLD, Step.CONFIRM) or redemption.reason == effects.TOO_OLD:
+            return await self._fence(redemption, redemption.last_step)
         return redemption
 
     async def _poll_cancel(self, redemption: Redemption) -> None:
@@ -391,12 +391,22 @@ class Saga:
             past_held.reset(token)
 
     async def _ask(
-        self, redemption: Redemption, step: Step, call: Callable[[], Awaitable[Fact]]
+        self,
+        redemption: Redemption,
+        step: Step,
+        call: Callable[[], Awaitable[Fact]],
+        *,
+        verb: str | None = None,
     ) -> Answer:
-        """Make a call whose outbox row is committed, and classify how it ended."""
-        self._failpoint(step, "before_call")
+        """Make a call whose outbox row is committed, and classify how it ended.
+
+        Args:
+            verb: What is asked, where it is not what the step is named after.
+        """
+        verb = verb or str(step)
+        failpoint.reached(self.settings, verb, "before_call")
         try:
-            fact = await (call() if step is Step.HOLD else self._past_held(call))
+            fact = await (call() if verb == Step.HOLD else self._past_held(call))
             answer = Answer(CallState.ANSWERED, fact=fact)
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
@@ -408,7 +418,7 @@ class Saga:
             # An adapter's bug says nothing about what the partner did.
             log.exception("adapter failed", merchant=redemption.merchant_id, step=step)
             answer = Answer(CallState.UNKNOWN, detail=repr(error))
-        self._failpoint(step, "after_call")
+        failpoint.reached(self.settings, verb, "after_call")
         return answer
 
     async def _close(
@@ -454,12 +464,12 @@ class Saga:
                 redemption = await effects.apply_fact(
                     tx, fact, source="answer", settings=self.settings, now=now
                 )
-        self._failpoint(step, "stored")
+        failpoint.reached(self.settings, verb, "stored")
+        if redemption.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
+            redemption = await self._tell_released(redemption)
         if error is not None:
             error.context.setdefault("merchant", redemption.merchant_id)
             raise error
-        if redemption.state is State.RELEASING:
-            redemption = await self._tell_released(redemption)
         return redemption
 
     async def _not_sent(
@@ -515,7 +525,7 @@ class Saga:
             return current
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason="DOUBT_TOO_OLD")
+            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
         changes = {"due_at": now + poll_delay(current.polls), "polls": current.polls + 1}
         await store.update(tx, current.id, changes)
         return replace(current, **changes)  # type: ignore[arg-type]
@@ -550,8 +560,3 @@ class Saga:
             return await effects.apply_fact(
                 tx, fact, source=source, settings=self.settings, now=self.clock.now()
             )
-
-    def _failpoint(self, step: Step, point: str) -> None:
-        """Die here, for the kill tests: `GATEWAY_FAILPOINT=confirm:after_call` in the sandbox."""
-        if self.settings.sandbox and self.settings.failpoint == f"{step}:{point}":
-            os.kill(os.getpid(), signal.SIGKILL)

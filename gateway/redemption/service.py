@@ -1,5 +1,6 @@
 """What members, merchants, partners' webhooks and the worker do with redemptions."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -434,12 +435,14 @@ class Redemptions:
                 lease_seconds=self.settings.lease_seconds,
                 limit=limit,
             )
-        for redemption_id in due:
-            try:
-                await self.saga.advance(redemption_id)
-            except Exception:
-                log.exception("redemption failed", redemption=redemption_id)
+        await asyncio.gather(*(self._advance(redemption_id) for redemption_id in due))
         return len(due) + await self.inbox.apply_stored(limit=limit)
+
+    async def _advance(self, redemption_id: str) -> None:
+        try:
+            await self.saga.advance(redemption_id)
+        except Exception:  # Its lease ends, and it is tried again.
+            log.exception("redemption failed", redemption=redemption_id)
 
     async def cancel_late(self, payload: Mapping[str, Any]) -> None:
         """A booking confirmed after its release, which the points do not cover: cancel it."""

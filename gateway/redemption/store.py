@@ -120,7 +120,8 @@ events = sa.Table(
     sa.Column("body", Json, nullable=False),
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("applied_at", Instant),
-    sa.Column("outcome", sa.String),  # applied, ignored: why
+    sa.Column("outcome", sa.String),  # applied; ignored: why; postponed
+    sa.Column("redemption_id", sa.String, index=True),
 )
 
 vouchers = sa.Table(
@@ -414,12 +415,24 @@ async def waiting_events(tx: AsyncConnection, *, limit: int) -> list[sa.Row[Any]
     return list(await tx.execute(query.with_for_update(skip_locked=True)))
 
 
+async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:
+    """Apply a redemption's postponed webhooks after all."""
+    mine = (events.c.redemption_id == redemption_id) & (events.c.outcome == "postponed")
+    await tx.execute(sa.update(events).where(mine).values(applied_at=None, outcome=None))
+
+
 async def close_event(
-    tx: AsyncConnection, *, merchant_id: str, event_id: str, outcome: str, now: datetime
+    tx: AsyncConnection,
+    *,
+    merchant_id: str,
+    event_id: str,
+    outcome: str,
+    redemption_id: str | None,
+    now: datetime,
 ) -> None:
     """Note what became of a webhook."""
     mine = (events.c.merchant_id == merchant_id) & (events.c.event_id == event_id)
-    values = {"applied_at": now, "outcome": outcome}
+    values = {"applied_at": now, "outcome": outcome, "redemption_id": redemption_id}
     await tx.execute(sa.update(events).where(mine).values(values))
 
 

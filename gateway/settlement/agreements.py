@@ -64,8 +64,7 @@ async def add_agreement(
 
     Args:
         monthly_cap_fen: Settlement fen per calendar month of commitment.
-        valid_until: The first day without it.
-        offers, categories: Its scope; None is no limit.
+        valid_until: The first day without it. Scope None is no limit.
         payee: Of a donation: who delivers the goods and is owed for them.
         agreement_id, version: None: `agr_<issuer>_<redeemer>`, and the version after the last.
         opening_used: Fen used before, by month as in `2026-11`, without obligations behind them.
@@ -95,8 +94,8 @@ async def add_agreement(
         payee=payee,
         signed_by=tuple(sorted(set(signed_by))),
     )
-    if agreement.parties <= set(signed_by):
-        agreement = replace(agreement, signed_at=now)
+    signed_at = now if agreement.parties <= set(signed_by) else None
+    agreement = replace(agreement, signed_at=signed_at)
     await store.add_agreement(tx, agreement, now=now)
     await store.set_usage(tx, agreement_id, opening_used or {})
     return agreement

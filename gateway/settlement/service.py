@@ -50,7 +50,7 @@ from gateway.settlement.legs import (
     notice,
     record_notice,
 )
-from gateway.settlement.model import HUB_PARTIES, STATEMENT_TYPES, Obligation, State
+from gateway.settlement.model import HUB_PARTIES, STATEMENT_TYPES, Obligation, State, Type
 from gateway.settlement.windows import (
     StaleNetHash,
     WindowNotOpen,
@@ -130,6 +130,7 @@ async def obligations(
     window_id: str | None = None,
     settlement_id: str | None = None,
     day: date | None = None,
+    types: Collection[Type] | None = None,
     states: Collection[State] | None = None,
     after: str | None = None,
     limit: int | None = None,
@@ -153,7 +154,7 @@ async def obligations(
     ):
         if value is not None:
             where.append(column == value)
-    for column, values in ((o.cause_id, cause_ids), (o.state, states)):
+    for column, values in ((o.cause_id, cause_ids), (o.type, types), (o.state, states)):
         if values is not None:
             where.append(column.in_(values))
     if after is not None:

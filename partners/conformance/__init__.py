@@ -4,6 +4,7 @@
     redemption.py  C  quote, hold, confirm, status, fence, cancel, under pressure
     settlement.py  F  statements and settlement notices
     stand_in.py    boxes to run them in: our own stand-in, or a partner's sandbox
+    report.py      the results as text, JSON and JUnit XML
 
 A check is a plain async function of a `Box`: it returns when the partner keeps the rule, fails an
 assertion when it does not, raises `Skip` where it cannot be checked and `Warn` where it should be
@@ -34,6 +35,9 @@ from gateway.ports import (
 )
 from partners import Connection
 from partners.simulators.remote import Control
+
+ClientFor = Callable[[Connection, Callable[[], datetime]], httpx2.AsyncClient]
+"""Makes the HTTP client of a connection, which tells the partner this business time."""
 
 DECIDED_WITHIN_SECONDS = 30
 ISSUER = "M04"  # Any issuer the merchant has an agreement with.
@@ -66,7 +70,7 @@ class Box:
     partner: Partner
     connection: Connection
     http: httpx2.AsyncClient  # to the partner, without a token
-    client_for: Callable[[Connection], httpx2.AsyncClient]
+    client_for: "ClientFor"
     control: Control | None = None
     travels: bool = False
     issuer: str = ISSUER
@@ -106,18 +110,20 @@ class Box:
         """
         self.travel(seconds=(instant - self.now).total_seconds() + 1)
 
-    def watch(self, http: httpx2.AsyncClient) -> httpx2.AsyncClient:
-        """Have a client tell business time, and write down what it exchanges."""
+    def client(self, connection: Connection) -> httpx2.AsyncClient:
+        """A client that tells this box's time; what it exchanges is written down."""
+        return self.watch(self.client_for(connection, lambda: self.now))
 
-        async def tell(request: httpx2.Request) -> None:
-            request.headers["sandbox-now"] = self.now.isoformat()
+    def watch(self, http: httpx2.AsyncClient) -> httpx2.AsyncClient:
+        """Write down what a client exchanges."""
 
         async def note(answer: httpx2.Response) -> None:
             request = answer.request
             path = request.url.path
             self.exchanges.append(f"{request.method} {path} → {answer.status_code}")
 
-        http.event_hooks = {"request": [tell], "response": [note]}
+        hooks = http.event_hooks
+        http.event_hooks = {**hooks, "response": [*hooks["response"], note]}
         return http
 
     def key(self, step: str) -> str:
@@ -296,6 +302,17 @@ async def certify(box: Box, groups: Iterable[str] = ("A", "C", "F")) -> list[Che
 
 from partners.conformance import access, redemption, settlement  # noqa: E402
 
-__all__ = ["CHECKS", "Box", "Check", "CheckResult", "Skip", "Status", "Warn", "certify", "run"]
+__all__ = [
+    "CHECKS",
+    "Box",
+    "Check",
+    "CheckResult",
+    "ClientFor",
+    "Skip",
+    "Status",
+    "Warn",
+    "certify",
+    "run",
+]
 assert access and redemption and settlement, "the modules of the checks enter them"
 CHECKS.sort(key=lambda one: one.id)

@@ -51,10 +51,10 @@ def assertion(connection: Connection, **claims: object) -> str:
         **claims,
     }
     given = dict(connection.auth.key or {})
-    if given["kty"] == "EC":
-        return jwt.encode({"alg": "ES256", "kid": given["kid"]}, document, ECKey.import_key(given))
-    key = OKPKey.import_key(given)
-    return jwt.encode({"alg": "Ed25519", "kid": given["kid"]}, document, key)
+    elliptic = given["kty"] == "EC"
+    key = ECKey.import_key(given) if elliptic else OKPKey.import_key(given)
+    algorithm = "ES256" if elliptic else "Ed25519"
+    return jwt.encode({"alg": algorithm, "kid": given["kid"]}, document, key, [algorithm])
 
 
 async def ask_token(box: Box, connection: Connection, **claims: object) -> httpx2.Response:
@@ -138,7 +138,7 @@ async def refuses_an_expired_token(box: Box) -> None:
 async def enforces_scope(box: Box) -> None:
     live, slot = await box.offer(slotted=False)
     narrow = replace(box.connection, scope="offers")
-    async with box.watch(box.client_for(narrow)) as http:
+    async with box.client(narrow) as http:
         partner = adapter(narrow.adapter)(box.merchant, http)
         await partner.list_offers(None)
         request = QuoteRequest(live.offer_id, slot.id if slot else None, 1, None, box.member())

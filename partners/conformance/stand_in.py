@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,10 @@ import httpx2
 from joserfc.jwk import ECKey
 
 from partners import ADAPTERS, Auth, Connection, adapter
-from partners.conformance import ISSUER, Box
+from partners.conformance import ISSUER, Box, ClientFor
 from partners.simulators import config, serve
 from partners.simulators.remote import Control
 
-ClientFor = Callable[[Connection], httpx2.AsyncClient]
 BY_SECRET = ("cinemas",)
 CLIENT_ID = "gateway"
 SLOTTED: Mapping[str, Mapping[str, Any]] = {
@@ -120,10 +119,9 @@ async def at(
         travels: Whether it follows `Sandbox-Now`; by default our stand-ins do.
     """
     plain = httpx2.AsyncClient(base_url=connection.base_url, timeout=10, trust_env=False)
-    async with plain, client_for(connection) as http:
-        partner = adapter(connection.adapter)(connection.merchant, http)
+    async with plain, client_for(connection, lambda: box.now) as http:
         box = Box(
-            partner=partner,
+            partner=adapter(connection.adapter)(connection.merchant, http),
             connection=connection,
             http=plain,
             client_for=client_for,

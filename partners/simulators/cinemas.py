@@ -33,10 +33,19 @@ CODES = {
     "SLOT_FULL": "HOUSE_FULL",
     "QUOTE_EXPIRED": "PRICE_LAPSED",
     "HOLD_EXPIRED": "LOCK_LAPSED",
+    "DEADLINE_PASSED": "LOCK_LAPSED",
     "PRICE_CHANGED": "REPRICED",
     "CANCEL_TOO_LATE": "REFUND_CLOSED",
     "KEY_CONFLICT": "KEY_REUSED",
     "KEY_IN_FLIGHT": "KEY_BUSY",
+    "FENCED": "BARRED",
+    "OFFER_GONE": "NOT_IN_PROGRAMME",
+    "UNKNOWN_OFFER": "NOT_IN_PROGRAMME",
+    "UNKNOWN_QUOTE": "NO_SUCH_REFERENCE",
+    "UNKNOWN_HOLD": "NO_SUCH_REFERENCE",
+    "UNKNOWN_BOOKING": "NO_SUCH_REFERENCE",
+    "ISSUER_NOT_AGREED": "PAYER_NOT_AGREED",
+    "STATEMENT_NOT_READY": "TAKINGS_NOT_READY",
 }
 EVENTS = {
     EventKind.CONFIRMED: "ticket.issued",
@@ -242,6 +251,7 @@ def _item(offer: FeedOffer) -> dict[str, Any]:
 
 def _state(fact: Fact) -> dict[str, Any]:
     return {
+        "request": fact.op_key,
         "state": STATES[fact.outcome],
         "rev": fact.version,
         "ticket": fact.booking_ref,

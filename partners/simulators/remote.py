@@ -77,6 +77,11 @@ class Control:
         answer: dict[str, Any] = await self._call("POST", f"/merchants/{merchant}/events", document)
         return answer
 
+    async def act(self, merchant: str, act: str, *, now: datetime, **more: Any) -> Any:
+        """An act that only its vertical knows, as `check_in` at a car shop."""
+        row = {"act": act, "now": now.isoformat(), **more}
+        return await self._call("POST", f"/merchants/{merchant}/acts", row)
+
     async def offer(self, merchant: str, id: str, change: Mapping[str, Any] | None) -> None:
         """Change or add an offer; None deletes it."""
         await self._call("POST", f"/merchants/{merchant}/offers", {"id": id, "change": change})

@@ -21,6 +21,7 @@ from partners.simulators import backoffice, config, surface, terms, webhooks
 from partners.simulators.tokens import Tokens
 from partners.simulators.words import Declined
 
+LOOPBACK = "127.0.0.1"  # Nobody else may make merchants misbehave.
 KEEP_ALIVE_SECONDS = 75  # Longer than any client keeps a connection, so that none is cut in use.
 
 
@@ -116,7 +117,7 @@ class Simulators:
             for merchant in settings.merchants
             if only is None or merchant.id in only
         }
-        self._control = Door(settings.host, settings.control_port)
+        self._control = Door(LOOPBACK, settings.control_port)
         self._control.app = control(self.stands, self.control_token)
         self._deliveries: list[asyncio.Task[None]] = []
         self._http: httpx2.AsyncClient | None = None

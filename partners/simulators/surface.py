@@ -24,7 +24,7 @@ import importlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -35,7 +35,7 @@ from starlette.routing import Route
 from gateway.ports import PartnerEvent, Statement, StatementLine
 from partners.simulators.core import Shop
 from partners.simulators.tokens import OAuthError, Tokens
-from partners.simulators.words import NOW, Booked, Broken, Declined, Garbled, Hangup
+from partners.simulators.words import NOW, Booked, Broken, Declined, Garbled, Hangup, instant
 
 Handler = Callable[[Shop, Request], Awaitable[Any]]
 MODULES = {"graphql": "generic"}
@@ -200,11 +200,7 @@ def _business_time(request: Request) -> datetime | None:
     text = request.headers.get("sandbox-now")
     if text is None:
         return None
-    try:
-        named = datetime.fromisoformat(text)
-    except ValueError:
-        raise Declined("BAD_REQUEST", field="Sandbox-Now") from None
-    return named.astimezone(UTC)
+    return instant(text)
 
 
 def _challenge(error: OAuthError) -> Response:

@@ -10,12 +10,13 @@ import hashlib
 import json
 import secrets
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 
 from partners.simulators.config import Client, Merchant
@@ -138,7 +139,9 @@ class Tokens:
             raise OAuthError("invalid_client", 401)
         try:
             keys = KeySet.import_key_set(dict(client.jwks))  # type: ignore[arg-type]
-            claims = jwt.decode(assertion, keys, algorithms=ALGORITHMS).claims
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SecurityWarning)  # EdDSA's name is deprecated.
+                claims = jwt.decode(assertion, keys, algorithms=ALGORITHMS).claims
         except (JoseError, ValueError, TypeError, KeyError):
             raise OAuthError("invalid_client", 401, why="signature") from None
         self._check_claims(client, claims)

@@ -1,4 +1,4 @@
-"""How the native adapters classify what comes back: three kinds, and doubt is never guessed."""
+"""How the adapters classify what comes back: three kinds, and doubt is never guessed."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -20,12 +20,14 @@ from gateway.ports import (
     SoldOut,
 )
 from partners.car_shops import CarShops
+from partners.cinemas import Cinemas
+from partners.graphql import GraphQLPartner
 from partners.hotels import Hotels
 from partners.rides import Rides
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
 NOON = datetime(2026, 11, 20, 4, tzinfo=UTC)
-ADAPTERS = [Hotels, CarShops, Rides]
+ADAPTERS = [Hotels, CarShops, Rides, Cinemas, GraphQLPartner]
 REQUEST = QuoteRequest("X-01", None, 1, None, "pm_1")
 
 
@@ -148,6 +150,11 @@ def error(word: str, **more: object) -> Answer:
     return said(422, {"error": {"code": word, **more}})
 
 
+def payload(error_class: str, code: str, **context: object) -> Answer:
+    refused = {"class": error_class, "code": code, "context": context}
+    return said(200, {"data": {"field": {"errors": [refused]}}})
+
+
 @pytest.mark.parametrize(
     ("adapter", "answer", "expected", "context"),
     [
@@ -175,6 +182,25 @@ def error(word: str, **more: object) -> Answer:
         (CarShops, in_200("TOTAL_CHANGED", newTotalFen=9), PriceChanged, {"new_list_fen": 9}),
         (CarShops, in_200("CAR_CHECKED_IN", at="x"), CancelTooLate, {"until": "x"}),
         (CarShops, in_200("NO_SUCH_ITEM"), PartnerRejected, {"reason": "UNKNOWN_OFFER"}),
+        (
+            Cinemas,
+            error("HOUSE_FULL", show="s", alternative="t", left=2),
+            SlotFull,
+            {"slot": "s", "alternative": "t", "left": 2},
+        ),
+        (Cinemas, error("PRICE_LAPSED", expired_at="x"), QuoteExpired, {"expired_at": "x"}),
+        (Cinemas, error("LOCK_LAPSED", expired_at="x"), HoldExpired, {"expired_at": "x"}),
+        (Cinemas, error("REPRICED", fen=9), PriceChanged, {"new_list_fen": 9}),
+        (Cinemas, error("REFUND_CLOSED", until="x"), CancelTooLate, {"until": "x"}),
+        (Cinemas, error("BARRED"), PartnerRejected, {"reason": "FENCED"}),
+        (GraphQLPartner, payload("DECLINED_FINAL", "SOLD_OUT"), SoldOut, {}),
+        (GraphQLPartner, payload("DECLINED_FINAL", "MOOD"), PartnerRejected, {"reason": "MOOD"}),
+        (
+            GraphQLPartner,
+            payload("PRICE_CHANGED", "MOOD", new_list_fen=9),
+            PriceChanged,
+            {"new_list_fen": 9},
+        ),
         (Rides, error("promo_gone"), SoldOut, {}),
         (
             Rides,
@@ -204,6 +230,10 @@ async def test_a_no_in_the_partners_words_is_a_no_in_ours(adapter, answer, expec
         (Hotels, problem("request-key-reused"), "KEY_CONFLICT"),
         (CarShops, in_200("INSTRUCTION_IN_HAND"), "KEY_IN_FLIGHT"),
         (CarShops, in_200("INSTRUCTION_REUSED"), "KEY_CONFLICT"),
+        (Cinemas, error("KEY_BUSY"), "KEY_IN_FLIGHT"),
+        (Cinemas, error("KEY_REUSED"), "KEY_CONFLICT"),
+        (GraphQLPartner, payload("IN_FLIGHT_KEY", "MOOD"), "KEY_IN_FLIGHT"),
+        (GraphQLPartner, payload("CONFLICT_KEY", "MOOD"), "KEY_CONFLICT"),
         (Rides, error("request_running"), "KEY_IN_FLIGHT"),
         (Rides, error("request_id_reused"), "KEY_CONFLICT"),
     ],
@@ -224,10 +254,22 @@ async def test_a_server_error_is_doubt_whatever_it_says():
         await confirm(speaking(Rides, said(503, {"error": {"code": "pickup_full"}})))
 
 
-async def test_an_answer_about_another_request_is_no_answer():
-    other = {"request_id": "red_2:confirm:1", "status": "accepted", "seq": 1}
+OTHER = "red_2:confirm:1"
+FACT = {"outcome": "CONFIRMED", "version": 1, "bookingRef": "b", "holdRef": "h"}
+FACT |= {"expiresAt": None, "reason": None, "artefacts": {}}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "other"),
+    [
+        (Rides, {"request_id": OTHER, "status": "accepted", "seq": 1}),
+        (Cinemas, {"request": OTHER, "state": "ISSUED", "rev": 1}),
+        (GraphQLPartner, {"data": {"confirm": {"fact": {"opKey": OTHER, **FACT}, "errors": []}}}),
+    ],
+)
+async def test_an_answer_about_another_request_is_no_answer(adapter, other):
     with pytest.raises(OutcomeUnknown):
-        await confirm(speaking(Rides, said(200, other)))
+        await confirm(speaking(adapter, said(200, other)))
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

@@ -1,19 +1,26 @@
 """Every adapter keeps the partner contract, on a stand-in over real HTTP."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 
+import httpx2
 import pytest
 
-from partners import ADAPTERS, SANDBOXES
+from gateway.oauth.client import partner_client
+from partners import ADAPTERS, SANDBOXES, Connection
 from partners.conformance import CHECKS, Box, Check, Status, certify, run
 from partners.conformance.stand_in import Plan, at, merchant_of, plan
 from partners.simulators.remote import Control
 from tests.support import simulators
-from tests.support.tokens import client_for
 
 GROUPS = {"A": 6, "C": 14, "F": 8}
 NOT_HERE = {"CF-A06"}  # Our partners declare no mTLS or DPoP.
 BY_SECRET = {("cinemas", "CF-A05")}  # A secret carries no time.
+
+
+def client_for(connection: Connection, clock: Callable[[], datetime]) -> httpx2.AsyncClient:
+    """The gateway's own client."""
+    return partner_client(connection, clock=clock, sandbox=True, timeout=10, concurrency=32)
 
 
 @pytest.fixture(scope="session")

@@ -235,6 +235,11 @@ async def test_a_feed_only_ever_moves_forward(database: Database) -> None:
     async with database.reading() as tx:
         assert "XH-01" in await found(tx, text="电影票")
 
+
+async def test_a_feed_row_that_breaks_a_rule_is_left_out_and_named(database: Database) -> None:
+    async with database.transaction() as tx:
+        await seeded.load(tx)
+    row = next(row for row in coalition.catalog()["offers"] if row["id"] == "XH-01")
     odd = {"guarantee": row["guarantee"]}
     bad = [
         seeded.feed_offer(row, 9, id="CA-01"),  # Another merchant's.
@@ -249,7 +254,9 @@ async def test_a_feed_only_ever_moves_forward(database: Database) -> None:
         seeded.feed_offer(row, 9, id="XH-98", attributes=odd | {"coupon": {"off_pct": 101}}),
         seeded.feed_offer(row, 9, id="XH-99", attributes=odd | {"tags": "green"}),
     ]
-    result = await take(*bad)
+    async with database.transaction() as tx:
+        page = FeedPage(tuple(bad), "c2", False)
+        result = await service.apply_feed(tx, merchant_id="M05", page=page, now=seeded.OPENED)
     assert result.applied == ("XH-94",)
     assert result.refused == {
         "CA-01": "NOT_FOUND",

@@ -12,6 +12,7 @@ from gateway.db import Database
 from gateway.ledger import invariants, store
 from gateway.ledger import service as ledger
 from gateway.ledger.model import HUB, Insufficient, Journal, Kind, Line, credit, debit
+from tests.support.issuers import open_books
 
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
 
@@ -130,6 +131,7 @@ CHANGES = {
 async def test_a_change_behind_the_ledgers_back_shows(database: Database, change: str) -> None:
     await seal_nine(database)
     async with database.transaction() as tx:
+        await open_books(tx, "ledger_journals", "ledger_lines", "ledger_seals")
         await tx.execute(CHANGES[change])
         with pytest.raises(ledger.BrokenChain, match="seal 4"):
             await ledger.verify_chain(tx)
@@ -174,6 +176,7 @@ async def test_a_planted_violation_is_found(database: Database, id: str, lines: 
         await ledger.seal(tx, now=NOW, limit=10)
         assert all(result.ok for result in await invariants.check(tx))
         (planted,) = await ledger.post(tx, [fee("bad", 1)], now=NOW)
+        await open_books(tx, "ledger_lines")
         await tx.execute(sa.delete(store.lines).where(store.lines.c.journal_id == planted))
         rows = [
             {"journal_id": planted, "line_no": n, "book": line.book, "account": line.account,

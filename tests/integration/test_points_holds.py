@@ -312,6 +312,7 @@ async def test_a_planted_violation_is_found(database: Database, id: str) -> None
         )
         await hold(tx, "red_1", LegRequest(1, "m1", "P-LL", 1))
         assert all(result.ok for result in await of_points.check(tx))
+        await coalition.open_books(tx, "points_lot_movements")
         await tx.execute(PLANTED[id])
         failed = [result.id for result in await of_points.check(tx) if not result.ok]
     assert id in failed

@@ -150,6 +150,27 @@ async def test_doubt_that_is_too_old_needs_a_person(coalition: Coalition) -> Non
     assert stuck.state is State.NEEDS_REVIEW
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 4_500)
 
+    partner.script["status"] = []
+    settled = await coalition.redemptions.fence(redemption_id=held.id)  # It had confirmed.
+    assert settled.state is State.COMMITTED
+
+
+async def test_what_was_used_while_it_was_being_cancelled_is_used(coalition: Coalition) -> None:
+    done = await coalition.redeemed(*TICKET)
+    ask = {"member_id": "mbr_demo_01", "redemption_id": done.id}
+    offered = await coalition.redemptions.cancel_quote(**ask)
+    partner = coalition.partners["M05"]
+    partner.script["cancel"] = ["lost_before", "reject"]
+    await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
+    used = {"id": "e1", "kind": "booking.fulfilled", "op_key": done.op_key(Step.CONFIRM)}
+    await coalition.redemptions.inbox.receive("M05", "e1", used | {"version": 2})
+    assert (await coalition.get(done)).state is State.IN_DOUBT
+
+    await coalition.work(seconds=2)
+
+    assert (await coalition.get(done)).state is State.FULFILLED
+    assert len(await rows(coalition, done.id)) == 2
+
 
 async def test_a_hold_nobody_confirms_is_let_go(coalition: Coalition) -> None:
     held = await coalition.held(*TICKET)
@@ -261,6 +282,8 @@ async def test_a_late_confirmation_takes_the_points_again(coalition: Coalition) 
     op_key = held.op_key(Step.CONFIRM)
     reject = {"id": "e1", "kind": "booking.rejected", "op_key": op_key, "version": 1}
     await coalition.redemptions.inbox.receive("M07", "e1", reject)
+    assert (await coalition.get(held)).state is State.RELEASING
+    await coalition.redemptions.work()
     assert (await coalition.get(held)).state is State.RELEASED
 
     confirm = {"id": "e2", "kind": "booking.confirmed", "op_key": op_key, "version": 2}

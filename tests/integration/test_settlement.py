@@ -1,5 +1,6 @@
 """The demo day from reservation to payment, on both databases."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
@@ -7,7 +8,7 @@ import pytest
 
 from gateway.compliance.model import FourEyesRequired
 from gateway.db import Database
-from gateway.errors import NotFound
+from gateway.errors import NotFound, Refused
 from gateway.ledger import service as ledger
 from gateway.ledger.model import Kind
 from gateway.ports import NoticeReceipt
@@ -389,3 +390,68 @@ async def test_an_empty_window_closes_and_is_settled_without_payments(coalition:
         assert done.state == "SETTLED"
         assert [each.id for each in await settlement.windows(tx)] == [W47, "win_2026W48"]
     await all_hold(coalition)
+
+
+@pytest.mark.parametrize("model", ["GROSS", "MULTILATERAL_NET"])
+async def test_other_models_of_netting_settle_to_zero_too(played: Database, model: str) -> None:
+    async with played.transaction() as tx:
+        draft = await settlement.propose_settlement(tx, window_id=W47, model=model, **FINANCE)
+        ask = {"settlement_id": draft.id, "net_hash": draft.net_hash, "limit_fen": 10**7}
+        await settlement.approve_settlement(tx, actor="usr_gao", now=MONDAY, **ask)
+        *most, last = await settlement.legs(tx, settlement_id=draft.id)
+        for leg in most:
+            await settlement.book_leg(tx, leg_id=leg.id, actor="usr_gao", now=MONDAY)
+        assert (await settlement.settlement(tx, draft.id)).state == "PARTIAL"
+    await all_hold(played)
+    async with played.transaction() as tx:
+        for _ in range(2):
+            await settlement.book_leg(tx, leg_id=last.id, actor="usr_gao", now=MONDAY)
+        assert (await settlement.settlement(tx, draft.id)).state == "SETTLED"
+        rows = await settlement.obligations(tx, window_id=W47)
+        assert {row.state for row in rows} == {State.SETTLED}
+    await all_hold(played)
+
+
+async def test_a_draft_of_another_model_supersedes(played: Database) -> None:
+    async with played.transaction() as tx:
+        draft = await settlement.propose_settlement(tx, window_id=W47, **FINANCE)
+        other = await settlement.propose_settlement(
+            tx, window_id=W47, model="MULTILATERAL_NET", **FINANCE
+        )
+        assert (draft.id, other.id) == ("set_2026W47", "set_2026W47.2")
+        states = [each.state for each in await settlement.settlements(tx, window_id=W47)]
+        assert states == ["SUPERSEDED", "DRAFT"]
+        ask = {"settlement_id": draft.id, "net_hash": draft.net_hash, "limit_fen": 10**7}
+        with pytest.raises(settlement.WindowNotOpen):
+            await settlement.approve_settlement(tx, actor="usr_gao", now=MONDAY, **ask)
+    await all_hold(played)
+
+
+async def test_racing_holds_never_exceed_cover_or_cap(coalition: Database) -> None:
+    async with coalition.transaction() as tx:
+        limits = {"collateral_fen": 3 * 4070, "net_debit_cap_fen": 10**9}
+        await settlement.set_cover(tx, merchant_id="M04", **limits)
+        agreements = {
+            issuer: await settlement.agreement_for(
+                tx, issuer=issuer, redeemer="M05", offer_id="XH-01", category="电影", at=CUT
+            )
+            for issuer in ("M04", "M03")
+        }  # M03 has 17,050 fen left of its month before the day: four tickets
+
+    async def hold(number: int, issuer: str) -> str:
+        leg = {"epoch": 1, "leg_no": 1, "agreement": agreements[issuer], "offer_id": "XH-01"}
+        try:
+            async with coalition.transaction() as tx:
+                await settlement.reserve(
+                    tx, cause_id=f"red_{issuer}_{number}", face_fen=4500, at=CUT, **leg
+                )
+        except Refused as refusal:
+            return refusal.code
+        return issuer
+
+    ends = Counter(
+        await asyncio.gather(*(hold(n, issuer) for n in range(6) for issuer in agreements))
+    )
+    assert ends == {"M04": 3, "COVER_EXCEEDED": 3, "M03": 4, "AGREEMENT_CAP": 2}
+    async with coalition.reading() as tx:
+        assert await settlement.used_fen(tx, agreement_id="agr_M04_M05", month="2026-11") == 12150

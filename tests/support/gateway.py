@@ -3,13 +3,14 @@
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import sqlalchemy as sa
+from starlette.applications import Starlette
 
 from gateway.app import create_app
 from gateway.db import Clock, Database
@@ -52,6 +53,7 @@ class Gateway:
     """A running gateway, and tokens for whoever one wants to be."""
 
     runtime: Runtime
+    app: Starlette
     http: httpx2.AsyncClient
     statements: list[str] = field(default_factory=list)
 
@@ -169,9 +171,19 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def running(
-    database: Database, home: Path, *, clock: Clock, partners: dict[str, Partner], **more: Any
+    database: Database,
+    home: Path,
+    *,
+    clock: Clock,
+    partners: dict[str, Partner],
+    connections: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway over HTTP; the worker does not run unless a test drives it."""
+    """A gateway over HTTP; the worker does not run unless a test drives it.
+
+    Args:
+        connections: For their webhook secrets only.
+    """
     listening, port = bound()
     settings = Settings(home=home, port=port, worker_inside=False, **more)
     oauth = OAuth(database, settings)
@@ -182,7 +194,7 @@ async def running(
         database=database,
         clock=clock,
         oauth=oauth,
-        connections={},
+        connections=connections or {},
         partners=everyone,
         redemptions=Redemptions(database, everyone, clock, settings, secret),
         secret=secret,
@@ -193,4 +205,4 @@ async def running(
         await stack.enter_async_context(app.router.lifespan_context(app))
         await stack.enter_async_context(serving(app, listening))
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
-        yield Gateway(runtime, http)
+        yield Gateway(runtime, app, http)

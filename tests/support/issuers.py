@@ -122,6 +122,16 @@ async def hold(
     )  # fmt: skip
 
 
+async def open_books(tx: AsyncConnection, *tables: str) -> None:
+    """Take the append-only triggers off tables, where there are any: to tamper with them."""
+    for table in tables:
+        if tx.dialect.name == "postgresql":
+            await tx.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table}_append_only ON {table}")
+        else:
+            for verb in ("update", "delete"):
+                await tx.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table}_no_{verb}")
+
+
 async def posted(tx: AsyncConnection) -> list[tuple[str, str]]:
     """Kinds and lines of all journals, oldest first, as `Dr M:m1:AVAIL 5,000` by book."""
     found = await ledger.entries(tx, limit=1_000)

@@ -11,7 +11,6 @@ from starlette.applications import Starlette
 
 def bound() -> tuple[socket.socket, int]:
     """A socket on a free loopback port."""
-    # It says that it is TCP, or asyncio would leave Nagle's delay on.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     return listening, listening.getsockname()[1]

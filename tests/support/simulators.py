@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "partners.simulators"]
 
 
 @dataclass(slots=True)
@@ -29,8 +30,7 @@ def running(document: Mapping[str, Any], folder: Path) -> Iterator[Running]:
     (folder / "config.json").write_text(json.dumps(document), encoding="utf-8")
     ports = folder / "ports.json"
     ports.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "partners.simulators"]
-    command += ["--config", str(folder / "config.json"), "--state", str(folder / "state")]
+    command = [*COMMAND, "--config", str(folder / "config.json"), "--state", str(folder / "state")]
     command += ["--ports-file", str(ports)]
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)

@@ -1,7 +1,8 @@
 """A client of a partner's token endpoint, as small as tests need."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
 
 import httpx2
 
@@ -30,8 +31,19 @@ class Bearer(httpx2.Auth):
                 return
 
 
-def client_for(connection: Connection) -> httpx2.AsyncClient:
-    """A client for a connection."""
+def client_for(
+    connection: Connection, clock: Callable[[], datetime] | None = None
+) -> httpx2.AsyncClient:
+    """A client for a connection, telling business time if there is a clock."""
+
+    async def tell(request: httpx2.Request) -> None:
+        if clock is not None:
+            request.headers["sandbox-now"] = clock().isoformat()
+
     return httpx2.AsyncClient(
-        base_url=connection.base_url, auth=Bearer(connection), timeout=5, trust_env=False
+        base_url=connection.base_url,
+        auth=Bearer(connection),
+        timeout=5,
+        trust_env=False,
+        event_hooks={"request": [tell]},
     )

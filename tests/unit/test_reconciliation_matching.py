@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.reconciliation.matching import match
@@ -78,6 +78,7 @@ def plant(code: Code | None, mine: Row) -> tuple[list[Row], list[Row]]:
     }[code]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.one_of(st.none(), st.sampled_from(Code)), st.integers(1, 60))),
     st.randoms(use_true_random=False),
@@ -103,6 +104,7 @@ def test_k_planted_faults_give_exactly_those_k_codes(plan, chance: random.Random
     assert result_hash(inputs, outcome) == result_hash(inputs, again)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([None, *Code]), max_size=20))
 def test_every_row_is_consumed_once(codes):
     planted = [plant(code, ours_of(number)) for number, code in enumerate(codes)]

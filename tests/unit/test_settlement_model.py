@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import UTC, date, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ledger.model import HUB, Line
@@ -150,6 +150,7 @@ def test_the_demo_day_nets_as_expected():
     assert net_multilateral(DEMO) == [Flow(**row) for row in EXPECTED["multilateral_payments"]]
 
 
+@settings(deadline=None)
 @given(FLOWS, st.randoms())
 def test_netting_moves_every_position_and_ignores_the_order(flows, chance: random.Random):
     positions = {party: fen for party, fen in net_positions(flows).items() if fen}

@@ -13,6 +13,11 @@ depends_on = None
 
 APPEND_ONLY: tuple[str, ...] = (
     "catalog_quotes",
+    "compliance_decisions",
+    "ledger_journals",
+    "ledger_lines",
+    "ledger_seals",
+    "points_lot_movements",
     "promotions",
 )
 
@@ -167,6 +172,7 @@ def upgrade() -> None:
         ),
         sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("decision_id", name=op.f("pk_compliance_decisions")),
+        info={"append_only": True},
     )
     op.create_index(
         op.f("ix_compliance_decisions_subject"), "compliance_decisions", ["subject"], unique=False
@@ -278,6 +284,7 @@ def upgrade() -> None:
         sa.CheckConstraint("approver <> actor", name=op.f("ck_ledger_journals_four_eyes")),
         sa.PrimaryKeyConstraint("journal_id", name=op.f("pk_ledger_journals")),
         sa.UniqueConstraint("op_key", name=op.f("uq_ledger_journals_op_key")),
+        info={"append_only": True},
     )
     op.create_index(
         op.f("ix_ledger_journals_cause_id"), "ledger_journals", ["cause_id"], unique=False
@@ -448,7 +455,11 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("redemption_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("merchant_id", "event_id", name=op.f("pk_partner_events")),
+    )
+    op.create_index(
+        op.f("ix_partner_events_redemption_id"), "partner_events", ["redemption_id"], unique=False
     )
     op.create_table(
         "points_holds",
@@ -910,6 +921,7 @@ def upgrade() -> None:
             ["journal_id"], ["ledger_journals.journal_id"], name=op.f("fk_ledger_lines_journal_id")
         ),
         sa.PrimaryKeyConstraint("journal_id", "line_no", name=op.f("pk_ledger_lines")),
+        info={"append_only": True},
     )
     op.create_index("ix_ledger_lines_account", "ledger_lines", ["book", "account"], unique=False)
     op.create_table(
@@ -923,6 +935,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_ledger_seals")),
         sa.UniqueConstraint("journal_id", name=op.f("uq_ledger_seals_journal_id")),
+        info={"append_only": True},
     )
     op.create_table(
         "member_consents",
@@ -1154,6 +1167,7 @@ def upgrade() -> None:
             ["lot_id"], ["points_lots.lot_id"], name=op.f("fk_points_lot_movements_lot_id")
         ),
         sa.PrimaryKeyConstraint("journal_id", "lot_id", name=op.f("pk_points_lot_movements")),
+        info={"append_only": True},
     )
     op.create_index(
         op.f("ix_points_lot_movements_cause_id"), "points_lot_movements", ["cause_id"], unique=False

@@ -60,8 +60,9 @@ TABLE = {
     (Role.PARTNER, f"{ACK}M05"): "acknowledgeSettlementLeg",
     (Role.FINANCE, "settlement:write"): "closeSettlementWindow proposeSettlement",
     (Role.FINANCE, "settlement:approve"): "approveSettlement",
-    (Role.FINANCE, "reconciliation:write"): "startReconciliationRun proposeBreakResolution",
-    (Role.FINANCE, "reconciliation:approve"): "approveBreakResolution",
+    (Role.FINANCE, "reconciliation:write"): "startReconciliationRun assignBreak"
+    " proposeBreakResolution",
+    (Role.FINANCE, "reconciliation:approve"): "approveBreakResolution signOffReconciliationRun",
     (Role.OPERATOR, "merchants:write"): "registerMerchant pausePartner",
     (Role.OPERATOR, "promotions:write"): "suspendOffer",
     (Role.OPERATOR, "programme:write"): "publishProgrammePolicy",
@@ -94,8 +95,8 @@ def test_a_mutation_is_for_its_roles_and_scopes_only(role, name):
 READS = {
     Role.MEMBER: "me quote redemption redemptions donation savings",
     Role.PARTNER: "partner agreements obligations bills settlementLegs",
-    Role.FINANCE: "settlementWindows settlement reconciliationRuns reconciliationRun breaks journals"
-    " trialBalance obligations settlementLegs agreements",
+    Role.FINANCE: "settlementWindows settlement reconciliationRuns reconciliationRun breaks"
+    " journals trialBalance obligations settlementLegs agreements",
     Role.OPERATOR: "partners sagas budgets coverage",
     Role.COMPLIANCE: "redLines",
     Role.REGULATOR: "redLines",

@@ -1,0 +1,96 @@
+"""What `gateway serve` runs: a server on one socket, with all its surroundings or without."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import replace
+from typing import Any
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.demo import install, supervisor
+from gateway.demo.supervisor import on_signals
+from gateway.settings import Settings
+
+KEEP_ALIVE_SECONDS = 75  # Longer than clients keep a connection, so that none is cut in use.
+Announce = Callable[[list[str]], None]
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process, and says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def plain(settings: Settings, *, descriptor: int | None) -> None:
+    """The gateway alone, until it is asked to end.
+
+    Args:
+        descriptor: A bound socket that was handed on; None binds the settings' address.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if descriptor is not None:
+            bound = stack.enter_context(socket.socket(fileno=descriptor))
+        else:
+            bound = stack.enter_context(supervisor.listening(settings.host, settings.port))
+        settings = replace(settings, port=bound.getsockname()[1])
+        await _serve(settings, bound, lambda: None)
+
+
+async def embedded(settings: Settings, *, announce: Announce) -> None:
+    """The embedded default: a seeded database, the partners' stand-ins, gateway and worker."""
+    with supervisor.listening(settings.host, settings.port) as bound:
+        settings = replace(settings, port=bound.getsockname()[1])
+        made = install.prepare(settings, port=settings.port)
+        stand_ins = supervisor.simulators(made)
+        try:
+            await install.seeded(settings, made)
+            await supervisor.wait_for_ports(made, stand_ins, settings)
+            lines = install.announcement(settings, made)
+            async with _beside(supervisor.wait_for_price_book(settings)):
+                await _serve(settings, bound, lambda: announce(lines))
+        finally:
+            stand_ins.end()
+            stand_ins.gone()
+
+
+async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], None]) -> None:
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config, ready)
+
+    def end() -> None:
+        server.should_exit = True
+
+    on_signals(end)
+    await server.serve(sockets=[bound])
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run something as long as the block lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,31 @@
+"""The GraphQL shown in README and docs is valid against the API schema."""
+
+import re
+from pathlib import Path
+
+import graphql
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(text, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, text in enumerate(
+        re.findall(r"^```graphql\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE), 1
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def schema() -> graphql.GraphQLSchema:
+    return graphql.build_schema((ROOT / "schema.graphql").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("text", BLOCKS)
+def test_shown_graphql_is_valid(schema: graphql.GraphQLSchema, text: str) -> None:
+    assert [str(error) for error in graphql.validate(schema, graphql.parse(text))] == []
+
+
+def test_there_is_graphql_to_check() -> None:
+    assert len(BLOCKS) >= 3

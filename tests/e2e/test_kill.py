@@ -1,0 +1,241 @@
+"""Kill -9 at every point of a partner call, in every process: both sides agree in the end.
+
+Gateway, worker and simulators are processes of their own and the clients are outside. A process
+that was killed is started again, the client repeats its request with the same key, the worker
+does what is due. What has to hold then is in `Story.settled`.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support import box as boxes
+from tests.support.box import Box
+from tests.support.postgres import Postgres
+from tests.support.story import Buy, Story
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+POINTS = ("before_call", "after_call", "stored")
+STEPS = ("hold", "confirm", "cancel")
+LL = {"programme": "P-LL"}
+TWO_LEGS = ({"programme": "P-LL", "points": 600}, {"programme": "P-CW"})
+POPCORN = Buy("M05", "XH-03", "mbr_demo_02", (LL,))
+TEA = Buy("M06", "CW-01", "mbr_demo_15", TWO_LEGS)
+BREAKFAST = Buy("M03", "YQ-04", "mbr_demo_10", ({"programme": "P-YQ"},))
+COUPON = Buy("M07", "KX-01", "mbr_demo_07", (LL,))
+RIDE = Buy("M07", "KX-03", "mbr_demo_07", (LL,), slotted=True)
+AT = dict(zip(POINTS, (POPCORN, TEA, BREAKFAST), strict=True))  # each point at another adapter
+END = {"cancel": "CANCELLED", "release": "RELEASED"}
+_keys = itertools.count(1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def box(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Box]:
+    """One sandbox on SQLite for the whole matrix."""
+    async with boxes.running(tmp_path_factory.mktemp("sandbox")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def postgres_box(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
+) -> AsyncIterator[Box]:
+    """One sandbox on PostgreSQL."""
+    url = postgres.create("kill")
+    async with boxes.running(tmp_path_factory.mktemp("sandbox"), database_url=url) as made:
+        yield made
+
+
+# -- the gateway ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("step", STEPS)
+async def test_gateway_killed_in_a_call(box: Box, step: str, point: str) -> None:
+    await gateway_killed(box, AT[point], step, f"{step}:{point}")
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_gateway_killed_while_it_gives_a_hold_back(box: Box, point: str) -> None:
+    await gateway_killed(box, AT[point], "release", f"fence:{point}")
+
+
+@pytest.mark.parametrize("failpoint", ["hold:before_call", "hold:stored", "confirm:after_call"])
+async def test_gateway_killed_in_one_step_redemption(box: Box, failpoint: str) -> None:
+    await gateway_killed(box, TEA, "redeem", failpoint)
+
+
+@pytest.mark.parametrize("point", ["stored", "applied"])
+async def test_gateway_killed_while_it_receives_a_confirmation(box: Box, point: str) -> None:
+    await confirmation_interrupted(box, f"event:{point}")
+
+
+@pytest.mark.parametrize("point", ["stored", "applied"])
+async def test_gateway_killed_while_it_receives_a_lower_final_fare(box: Box, point: str) -> None:
+    await box.start_gateway()
+    story = await Story.begin(box, RIDE)
+    mutation, asked = await story.prepared("confirm")
+    await story.ask(mutation, **asked)
+    await story.reaches("COMMITTED")
+    await box.start_gateway(failpoint=f"event:{point}")
+    await box.control.fulfil("M07", story.id, now=await box.now(), final_fare_fen=9_000)
+    await box.killed_itself("gateway")
+    await box.start_gateway()
+    await story.reaches("FULFILLED")
+    await story.settled("FULFILLED")
+    assert (await story.seen())["legs"][0]["returnedPoints"] == 12_000 - 9_000
+    await heard_once(box, story, ["applied", "applied"])
+
+
+# -- the worker -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("step", STEPS)
+async def test_worker_killed_while_it_sends_a_lost_call_again(
+    box: Box, step: str, point: str
+) -> None:
+    await worker_killed(box, AT[point], step, f"{step}:{point}")
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_worker_killed_while_it_fences_a_confirm_in_doubt(box: Box, point: str) -> None:
+    await worker_killed(box, AT[point], "confirm", f"fence:{point}", late=True)
+
+
+# -- the partner ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("step", "buy"), list(zip(STEPS, AT.values(), strict=True)), ids=STEPS)
+async def test_partner_killed_before_the_effect(box: Box, step: str, buy: Buy) -> None:
+    story = await Story.begin(box, buy)
+    mutation, asked = await story.prepared(step)
+    await box.control.clear(buy.merchant)
+    await box.control.fault(buy.merchant, "latency", verb=step, value=60, count=1)
+    asking = asyncio.create_task(story.ask(mutation, **asked))
+    await box.fault_used(buy.merchant, "latency")
+    box.kill("simulators")
+    assert (await asking)["state"] == "IN_DOUBT"
+    await box.start_simulators()
+    await story.ends(step)
+    await story.settled(END.get(step, "COMMITTED"))
+
+
+@pytest.mark.parametrize(("step", "buy"), list(zip(STEPS, AT.values(), strict=True)), ids=STEPS)
+async def test_partner_killed_after_the_effect(box: Box, step: str, buy: Buy) -> None:
+    story = await Story.begin(box, buy)
+    mutation, asked = await story.prepared(step)
+    await box.control.fault(buy.merchant, f"{step}_times_out_after_effect", count=1)
+    assert (await story.ask(mutation, **asked))["state"] == "IN_DOUBT"
+    box.kill("simulators")
+    await box.start_simulators()
+    await story.ends(step)
+    await story.settled(END.get(step, "COMMITTED"))
+
+
+# -- on PostgreSQL --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_gateway_killed_in_a_confirm_on_postgresql(postgres_box: Box, point: str) -> None:
+    await gateway_killed(postgres_box, AT[point], "confirm", f"confirm:{point}")
+
+
+async def test_gateway_killed_in_a_webhook_on_postgresql(postgres_box: Box) -> None:
+    await confirmation_interrupted(postgres_box, "event:stored")
+
+
+@pytest.mark.parametrize("failpoint", ["hold:before_call", "cancel:after_call"])
+async def test_worker_killed_on_postgresql(postgres_box: Box, failpoint: str) -> None:
+    await worker_killed(postgres_box, TEA, failpoint.partition(":")[0], failpoint)
+
+
+async def test_worker_killed_at_a_fence_on_postgresql(postgres_box: Box) -> None:
+    await worker_killed(postgres_box, TEA, "confirm", "fence:after_call", late=True)
+
+
+async def test_postgresql_killed_during_a_confirm(postgres_box: Box, postgres: Postgres) -> None:
+    box = postgres_box
+    story = await Story.begin(box, TEA)
+    mutation, asked = await story.prepared("confirm")
+    asked |= {"idempotencyKey": f"kill-{next(_keys)}"}
+    await box.control.fault(TEA.merchant, "latency", verb="confirm", value=1, count=1)
+    asking = asyncio.create_task(story.unanswered(mutation, **asked))
+    await box.fault_used(TEA.merchant, "latency")
+    postgres.kill()
+    await asking
+    await asyncio.to_thread(postgres.start)
+    assert (await story.ask(mutation, **asked))["replayed"]
+    await story.ends("confirm")
+    await story.settled("COMMITTED")
+
+
+# -- how it goes ----------------------------------------------------------------------------------
+
+
+async def gateway_killed(box: Box, buy: Buy, step: str, failpoint: str) -> None:
+    """The gateway dies in a step and comes back; the client repeats, the worker finishes."""
+    await box.start_gateway(failpoint=failpoint)
+    story = await Story.begin(box, buy)
+    mutation, asked = await story.prepared(step)
+    asked |= {"idempotencyKey": f"kill-{next(_keys)}"}
+    await story.unanswered(mutation, **asked)
+    await box.killed_itself("gateway")
+    await box.start_gateway()
+    assert (await story.ask(mutation, **asked))["replayed"]
+    await story.ends(step)
+    await story.settled(END.get(step, "COMMITTED"))
+
+
+async def worker_killed(
+    box: Box, buy: Buy, step: str, failpoint: str, *, late: bool = False
+) -> None:
+    """The gateway's call is lost, so the worker sends it again, or fences it; another finishes."""
+    box.kill("worker")
+    story = await Story.begin(box, buy)
+    mutation, asked = await story.prepared(step)
+    await box.control.fault(buy.merchant, f"{step}_times_out_before_effect", count=1)
+    assert (await story.ask(mutation, **asked))["state"] == "IN_DOUBT"
+    await box.jump(timedelta(minutes=3) if late else timedelta(seconds=1))
+    box.start_worker(failpoint=failpoint)
+    await box.killed_itself("worker")
+    box.start_worker()
+    if late:
+        await story.reaches("RELEASED")
+        await story.settled("RELEASED")
+    else:
+        await story.ends(step)
+        await story.settled(END.get(step, "COMMITTED"))
+
+
+async def confirmation_interrupted(box: Box, failpoint: str) -> None:
+    """The gateway dies of the webhook that confirms; it is applied once."""
+    await box.start_gateway(failpoint=failpoint)
+    story = await Story.begin(box, COUPON)
+    mutation, asked = await story.prepared("confirm")
+    asked |= {"idempotencyKey": f"kill-{next(_keys)}"}
+    asking = asyncio.create_task(story.ask(mutation, **asked))
+    await box.killed_itself("gateway")
+    await box.start_gateway()
+    await asking
+    assert (await story.ask(mutation, **asked))["replayed"]
+    await story.ends("confirm")
+    await story.settled("COMMITTED")
+    await heard_once(box, story, ["applied"])
+
+
+async def heard_once(box: Box, story: Story, outcomes: list[str]) -> None:
+    """The partner's webhooks all arrived, and each was applied once."""
+
+    async def waiting() -> list[Any]:
+        events = (await box.control.state(story.buy.merchant))["events"]
+        return [one for one in events if one["done"] is None]
+
+    await box.until(waiting, lambda rows: not rows, "webhooks")
+    assert await box.heard(story.id) == outcomes

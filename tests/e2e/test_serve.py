@@ -1,0 +1,104 @@
+"""`gateway serve` on the embedded default: first start, its people, and a second start."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.demo.clients import MemberApp, Merchant, Wire
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name[:8] != "GATEWAY_"}
+    return kept | {"PYTHONPATH": str(ROOT), "GATEWAY_HOME": str(home), "GATEWAY_PORT": "0"}
+
+
+@contextlib.contextmanager
+def served(home: Path) -> Iterator[tuple[str, str]]:
+    """A running `gateway serve`: its base URL and the password of its people."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"],
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        printed = "".join(process.stdout.readline() for _ in range(6))
+        url = re.search(r"API\s+(\S+)/graphql", printed)
+        password = re.search(r"password\s+(\S+)", printed)
+        assert url, printed
+        assert password, printed
+        yield url[1], password[1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stdout
+        process.stdout.close()
+
+
+async def look(url: str, password: str) -> dict[str, object]:
+    """What a member sees of one offer, once the partners' feeds are read."""
+    wire = Wire.open(url)
+    member = MemberApp(wire, login="mbr_demo_01", password=password)
+    text = '{ offer(id: "XH-01") { nameZh live { left } prices { points programme { id } } } }'
+    try:
+        while (offer := (await member.query(text))["offer"]) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    finally:
+        await wire.aclose()
+    found: dict[str, object] = offer
+    return found
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def certified(home: Path, code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gateway", "certify-partner", code, "--json"]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+async def test_it_starts_seeded_and_starts_again_on_its_folder(home: Path) -> None:
+    with served(home) as (url, password):
+        first = await look(url, password)
+    assert first["nameZh"] == "2D电影票"
+    assert [mode(home), mode(home / "partners.json")] == [0o700, 0o600]
+    with served(home) as (url, again):
+        assert again == password
+        assert (await look(url, password))["prices"] == first["prices"]
+
+
+async def test_a_merchant_gets_in_with_the_key_of_its_own_folder(home: Path) -> None:
+    with served(home) as (url, _):
+        key = json.loads((home / "sandbox/keys/M05.json").read_text())
+        wire = Wire.open(url)
+        partner = await Merchant(wire, merchant_id="M05", key=key).query(
+            "{ partner { merchant { id } } }"
+        )
+        await wire.aclose()
+        assert partner["partner"]["merchant"]["id"] == "M05"
+        done = await asyncio.to_thread(certified, home, "xinghui")
+        report = json.loads(done.stdout)
+        assert done.returncode == 0, report["headline"]
+        assert report["ready"]
