@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from gateway import sqlite as driver
 from gateway.errors import Denied, Refused
 from gateway.values import fingerprint
 
@@ -129,7 +130,8 @@ class Database:
         self._sqlite = url.startswith("sqlite")
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
         if self._sqlite:
-            options["connect_args"] = {"timeout": 30, "isolation_level": None}
+            connect: dict[str, Any] = {"timeout": 30, "isolation_level": None}
+            options["connect_args"] = connect | {"async_creator_fn": driver.connect}
         else:
             options["pool_pre_ping"] = True
         self.engine: AsyncEngine = create_async_engine(url, **options)
@@ -240,11 +242,20 @@ class Replay:
 
 
 async def claim_key(
-    tx: AsyncConnection, *, scope: str, key: str, input: Mapping[str, object], now: datetime
+    tx: AsyncConnection,
+    *,
+    scope: str,
+    key: str,
+    input: Mapping[str, object],
+    now: datetime,
+    object_id: str | None = None,
 ) -> Replay | None:
     """Claim an idempotency key inside the effect's transaction.
 
     The record becomes visible with the effect, or not at all: a refusal leaves none.
+
+    Args:
+        object_id: What the effect is about, if that is known before; else `settle_key` names it.
 
     Returns:
         None when the key is new: do the work, then `settle_key`. Replay when it was done.
@@ -257,7 +268,7 @@ async def claim_key(
     """
     given = fingerprint(input)
     row = {"scope": scope, "key": key, "fingerprint": given, "recorded_at": now}
-    made = await tx.execute(insert_missing(tx, idempotency_keys).values(row))
+    made = await tx.execute(insert_missing(tx, idempotency_keys), row | {"object_id": object_id})
     if made.rowcount == 1:
         return None
     return await peek_key(tx, scope=scope, key=key, input=input)
@@ -283,10 +294,15 @@ async def peek_key(
     return Replay(stored.object_id)
 
 
+_SETTLE_KEY = sa.update(idempotency_keys).where(
+    idempotency_keys.c.scope == sa.bindparam("of_scope"),
+    idempotency_keys.c.key == sa.bindparam("of_key"),
+)
+
+
 async def settle_key(tx: AsyncConnection, *, scope: str, key: str, object_id: str) -> None:
     """Name the object a claimed key has made."""
-    where = (idempotency_keys.c.scope == scope) & (idempotency_keys.c.key == key)
-    await tx.execute(sa.update(idempotency_keys).where(where).values(object_id=object_id))
+    await tx.execute(_SETTLE_KEY, {"of_scope": scope, "of_key": key, "object_id": object_id})
 
 
 async def enqueue(
@@ -295,7 +311,7 @@ async def enqueue(
     """Queue a job in the transaction of its cause; the same key is queued once, for ever."""
     row = {"job_id": f"job_{fingerprint([name, key])[:26]}", "name": name, "key": f"{name}:{key}"}
     row |= {"payload": dict(payload), "state": "DUE", "due_at": due_at}  # type: ignore[dict-item]
-    await tx.execute(insert_missing(tx, jobs).values(row))
+    await tx.execute(insert_missing(tx, jobs), row)
 
 
 async def lease_jobs(

@@ -5,7 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway import db, telemetry
@@ -20,6 +20,7 @@ from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
+from gateway.settlement.model import WindowState
 
 log = telemetry.log(__name__)
 
@@ -106,10 +107,7 @@ class Worker:
         self._next_chores = time.monotonic() + CHORES_EVERY_SECONDS
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            closed = await settlement.close_due_window(tx, now=now)
-            if closed:
-                await settlement.net_window(tx, window_id=closed.id, now=now)
-                await settlement.publish_window(tx, window_id=closed.id, now=now)
+            await settlement.close_due_window(tx, now=now)
         async with self.database.transaction() as tx:
             await compliance.turn_year(tx, now=now)
             await points.mature(tx, now=now, limit=500)
@@ -117,6 +115,17 @@ class Worker:
         async with self.database.transaction() as tx:
             await ledger.seal(tx, now=now, limit=1000)
             await oauth.sweep(tx, now=system_now())
+        await self._publish_closed(now)
+
+    async def _publish_closed(self, now: datetime) -> None:
+        """Net and publish what is closed, apart from the cut, so that the cut is short."""
+        async with self.database.reading() as tx:
+            windows = await settlement.windows(tx)
+        for window in windows:
+            if window.state is WindowState.CLOSED:
+                async with self.database.transaction() as tx:
+                    await settlement.net_window(tx, window_id=window.id, now=now)
+                    await settlement.publish_window(tx, window_id=window.id, now=now)
 
     async def _run_jobs(self) -> int:
         async with self.database.transaction() as tx:

@@ -1,5 +1,6 @@
 """The catalog that everybody with `catalog:read` may see."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import strawberry
@@ -45,21 +46,19 @@ class OffersFilter:
     affordable: bool | None = None
 
 
-def wants(info: Info, *path: str) -> bool:
-    """Whether the field's selection holds a path of fields, also through fragments."""
+def selected(info: Info, *path: str) -> set[str]:
+    """Names of the fields selected at a path below this field, also through fragments."""
 
-    def inside(selections: Any, rest: tuple[str, ...]) -> bool:
-        if not rest:
-            return True
+    def inside(selections: Any, rest: tuple[str, ...]) -> Iterator[str]:
         for selection in selections:
-            fragment = not hasattr(selection, "arguments")
-            if fragment and inside(selection.selections, rest):
-                return True
-            if selection.name == rest[0] and inside(selection.selections, rest[1:]):
-                return True
-        return False
+            if not hasattr(selection, "arguments"):  # A fragment.
+                yield from inside(selection.selections, rest)
+            elif not rest:
+                yield selection.name
+            elif selection.name == rest[0]:
+                yield from inside(selection.selections, rest[1:])
 
-    return any(inside(selected.selections, path) for selected in info.selected_fields)
+    return {name for field in info.selected_fields for name in inside(field.selections, path)}
 
 
 @strawberry.type
@@ -133,7 +132,7 @@ class CatalogQuery:
         after: str | None = None,
     ) -> OfferConnection:
         """Search the catalog; a partner that does not answer costs a warning, never the query."""
-        context = info.context
+        context, wanted = info.context, selected(info, "edges", "node")
         async with context.watched():
             asked = given(filter) if filter else {}
             asked["affordable"] = bool(asked.get("affordable"))
@@ -153,9 +152,12 @@ class CatalogQuery:
                     after=after,
                     at=context.now,
                 )
+                if "merchant" in wanted:
+                    ids = sorted({offer.merchant_id for offer in page.offers})
+                    await context.loaders.merchants.read(tx, ids)
             for offer in page.offers:
                 context.loaders.offers.prime(offer.id, offer)
-            if wants(info, "edges", "node", "live") or wants(info, "edges", "node", "slots"):
+            if wanted & {"live", "slots"}:
                 await context.loaders.live(None).load_many(page.offers)
         edges = [
             Edge(node=Offer.of(offer), cursor=cursor)
@@ -171,7 +173,7 @@ class CatalogQuery:
         context = info.context
         async with context.watched():
             found = await context.loaders.offers.load(id)
-            if found is not None and (wants(info, "live") or wants(info, "slots")):
+            if found is not None and selected(info) & {"live", "slots"}:
                 await context.loaders.live(None).load(found)
         return Offer.of(found) if found else None
 

@@ -10,6 +10,7 @@ from gateway import ports
 from gateway.api.connections import Edge, PageInfo
 from gateway.api.context import Info
 from gateway.api.context import Warning as PartnerWarning
+from gateway.api.loaders import ById
 from gateway.api.scalars import JSON, Fen, Points, Rate
 from gateway.catalog import model as catalog
 from gateway.merchants import model as merchants
@@ -56,11 +57,34 @@ class Merchant:
         return Programme.of(found) if found else None
 
 
-async def merchant(info: Info, id: str) -> Merchant:
-    """A merchant that must exist."""
-    found = await info.context.loaders.merchants.load(id)
-    assert found is not None, f"no merchant {id}"
-    return Merchant.of(found)
+def merchant(info: Info, id: str) -> "Merchant":
+    """A merchant that must exist: itself if it was read ahead, else a promise of it."""
+    found: Merchant = _at_hand(info, Merchant, info.context.loaders.merchants, id)
+    return found
+
+
+def programme(info: Info, id: str) -> "Programme":
+    """A programme that must exist: itself if it was read ahead, else a promise of it."""
+    found: Programme = _at_hand(info, Programme, info.context.loaders.programmes, id)
+    return found
+
+
+def _at_hand(info: Info, kind: Any, loader: ById[Any], id: str) -> Any:
+    """The GraphQL object, made once; a coroutine only where something has to be read."""
+    shown = info.context.loaders.shown
+    key = (kind.__name__, id)
+    if key not in shown:
+        found = loader.at_hand(id)
+        if found is None:
+            return _loaded(kind, loader, id)
+        shown[key] = kind.of(found)
+    return shown[key]
+
+
+async def _loaded(kind: Any, loader: ById[Any], id: str) -> Any:
+    found = await loader.load(id)
+    assert found is not None, f"no {kind.__name__} {id}"
+    return kind.of(found)
 
 
 @strawberry.type
@@ -131,15 +155,8 @@ class Programme:
         )
 
     @strawberry.field
-    async def issuer(self, info: Info) -> Merchant:
-        return await merchant(info, self.issuer_id)
-
-
-async def programme(info: Info, id: str) -> Programme:
-    """A programme that must exist."""
-    found = await info.context.loaders.programmes.load(id)
-    assert found is not None, f"no programme {id}"
-    return Programme.of(found)
+    def issuer(self, info: Info) -> Merchant:
+        return merchant(info, self.issuer_id)
 
 
 @strawberry.type
@@ -152,12 +169,12 @@ class Acceptance:
     until: date
 
     @strawberry.field
-    async def issuer(self, info: Info) -> Merchant:
-        return await merchant(info, self.issuer_id)
+    def issuer(self, info: Info) -> Merchant:
+        return merchant(info, self.issuer_id)
 
     @strawberry.field
-    async def redeemer(self, info: Info) -> Merchant:
-        return await merchant(info, self.redeemer_id)
+    def redeemer(self, info: Info) -> Merchant:
+        return merchant(info, self.redeemer_id)
 
 
 @strawberry.type
@@ -187,8 +204,8 @@ class Price:
         )
 
     @strawberry.field
-    async def programme(self, info: Info) -> Programme:
-        return await programme(info, self.programme_id)
+    def programme(self, info: Info) -> Programme:
+        return programme(info, self.programme_id)
 
     @strawberry.field
     async def affordable(self, info: Info) -> bool | None:
@@ -298,8 +315,8 @@ class Offer:
         return cls.of(found) if found else None
 
     @strawberry.field
-    async def merchant(self, info: Info) -> Merchant:
-        return await merchant(info, self.merchant_id)
+    def merchant(self, info: Info) -> Merchant:
+        return merchant(info, self.merchant_id)
 
     @strawberry.field
     async def prices(

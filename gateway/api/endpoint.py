@@ -28,6 +28,7 @@ from starlette.responses import Response
 from strawberry.extensions import SchemaExtension
 from strawberry.federation import Schema
 
+from gateway import telemetry
 from gateway.api.context import Context, Services
 from gateway.api.errors import malformed, present, top_level
 from gateway.api.limits import Limits, check, read
@@ -103,8 +104,11 @@ class Endpoint:
         self._rules = (*specified_rules, *hidden)
 
     async def answer(self, request: Request) -> Response:
-        """Serve one request."""
-        request_id = new_id("req")
+        """Serve one request; its id is in every log line it causes."""
+        with telemetry.request(new_id("req")) as request_id:
+            return await self._answer(request, request_id)
+
+    async def _answer(self, request: Request, request_id: str) -> Response:
         locale = locale_of(request.headers.get("accept-language", ""))
         kind = answer_type(request.headers.get("accept", ""))
         headers = {"x-request-id": request_id, "cache-control": "no-store", "vary": "accept"}

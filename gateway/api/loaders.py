@@ -34,23 +34,35 @@ PriceKey = tuple[date | None, tuple[str, ...] | None]
 
 
 class ById(Generic[V]):
-    """Values by id, one read for all ids asked at once."""
+    """Values by id, one read for all ids asked at once; what was read is `at_hand`."""
 
     def __init__(self, context: "Context", read: Read[V]) -> None:
         self._context = context
         self._read = read
+        self._known: dict[str, V] = {}
         self._loader: DataLoader[str, V | None] = DataLoader(load_fn=self._batch)
 
     async def _batch(self, ids: list[str]) -> list[V | None]:
-        async with self._context.reading() as tx:
-            found = await self._read(tx, ids)
-        return [found.get(id_) for id_ in ids]
+        missing = [id_ for id_ in ids if id_ not in self._known]
+        if missing:
+            async with self._context.reading() as tx:
+                await self.read(tx, missing)
+        return [self._known.get(id_) for id_ in ids]
+
+    async def read(self, tx: AsyncConnection, ids: Sequence[str]) -> None:
+        """Read values ahead, in a transaction that is open."""
+        self._known |= await self._read(tx, ids)
+
+    def at_hand(self, id_: str) -> V | None:
+        """The value, if it has been read."""
+        return self._known.get(id_)
 
     async def load(self, id_: str) -> V | None:
-        return await self._loader.load(id_)
+        known = self._known.get(id_)
+        return known if known is not None else await self._loader.load(id_)
 
     def prime(self, id_: str, value: V) -> None:
-        self._loader.prime(id_, value)
+        self._known[id_] = value
 
 
 class ByOffer(Generic[V]):
@@ -92,6 +104,7 @@ class Loaders:
 
     def __init__(self, context: "Context") -> None:
         self._context = context
+        self.shown: dict[tuple[str, str], Any] = {}  # GraphQL objects made once, by type and id
         self.merchants: ById[Merchant] = ById(context, merchants.get_many)
         self.members: ById[Member] = ById(context, members.get_many)
         self.programmes: ById[Programme] = ById(context, _programmes)
@@ -139,6 +152,7 @@ class Loaders:
 
         async def read(offers: list[Offer]) -> Mapping[str, list[Price]]:
             async with self._context.reading() as tx:
+                await self.programmes.read(tx, ())
                 return await catalog.prices(
                     tx,
                     offers=offers,

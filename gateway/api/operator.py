@@ -7,7 +7,7 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.api import connections
-from gateway.api.catalog_types import Merchant, Programme, merchant
+from gateway.api.catalog_types import Merchant, Programme, merchant, programme
 from gateway.api.connections import Connection
 from gateway.api.context import Info, given
 from gateway.api.errors import Effect, Payload
@@ -70,14 +70,12 @@ class Coverage:
     issuer_id: strawberry.Private[str]
 
     @strawberry.field
-    async def issuer(self, info: Info) -> Merchant:
-        return await merchant(info, self.issuer_id)
+    def issuer(self, info: Info) -> Merchant:
+        return merchant(info, self.issuer_id)
 
     @strawberry.field
-    async def programme(self, info: Info) -> Programme:
-        found = await info.context.loaders.programmes.load(self.programme_id)
-        assert found is not None
-        return Programme.of(found)
+    def programme(self, info: Info) -> Programme:
+        return programme(info, self.programme_id)
 
 
 @strawberry.type
@@ -178,17 +176,17 @@ class OperatorQuery:
         """Outstanding points at declared value, budget and cover, issuer by issuer."""
         found = []
         async with info.context.reading() as tx:
-            for programme in await points.programmes(tx):
-                outstanding = await ledger.outstanding(tx, programme.issuer)
-                cover = await settlement.cover_of(tx, merchant_id=programme.issuer)
+            for each in await points.programmes(tx):
+                outstanding = await ledger.outstanding(tx, each.issuer)
+                cover = await settlement.cover_of(tx, merchant_id=each.issuer)
                 found.append(
                     Coverage(
                         outstanding_points=outstanding,
-                        outstanding_value_fen=programme.rate.floor(outstanding),
-                        budget_left_fen=await compliance.budget_left(tx, programme.issuer),
+                        outstanding_value_fen=each.rate.floor(outstanding),
+                        budget_left_fen=await compliance.budget_left(tx, each.issuer),
                         cover=Cover.of(cover) if cover else None,
-                        programme_id=programme.id,
-                        issuer_id=programme.issuer,
+                        programme_id=each.id,
+                        issuer_id=each.issuer,
                     )
                 )
         return found

@@ -5,7 +5,7 @@ Finance may ask the same of every merchant; to a merchant others' rows do not ex
 
 from datetime import date
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import strawberry
 
@@ -149,7 +149,12 @@ class PartnerQuery:
         )
 
     @strawberry.field
-    async def bills(self, info: Info, day: date, type: str | None = None) -> Bill:
+    async def bills(
+        self,
+        info: Info,
+        day: Annotated[date, strawberry.argument(name="date")],
+        type: str | None = None,
+    ) -> Bill:
         """What cleared for it as a redeemer on a business day; reversals are negative."""
         async with info.context.reading() as tx:
             rows = await settlement.statement_rows(tx, merchant=merchant_of(info), day=day)

@@ -63,12 +63,12 @@ class Agreement:
         )
 
     @strawberry.field
-    async def issuer(self, info: Info) -> Merchant:
-        return await merchant(info, self.issuer_id)
+    def issuer(self, info: Info) -> Merchant:
+        return merchant(info, self.issuer_id)
 
     @strawberry.field
-    async def redeemer(self, info: Info) -> Merchant:
-        return await merchant(info, self.redeemer_id)
+    def redeemer(self, info: Info) -> Merchant:
+        return merchant(info, self.redeemer_id)
 
     @strawberry.field
     async def use(self, info: Info, month: str | None = None) -> AgreementUse:

@@ -65,8 +65,8 @@ class Wallet:
     member_id: strawberry.Private[str]
 
     @strawberry.field
-    async def programme(self, info: Info) -> Programme:
-        return await programme(info, self.programme_id)
+    def programme(self, info: Info) -> Programme:
+        return programme(info, self.programme_id)
 
     @strawberry.field
     async def value_fen(self, info: Info) -> Fen:
@@ -147,8 +147,8 @@ class Leg:
         )
 
     @strawberry.field
-    async def programme(self, info: Info) -> Programme:
-        return await programme(info, self.programme_id)
+    def programme(self, info: Info) -> Programme:
+        return programme(info, self.programme_id)
 
 
 @strawberry.type
@@ -289,8 +289,8 @@ class Redemption:
         return cls.of(found) if found is not None and may_see(info, found) else None
 
     @strawberry.field
-    async def merchant(self, info: Info) -> Merchant:
-        return await merchant(info, self.merchant_id)
+    def merchant(self, info: Info) -> Merchant:
+        return merchant(info, self.merchant_id)
 
     @strawberry.field
     async def offer(self, info: Info) -> Offer | None:
@@ -358,12 +358,12 @@ class Donation:
         )
 
     @strawberry.field
-    async def beneficiary(self, info: Info) -> Merchant:
-        return await merchant(info, self.beneficiary_id)
+    def beneficiary(self, info: Info) -> Merchant:
+        return merchant(info, self.beneficiary_id)
 
     @strawberry.field
-    async def programme(self, info: Info) -> Programme:
-        return await programme(info, self.programme_id)
+    def programme(self, info: Info) -> Programme:
+        return programme(info, self.programme_id)
 
 
 @strawberry.type

@@ -270,10 +270,14 @@ async def book_prices(
     return {(row.offer_id, row.programme_id): row.points for row in await tx.execute(query)}
 
 
+_INSERT_QUOTE = sa.insert(quotes)
+_QUOTE = sa.select(quotes).where(quotes.c.quote_id == sa.bindparam("quote"))
+
+
 async def put_quote(tx: AsyncConnection, quote: StoredQuote) -> None:
     row = {name: getattr(quote, name) for name in StoredQuote.__dataclass_fields__}
     row |= {"quote_id": row.pop("id"), "legs": [_leg_row(leg) for leg in quote.legs]}
-    await tx.execute(sa.insert(quotes).values(row))
+    await tx.execute(_INSERT_QUOTE, row)
 
 
 def _leg_row(leg: QuoteLeg) -> dict[str, Any]:
@@ -281,8 +285,7 @@ def _leg_row(leg: QuoteLeg) -> dict[str, Any]:
 
 
 async def get_quote(tx: AsyncConnection, quote_id: str) -> StoredQuote | None:
-    query = sa.select(quotes).where(quotes.c.quote_id == quote_id)
-    row = (await tx.execute(query)).one_or_none()
+    row = (await tx.execute(_QUOTE, {"quote": quote_id})).one_or_none()
     if row is None:
         return None
     values = dict(row._mapping)

@@ -44,12 +44,18 @@ _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
 async def move(
-    tx: AsyncConnection, redemption: Redemption, state: State, **values: Any
+    tx: AsyncConnection,
+    redemption: Redemption,
+    state: State,
+    *,
+    leased_until: datetime | None = None,
+    **values: Any,
 ) -> Redemption:
-    """Change the state, and columns with it; the lease ends."""
+    """Change the state, and columns with it; the lease ends, or is taken until an instant."""
     check_move(redemption.state, state)
     changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
-    await store.update(tx, redemption.id, changes)
+    lease = {"leased_until": leased_until}
+    await store.update(tx, redemption.id, changes | lease, keep_lease=True)
     return replace(redemption, **changes)
 
 

@@ -120,9 +120,15 @@ class Saga:
         if now >= deadline:
             raise HoldExpired(expired_at=redemption.hold_until)
         moved = await effects.move(
-            tx, redemption, State.CONFIRMING, deadline=deadline, due_at=now, polls=0, resends=0
+            tx,
+            redemption,
+            State.CONFIRMING,
+            leased_until=self.lease(),
+            deadline=deadline,
+            due_at=now,
+            polls=0,
+            resends=0,
         )
-        await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
         body = {"hold": redemption.hold_ref, "deadline": deadline}
         attempt = await self._queue(tx, redemption, Step.CONFIRM, "confirm", body)
         return moved, attempt
@@ -159,12 +165,12 @@ class Saga:
             tx,
             redemption,
             State.CANCELLING,
+            leased_until=self.lease(),
             cancel_quote_id=cancel_quote_id,
             due_at=self.clock.now(),
             polls=0,
             resends=0,
         )
-        await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
         body = {"cancel_quote": partner_quote}
         attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
         return moved, attempt

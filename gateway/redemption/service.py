@@ -186,11 +186,12 @@ class Redemptions:
         asked = {"redemption": redemption_id}
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, scope=scope, key=key, input=asked, now=now)
+            replay = await db.claim_key(
+                tx, scope=scope, key=key, input=asked, object_id=redemption_id, now=now
+            )
             redemption = await store.find(tx, redemption_id, lock=True)
             if redemption is None or redemption.member_id != member_id:
                 raise NotFound(id=redemption_id)
-            await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
             if redemption.state is not State.HELD:
                 if redemption.state in _DONE_WITH_HOLD and not replay:
                     raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
@@ -314,10 +315,11 @@ class Redemptions:
         asked = {"redemption": redemption_id, "cancel_quote": cancel_quote_id}
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, scope=scope, key=key, input=asked, now=now)
+            replay = await db.claim_key(
+                tx, scope=scope, key=key, input=asked, object_id=redemption_id, now=now
+            )
             redemption = await self._mine(tx, redemption_id, member_id, lock=True)
             if replay or redemption.state in (State.CANCELLED, State.CANCELLING):
-                await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
                 return redemption, replay is not None
             offered = await store.find_cancel_quote(tx, cancel_quote_id)
             if offered is None or offered.redemption_id != redemption_id:
@@ -328,7 +330,6 @@ class Redemptions:
                 raise CancelTooLate(until=offered.until or redemption.fulfilled_at)
             if redemption.state is not State.COMMITTED:
                 raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
-            await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
             redemption, attempt = await self.saga.queue_cancel(
                 tx, redemption, offered.partner_id, cancel_quote_id
             )
@@ -394,7 +395,9 @@ class Redemptions:
         asked = {"redemption": redemption_id, "final_fare_fen": final_fare_fen}
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, scope=scope, key=key, input=asked, now=now)
+            replay = await db.claim_key(
+                tx, scope=scope, key=key, input=asked, object_id=redemption_id, now=now
+            )
             redemption = await store.find(tx, redemption_id, lock=True)
             if redemption is None or redemption.merchant_id != merchant_id:
                 raise NotFound(id=redemption_id)
@@ -402,7 +405,6 @@ class Redemptions:
                 redemption = await self._fulfil(
                     tx, redemption, final_fare_fen, actor=merchant_id, now=now
                 )
-                await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
         return redemption, replay is not None
 
     async def _fulfil(

@@ -196,32 +196,52 @@ findings = sa.Table(
 
 _leg_names = [item.name for item in fields(Leg)]
 
+# Statements of the hot path, built once; the values come with each execution.
+_INSERT = sa.insert(redemptions)
+_INSERT_LEGS = sa.insert(legs)
+_FIND = sa.select(redemptions).where(redemptions.c.id == sa.bindparam("redemption"))
+_LOCK = _FIND.with_for_update()
+_BY_QUOTE = sa.select(redemptions).where(redemptions.c.quote_id == sa.bindparam("quote"))
+_UPDATE = sa.update(redemptions).where(redemptions.c.id == sa.bindparam("redemption"))
+_LEGS = (
+    sa.select(legs)
+    .where(legs.c.redemption_id.in_(sa.bindparam("redemptions", expanding=True)))
+    .order_by(legs.c.leg_no)
+)
+_QUEUE_CALL = sa.insert(calls)
+_LAST_ATTEMPT = sa.select(sa.func.max(calls.c.attempt)).where(
+    calls.c.op_key == sa.bindparam("key"), calls.c.verb == sa.bindparam("of_verb")
+)
+_ANSWER_CALL = sa.update(calls).where(
+    calls.c.op_key == sa.bindparam("key"),
+    calls.c.verb == sa.bindparam("of_verb"),
+    calls.c.attempt == sa.bindparam("of_attempt"),
+)
+_FACTS = sa.select(facts).where(facts.c.op_key == sa.bindparam("key")).order_by(facts.c.version)
+
 
 async def insert(tx: AsyncConnection, redemption: Redemption, *, leased_until: datetime) -> None:
     """A new redemption with its legs."""
     row = {item.name: getattr(redemption, item.name) for item in fields(Redemption)}
     del row["legs"]
-    await tx.execute(sa.insert(redemptions).values(**row, leased_until=leased_until))
+    await tx.execute(_INSERT, row | {"leased_until": leased_until})
     rows = [
         {"redemption_id": redemption.id} | {name: getattr(leg, name) for name in _leg_names}
         for leg in redemption.legs
     ]
-    await tx.execute(sa.insert(legs), rows)
+    await tx.execute(_INSERT_LEGS, rows)
 
 
 async def find(tx: AsyncConnection, redemption_id: str, *, lock: bool = False) -> Redemption | None:
     """One redemption with its legs in order; `lock` keeps others out until the end."""
-    query = sa.select(redemptions).where(redemptions.c.id == redemption_id)
-    if lock:
-        query = query.with_for_update()
-    row = (await tx.execute(query)).one_or_none()
+    query = _LOCK if lock else _FIND
+    row = (await tx.execute(query, {"redemption": redemption_id})).one_or_none()
     return (await _with_legs(tx, [row]))[0] if row else None
 
 
 async def find_by_quote(tx: AsyncConnection, quote_id: str) -> Redemption | None:
     """The redemption a quote was used for."""
-    query = sa.select(redemptions).where(redemptions.c.quote_id == quote_id)
-    row = (await tx.execute(query)).one_or_none()
+    row = (await tx.execute(_BY_QUOTE, {"quote": quote_id})).one_or_none()
     return (await _with_legs(tx, [row]))[0] if row else None
 
 
@@ -258,9 +278,8 @@ async def page(
 
 async def _with_legs(tx: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[Redemption]:
     ids = [row.id for row in rows]
-    query = sa.select(legs).where(legs.c.redemption_id.in_(ids)).order_by(legs.c.leg_no)
     by_id: dict[str, list[Leg]] = {}
-    for found in (await tx.execute(query)).mappings() if ids else ():
+    for found in (await tx.execute(_LEGS, {"redemptions": ids})).mappings() if ids else ():
         leg = Leg(**{name: found[name] for name in _leg_names})
         by_id.setdefault(found["redemption_id"], []).append(leg)
     made = []
@@ -279,7 +298,7 @@ async def update(
 ) -> None:
     """Change columns of one redemption; its lease ends with the change."""
     given = dict(values) if keep_lease else dict(values) | {"leased_until": None}
-    await tx.execute(sa.update(redemptions).where(redemptions.c.id == redemption_id).values(given))
+    await tx.execute(_UPDATE, {"redemption": redemption_id, **given})
 
 
 async def add_returned(tx: AsyncConnection, redemption_id: str, points: Mapping[int, int]) -> None:
@@ -320,12 +339,11 @@ async def queue_call(
     now: datetime,
 ) -> int:
     """Write the outbox row of a call before its bytes leave (R5); returns the attempt, from 1."""
-    mine = (calls.c.op_key == op_key) & (calls.c.verb == verb)
-    last = await tx.scalar(sa.select(sa.func.max(calls.c.attempt)).where(mine))
+    last = await tx.scalar(_LAST_ATTEMPT, {"key": op_key, "of_verb": verb})
     attempt = (last or 0) + 1
     row = {"op_key": op_key, "verb": verb, "attempt": attempt, "redemption_id": redemption_id}
     row |= {"body_hash": body_hash, "state": str(CallState.PENDING), "queued_at": now}
-    await tx.execute(sa.insert(calls).values(row))
+    await tx.execute(_QUEUE_CALL, row)
     return attempt
 
 
@@ -340,9 +358,9 @@ async def answer_call(
     now: datetime,
 ) -> None:
     """Record how a call ended."""
-    mine = (calls.c.op_key == op_key) & (calls.c.verb == verb) & (calls.c.attempt == attempt)
     values = {"state": str(state), "answered_at": now, "detail": detail}
-    await tx.execute(sa.update(calls).where(mine).values(values))
+    mine = {"key": op_key, "of_verb": verb, "of_attempt": attempt}
+    await tx.execute(_ANSWER_CALL, values | mine)
 
 
 async def may_have_acted(tx: AsyncConnection, *, op_key: str, verb: str, but: int = 0) -> bool:
@@ -363,13 +381,12 @@ async def call_log(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]
 
 async def facts_of(tx: AsyncConnection, op_key: str) -> list[sa.Row[Any]]:
     """What is known about an op key, by version."""
-    query = sa.select(facts).where(facts.c.op_key == op_key).order_by(facts.c.version)
-    return list(await tx.execute(query))
+    return list(await tx.execute(_FACTS, {"key": op_key}))
 
 
 async def add_fact(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     """Store a fact; False when it was known."""
-    return bool((await tx.execute(insert_missing(tx, facts).values(**row))).rowcount)
+    return bool((await tx.execute(insert_missing(tx, facts), row)).rowcount)
 
 
 async def add_finding(
@@ -377,7 +394,7 @@ async def add_finding(
 ) -> None:
     """Note something about a saga that finance must see as a break."""
     row = {"redemption_id": redemption_id, "code": code, "detail": detail, "found_at": now}
-    await tx.execute(insert_missing(tx, findings).values(**row))
+    await tx.execute(insert_missing(tx, findings), row)
 
 
 async def list_findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
@@ -388,7 +405,7 @@ async def list_findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
 
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     """Store a webhook; False when its id was seen before."""
-    return bool((await tx.execute(insert_missing(tx, events).values(**row))).rowcount)
+    return bool((await tx.execute(insert_missing(tx, events), row)).rowcount)
 
 
 async def waiting_events(tx: AsyncConnection, *, limit: int) -> list[sa.Row[Any]]:
@@ -421,7 +438,7 @@ async def close_event(
 
 async def add_voucher(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     """Store a voucher; False when the redemption has one, or the code is taken."""
-    return bool((await tx.execute(insert_missing(tx, vouchers).values(**row))).rowcount)
+    return bool((await tx.execute(insert_missing(tx, vouchers), row)).rowcount)
 
 
 async def voucher_of(tx: AsyncConnection, redemption_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:

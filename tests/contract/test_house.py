@@ -202,6 +202,13 @@ def test_decisions_name_the_test_that_holds_them() -> None:
         assert [name for name in named if not (ROOT / name).exists()] == [], path.name
 
 
+def test_the_readme_maps_every_room() -> None:
+    table = (ROOT / "README.md").read_text("utf-8").partition("| room |")[2]
+    mapped = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE))))
+    rooms = {path.stem for path in (ROOT / "gateway").iterdir() if path.name[0] not in "._"}
+    assert mapped == rooms
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs"])
 def test_links_lead_somewhere(page: str) -> None:
     target = ROOT / page

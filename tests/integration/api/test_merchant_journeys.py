@@ -118,7 +118,7 @@ async def test_a_new_merchant_sells_its_first_voucher(gateway):
         for row in rows["obligations"]["edges"]
     }
     assert shown == {("REDEMPTION", "M04", "M17", 2520), ("FEE", "M04", "HUB_FEE", 13)}
-    bill = await noodles.data('{ bills(day: "2026-11-20") { count sumFen lines { type } } }')
+    bill = await noodles.data('{ bills(date: "2026-11-20") { count sumFen lines { type } } }')
     assert bill["bills"] == {"count": 1, "sumFen": 2520, "lines": [{"type": "REDEMPTION"}]}
 
 

@@ -1,0 +1,65 @@
+"""Measure, print, and write the figures as JSON if asked."""
+
+import argparse
+import asyncio
+import json
+import platform
+import sqlite3
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench import catalog, parts, place, redemption, statements
+from tests.bench.race import Figure, print_counts, print_figures
+
+Run = Callable[..., Awaitable[list[Figure]]]
+RUNS: dict[str, Run] = {"catalog": catalog.run, "redemption": redemption.run, "parts": parts.run}
+
+
+async def _measure(home: Path, names: list[str], rounds: int) -> tuple[list[Figure], dict]:
+    path = home / "gateway.db"
+    figures: list[Figure] = []
+    for name in names:
+        if name in RUNS:
+            figures += await RUNS[name](path, rounds=rounds)
+    counts = await statements.run(path) if "statements" in names else {}
+    return figures, counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    every = [*RUNS, "statements"]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
+    parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    asked = parser.parse_args()
+    began = time.monotonic()
+    console = Console()
+    console = Console(width=max(console.width, 110))
+    with tempfile.TemporaryDirectory() as home:
+        place.make(Path(home) / "gateway.db")
+        names = asked.names or every
+        figures, counts = asyncio.run(_measure(Path(home), names, asked.rounds))
+    machine = {
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "machine": platform.machine(),
+        "database": "SQLite file, WAL, synchronous=FULL",
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if figures:
+        print_figures(console, figures)
+    if counts:
+        print_counts(console, counts)
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    if asked.json:
+        found = {"machine": machine, "figures": [figure.json() for figure in figures]}
+        text = json.dumps(found | {"statements": counts}, ensure_ascii=False, indent=1)
+        asked.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
