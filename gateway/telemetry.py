@@ -75,6 +75,7 @@ def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.NOTSET)
     for name in ("alembic", "aiosqlite", "httpcore2", "httpx2", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -1,7 +1,6 @@
 """Fixtures shared by all tests: real databases, of both kinds."""
 
 import asyncio
-import itertools
 import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -12,8 +11,6 @@ import pytest
 from gateway import migrations
 from gateway.db import Database
 from tests.support import postgres as pg
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -48,24 +45,26 @@ def postgres_template(postgres: pg.Postgres) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a new database of each kind, without tables."""
     if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
-    server: pg.Postgres = request.getfixturevalue("postgres")
-    return server.create(f"t{next(_numbers)}")
+        yield f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
+        return
+    with pg.database(request.getfixturevalue("postgres"), template="template0") as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a new database of each kind with all tables and triggers."""
     if request.param == "sqlite":
         path = tmp_path / "gateway.db"
         shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
-        return f"sqlite+aiosqlite:///{path}"
+        yield f"sqlite+aiosqlite:///{path}"
+        return
     template = request.getfixturevalue("postgres_template")
-    server: pg.Postgres = request.getfixturevalue("postgres")
-    return server.create(f"t{next(_numbers)}", template=template)
+    with pg.database(request.getfixturevalue("postgres"), template=template) as url:
+        yield url
 
 
 @pytest.fixture

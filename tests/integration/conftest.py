@@ -1,9 +1,8 @@
 """A small coalition on a real database, with scripted partners and a clock that stands still."""
 
 import asyncio
-import itertools
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,10 +22,10 @@ from gateway.redemption.model import Redemption
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.values import SHANGHAI
+from tests.support import postgres as pg
 from tests.support.postgres import Postgres
 from tests.support.scripted import ScriptedPartner
 
-_numbers = itertools.count(1)
 MORNING = datetime(2026, 11, 20, 9, tzinfo=SHANGHAI)
 
 
@@ -139,15 +138,16 @@ def postgres_seeded(postgres: Postgres, postgres_template: str) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def seeded_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def seeded_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a new database of each kind with the demo coalition."""
     if request.param == "sqlite":
         path = tmp_path / "gateway.db"
         shutil.copyfile(request.getfixturevalue("sqlite_seeded"), path)
-        return f"sqlite+aiosqlite:///{path}"
+        yield f"sqlite+aiosqlite:///{path}"
+        return
     template = request.getfixturevalue("postgres_seeded")
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.create(f"s{next(_numbers)}", template=template)
+    with pg.database(request.getfixturevalue("postgres"), template=template) as url:
+        yield url
 
 
 @pytest.fixture
