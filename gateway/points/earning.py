@@ -89,7 +89,8 @@ async def earn(
     terms: dict[str, Any] = {"cash_fen": cash_fen, "nights": nights, "distance_km": distance_km}
     terms |= {"fare_class": fare_class, "category": category, "bonus": bonus}
     terms["tier"] = (await members.get(tx, member_id)).tiers.get(programme_id)
-    points = earned(of, **terms, multiplier=multiplier)
+    points = amount(earned(of, **terms, multiplier=multiplier), field="points", least=0)
+    amount(declared_value(points, of.rate), field="points", least=0)
     mature_at = at if consumed else at + RETURN_WINDOW
     state = EarningState.PENDING if points else EarningState.MATURED
     made = Earning(new_id("ern"), of.issuer, of.id, member_id, ref, points, state, mature_at, None)
