@@ -18,7 +18,7 @@ serve: .venv/ready  ## gateway, worker and partner stand-ins, until stopped
 	$(BIN)/gateway serve $(ARGS)
 
 test: .venv/ready  ## all tests, on SQLite and PostgreSQL; ARGS="-k word" picks some
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
 
 check: .venv/ready  ## style, types, import directions, generated docs
 	$(BIN)/ruff check .

@@ -57,6 +57,10 @@ class ById(Generic[V]):
         """The value, if it has been read."""
         return self._known.get(id_)
 
+    def all_at_hand(self) -> list[V]:
+        """Every value that has been read."""
+        return list(self._known.values())
+
     async def load(self, id_: str) -> V | None:
         known = self._known.get(id_)
         return known if known is not None else await self._loader.load(id_)
@@ -159,6 +163,7 @@ class Loaders:
                     programme_ids=programme_ids or (),
                     at=self._context.now,
                     slot_on=slot_on,
+                    known=self.programmes.all_at_hand(),
                 )
 
         if key not in self._prices:

@@ -197,11 +197,13 @@ async def prices(
     programme_ids: Sequence[str],
     at: datetime,
     slot_on: date | None = None,
+    known: Sequence[Programme] | None = None,
 ) -> dict[str, list[Price]]:
     """What offers cost in programmes: five statements, whatever their number.
 
     Args:
         programme_ids: Programmes wanted; none: all.
+        known: All programmes, if they are at hand.
         slot_on: Business day of the night asked for; None: tonight.
 
     Returns:
@@ -210,7 +212,7 @@ async def prices(
     """
     wanted = {
         p.id: p
-        for p in await points.programmes(tx)
+        for p in (await points.programmes(tx) if known is None else known)
         if not programme_ids or p.id in set(programme_ids)
     }
     ids = [found.id for found in offers]

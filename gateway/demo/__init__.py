@@ -1,0 +1,1 @@
+"""Seeds the demo coalition, runs it, and plays its day from outside."""

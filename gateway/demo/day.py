@@ -128,7 +128,7 @@ class Day:
     async def _table(self) -> None:
         """Every redemption as its member sees it now, against the document."""
         world, rows, wrong = self.world, [], {}
-        for row in world.expected["redemptions"]:
+        for row in sorted(world.expected["redemptions"], key=lambda row: str(row["committed_at"])):
             member = world.member(row["member"])
             seen = await world.reaches(member, self.ids[row["id"]], row["state"])
             found, wanted = _seen(seen), _wanted(row)
@@ -137,7 +137,10 @@ class Day:
             rows.append(_line(world, row, seen))
         columns = ("时间", "会员 member", "权益 offer", "商户 merchant", ">付了 paid", "状态 state")
         world.show.table(columns, rows)
-        world.show.same(f"{len(rows)} 笔兑换 redemptions as planned", {}, wrong)
+        both = [row for row in rows if " + " in row[4]]
+        for row in both:
+            world.show.say(f"    一笔两付 paid in two ways: {row[2]} = {row[4]}")
+        world.show.same(f"{len(rows)} 笔兑换 redemptions, not as planned", {}, wrong)
 
     async def _claims(self) -> None:
         """The obligations of the day: those matched with partners, and the fees."""
@@ -145,6 +148,9 @@ class Day:
         found = await world.obligations(day=world.expected["business_date"])
         fees = [row for row in found if "HUB_FEE" in (row["payer"], row["payee"])]
         matched = [row for row in found if row not in fees]
+        columns = ("兑换", "类型 type", "付款方 payer", "收款方 payee", ">金额")
+        shown = sorted((self._claim(row) for row in matched), key=lambda row: (row[0], row[1]))
+        world.show.table(columns, [(*row[:4], yuan(row[4])) for row in shown])
         for title, rows, wanted in (
             ("应收应付 obligations", matched, world.expected["obligations"]),
             ("服务费 fees", fees, world.expected["fee_obligations"]),
@@ -154,9 +160,7 @@ class Day:
                 (row["redemption"], row["type"], row["payer"], row["payee"], row["amount_fen"])
                 for row in wanted
             )
-            world.show.same(
-                f"{title}: {sum(theirs.values())} 行 rows", _listed(theirs), _listed(ours)
-            )
+            world.show.same(f"{title}, {len(wanted)} 行 rows", _listed(theirs), _listed(ours))
 
     def _claim(self, row: Mapping[str, Any]) -> tuple[str, str, str, str, int]:
         label = self.labels.get(row["cause"], row["cause"])

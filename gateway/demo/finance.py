@@ -258,6 +258,12 @@ class Finance:
         left = sum(not side["acknowledgedAt"] for side in await self._sides(settlement_id))
         title = f"{len(merchants)} 家商户签名确认 acknowledged by signature, left"
         self.show.same(title, 0, left)
+        text = "query($id: ID!) { settlement(id: $id) { state legs { state } } }"
+        found = (await self.maker.query(text, id=settlement_id))["settlement"]
+        booked = sum(leg["state"] == "BOOKED" for leg in found["legs"])
+        payments = len(self.expected["bilateral_payments"])
+        wanted = {"settlement": "SETTLED", "booked": payments}
+        self.show.same("款项已到 paid", wanted, {"settlement": found["state"], "booked": booked})
 
     async def _signs(self, merchant_id: str, settlement_id: str) -> None:
         """One merchant reads its legs and acknowledges each."""

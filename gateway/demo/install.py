@@ -104,12 +104,16 @@ def prepare(settings: Settings, *, port: int) -> Install:
     return made
 
 
-async def seeded(settings: Settings, made: Install) -> None:
-    """Bring the database to the newest schema, and seed it if it is empty."""
+async def seeded(settings: Settings, made: Install) -> bool:
+    """Bring the database to the newest schema, and seed it if it is empty.
+
+    Returns:
+        Whether it was.
+    """
     database = Database(settings.url)
     try:
         await migrations.upgrade(database)
-        await _seed(database, settings, made)
+        return await _seed(database, settings, made)
     finally:
         await database.close()
 
@@ -161,7 +165,7 @@ def _own_key(made: Install, merchant_id: str) -> Mapping[str, Any]:
     return {name: value for name, value in whole.items() if name != "d"}
 
 
-async def _seed(database: Database, settings: Settings, made: Install) -> None:
+async def _seed(database: Database, settings: Settings, made: Install) -> bool:
     """Everything that is there before the first request, in one transaction, once."""
     vault = Vault.open(settings.vault_key_path)
     # A random password needs no slow hash; with one, everybody's login would take the demo's time.
@@ -169,7 +173,7 @@ async def _seed(database: Database, settings: Settings, made: Install) -> None:
     async with database.transaction() as tx:
         await oauth.bootstrap(tx, vault, settings=settings, now=system_now())
         if await merchants.find(tx):
-            return
+            return False
         await Clock().set(tx, STARTS_AT)
         await seed.seed_reference(tx, now=STARTS_AT)
         await seed.seed_members(tx, now=STARTS_AT)
@@ -185,6 +189,7 @@ async def _seed(database: Database, settings: Settings, made: Install) -> None:
             )
         for person in people():
             await _person(tx, person, hashed)
+    return True
 
 
 async def _person(tx: AsyncConnection, person: Person, password_hash: str) -> None:

@@ -23,7 +23,7 @@ from gateway.demo.supervisor import NotStarted, Stage
 from gateway.demo.world import World
 from gateway.settings import Settings
 
-STEPS = 60
+STEPS = 58
 _FAST = {
     "worker_inside": False,
     "worker_poll_seconds": 0.25,
@@ -42,6 +42,8 @@ async def play(
         expected: The demo day's document.
         keep: Leave it running at the end, until interrupted.
     """
+    if playing := asyncio.current_task():
+        supervisor.on_signals(playing.cancel)
     home = Path(tempfile.mkdtemp(prefix="gateway-demo-"))
     with Show(console, steps=STEPS) as show:
         made = replace(settings, home=home, **_FAST)  # type: ignore[arg-type]
@@ -77,8 +79,13 @@ async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
         world = World(show, wire, stage.made, expected)
         stack.push_async_callback(world.aclose)
         show.say(f"  API {stage.base_url}/graphql")
+        show.say(
+            f"  {len(world.names)} 家商户的系统 merchants' own systems, each a server of its own"
+        )
+        show.step(5)
         logins = {row["member"] for row in (*expected["redemptions"], *expected["donations"])}
         await world.log_in([*sorted(logins), "usr_operator", "usr_fin_maker"])
+        show.step(2)
         day = Day(world)
         await day.play()
         if not show.holds:
@@ -87,6 +94,7 @@ async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
         await Finance(world, day).play()
     show.phase("不变量", "invariants")
     audit.show(show, await audit.check(stage.settings.url))
+    show.step()
 
 
 async def _kept(stage: Stage, show: Show) -> None:
@@ -110,4 +118,7 @@ def run(
     settings: Settings, expected: Mapping[str, Any] | None = None, *, keep: bool = False
 ) -> bool:
     """Play the demo in an event loop of its own; by default what our data says."""
-    return asyncio.run(play(settings, expected or demo_day(), console=console(), keep=keep))
+    try:
+        return asyncio.run(play(settings, expected or demo_day(), console=console(), keep=keep))
+    except asyncio.CancelledError:
+        return False  # Interrupted; what had been started has been stopped.

@@ -12,6 +12,20 @@ from gateway.demo.supervisor import Stage
 from gateway.demo.world import REDEMPTION, World, asked_legs, spent
 from gateway.values import SHANGHAI
 
+STORIES = {
+    "scene_ride": "两种积分付一程车;车费低于预估,差额按后付先退回到原来的批次。"
+    " Two issuers pay a ride; what the final fare saves goes back to the same lots.",
+    "scene_in_doubt": "出票成功而答复丢失:积分先冻结,不扣也不退;worker 查询后才扣。"
+    " The answer is lost: points stay held, neither spent nor returned, until the cinema says.",
+    "scene_flight": "航空公司取消航班:里程回到原批次(至少 90 天有效),另由其补偿预算补偿 20 %。"
+    " The airline cancels: miles return to their lots, and its own budget compensates.",
+    "scene_refusals": "每个拒绝都有代码、数字和下一步,中英文;什么都没有改变。"
+    " Each refusal has a code, numbers and a next step; nothing changes.",
+    "scene_partner_down": "影院系统断线:目录照常,只多一条提示;它的票报错,别家照买。"
+    " One partner is down: the catalog answers with a warning, all others go on selling.",
+    "scene_new_merchant": "第 17 家商户:登记、密钥、积分、预算、权益、协议、核销,全凭 GraphQL。"
+    " A seventeenth merchant joins and sells its first voucher through GraphQL alone.",
+}
 _LOTS = "{ me { wallets { programme { id } available held lots { ref basis left expiresAt } } } }"
 COMPENSATION = "COMPENSATION"
 
@@ -39,6 +53,7 @@ class Scenes:
         for scene in self.world.expected["scenes"]:
             english = scene["id"].removeprefix("scene_").replace("_", " ")
             self.show.phase(scene["title_zh"], english)
+            self.show.say(f"  [italic]{STORIES[scene['id']]}[/]")
             await self._plays[scene["id"]](scene["steps"])
             self.show.step()
 

@@ -28,7 +28,6 @@ class Show:
 
     Args:
         steps: How many steps the whole play has, for the bar.
-        quiet: Say nothing of what is as expected.
     """
 
     def __init__(self, console: Console, *, steps: int = 1) -> None:
@@ -68,11 +67,9 @@ class Show:
         self.console.print()
         self.console.rule(f"[bold]{zh} · {en}", style="cyan", align="left")
 
-    def step(self, what: str = "") -> None:
-        """One step further."""
-        self._progress.advance(self._task)
-        if what:
-            self._progress.update(self._task, description=what)
+    def step(self, number: int = 1) -> None:
+        """So many steps further."""
+        self._progress.advance(self._task, number)
 
     def say(self, text: str) -> None:
         """A line."""
@@ -98,7 +95,8 @@ class Show:
         """
         self.checked += 1
         if expected == actual:
-            self.say(f"  [green]✓[/] {escape(self._line(title, actual))}")
+            for line in self._lines(title, actual):
+                self.say(line)
             return True
         self.findings.append(Finding(title, expected, actual))
         self.say(f"  [bold red]✗ {escape(title)}[/]")
@@ -106,11 +104,13 @@ class Show:
         self.say(f"      actual   {escape(repr(actual))}")
         return False
 
-    def _line(self, title: str, value: Any) -> str:
-        """What was found, on one line."""
-        text = f"{title}: {_plain(value)}"
-        width = self.console.width - 5
-        return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
+    def _lines(self, title: str, value: Any) -> list[str]:
+        """What was found: on one line, or where that is too long, each field on its own."""
+        text, width = f"{title}: {_plain(value)}", self.console.width - 5
+        if cell_len(text) <= width or not isinstance(value, Mapping):
+            return [f"  [green]✓[/] {escape(_cut(text, width))}"]
+        rows = [_cut(f"{name}: {_plain(each, name)}", width - 2) for name, each in value.items()]
+        return [f"  [green]✓[/] {escape(title)}", *(f"      [dim]{escape(row)}[/]" for row in rows)]
 
     def fields(self, title: str, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> bool:
         """Compare the fields that are expected; others may be anything."""
@@ -128,13 +128,22 @@ def points(number: int, unit: str = "") -> str:
     return f"{number:,}{' ' + unit if unit else ''}"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, name: str = "") -> str:
     """A value as people read it, without the quotes and braces of code."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+        return ", ".join(f"{key} {_plain(each, key)}" for key, each in value.items()) or "-"
     if isinstance(value, list | tuple):
-        inner = " · ".join(_plain(each) for each in value) or "0"
-        return f"({inner})" if len(value) > 1 and isinstance(value[0], str) else inner
+        if name == "obligations":
+            return " · ".join(f"{row[0]} {row[1]}→{row[2]} {yuan(row[3])}" for row in value) or "-"
+        return " · ".join(f"({_plain(each)})" if isinstance(each, list | Mapping) else _plain(each)
+                          for each in value) or "-"  # fmt: skip
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith("fen"):
+        return yuan(value)
     return "none" if value is None else str(value)
+
+
+def _cut(text: str, width: int) -> str:
+    """A text that fits into so many columns."""
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"

@@ -142,7 +142,8 @@ class Stage:
             NotStarted: Something did not.
         """
         stand_ins = self.processes["simulators"] = simulators(self.made)
-        await install.seeded(self.settings, self.made)
+        if not await install.seeded(self.settings, self.made):
+            raise NotStarted("the database is not empty")
         await wait_for_ports(self.made, stand_ins, self.settings)
         environment = _environment(self.settings)
         descriptor = bound.fileno()
@@ -166,6 +167,7 @@ class Stage:
             raise NotStarted(f"not ready within {STARTS_WITHIN:.0f} s: {self.made.home}") from error
         finally:
             ready.cancel()
+            await asyncio.gather(ready, return_exceptions=True)
 
     async def _ready(self) -> None:
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as http:
@@ -215,7 +217,7 @@ async def running(settings: Settings) -> AsyncIterator[Stage]:
             stage.stop()
 
 
-def on_signals(act: Callable[[], None]) -> None:
+def on_signals(act: Callable[[], object]) -> None:
     """Call this when the process is asked to end."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -10,6 +10,7 @@ P3  amount exact, date within the contract's lag, offer: only if unique on both 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import date
+from functools import cache
 
 from gateway.reconciliation import hypothesis
 from gateway.reconciliation.model import (
@@ -62,11 +63,11 @@ def match(
 
 
 class _Book:
-    """Both sides while they are matched; a row leaves `ours` or `theirs` when it is consumed."""
+    """Both sides while they are matched, each in its order; a consumed row leaves its side."""
 
     def __init__(self, ours: Sequence[Row], theirs: Sequence[Row]) -> None:
-        self.ours = {row.id: row for row in sorted(ours, key=lambda row: row.order)}
-        self.theirs = {row.id: row for row in sorted(theirs, key=lambda row: row.order)}
+        self.ours = {row.id: row for row in _ordered(ours)}
+        self.theirs = {row.id: row for row in _ordered(theirs)}
         assert len(self.ours) == len(ours), "ids of our rows are unique"
         assert len(self.theirs) == len(theirs), "ids of their rows are unique"
         self.our_claims = {row.key for row in ours}
@@ -143,7 +144,7 @@ class _Book:
                 self._break(Code.PARTY_DIFF, words, ours=mine, theirs=other, field=name)
 
     def name_theirs(self, elsewhere: Sequence[Row], matched: frozenset[str]) -> None:
-        known = _grouped(elsewhere, lambda row: (row.key, row.amount_fen))
+        known = _grouped(_ordered(elsewhere), lambda row: (row.key, row.amount_fen))
         claims = self.our_claims | {row.key for row in elsewhere}
         for row in list(self.theirs.values()):
             others = known.get((row.key, row.amount_fen), [])
@@ -160,7 +161,7 @@ class _Book:
                 self._break(Code.MISSING_US, hypothesis.missing_us(row), theirs=row)
 
     def name_ours(self, elsewhere: Sequence[Row], *, day: date, rules: Rules) -> None:
-        known = _grouped(elsewhere, lambda row: (row.key, row.amount_fen))
+        known = _grouped(_ordered(elsewhere), lambda row: (row.key, row.amount_fen))
         for row in list(self.ours.values()):
             others = known.get((row.key, row.amount_fen), [])
             if others:
@@ -184,7 +185,7 @@ class _Book:
 
     def _match(self, made_by: str, mine: Row, other: Row) -> None:
         """A match, or CUTOFF where the two sides put it into different windows."""
-        if _window(mine) != _window(other):
+        if _window(mine.business_date) != _window(other.business_date):
             self._break(Code.CUTOFF, hypothesis.cutoff(mine, other), ours=mine, theirs=other)
             return
         del self.ours[mine.id], self.theirs[other.id]
@@ -207,9 +208,14 @@ class _Book:
         self.breaks.append(Finding(code, mine, other, words, field))
 
 
+def _ordered(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.order)
+
+
 def _grouped(rows: Iterable[Row], key: Key) -> dict[Hashable, list[Row]]:
+    """Rows by key, in the order given; without those of a false key."""
     groups: dict[Hashable, list[Row]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: row.order):
+    for row in rows:
         value = key(row)
         if value:
             groups[value].append(row)
@@ -228,5 +234,7 @@ def _alike(mine: Row, other: Row, rules: Rules) -> bool:
     return abs(late) <= lag and same_offer
 
 
-def _window(row: Row) -> str:
-    return window_id_of(start_of(row.business_date))
+@cache
+def _window(day: date) -> str:
+    """The window of a business day; a run has few days and many rows."""
+    return window_id_of(start_of(day))

@@ -1,10 +1,10 @@
 """Where the gateway can be made to die, for the kill tests: `GATEWAY_FAILPOINT=confirm:after_call`.
 
-    hold, confirm, cancel, fence    before_call: the outbox row is committed, nothing is sent
-                                    after_call: the answer is here, and not stored
-                                    stored: it is stored, and the client not answered
-    event                           stored: a webhook is stored, and not applied
-                                    applied: it is applied, and the partner not answered
+hold, confirm, cancel, fence    before_call: the outbox row is committed, nothing is sent
+                                after_call: the answer is here, and not stored
+                                stored: it is stored, and the client not answered
+event                           stored: a webhook is stored, and not applied
+                                applied: it is applied, and the partner not answered
 """
 
 import os

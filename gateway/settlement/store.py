@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -265,20 +266,27 @@ async def sign(
     await tx.execute(sa.update(agreements).where(where).values(values))
 
 
+_FEN = sa.bindparam("fen", type_=sa.BigInteger)
+_TAKE_USAGE = (
+    sa.update(usage)
+    .where(
+        usage.c.agreement_id == sa.bindparam("agreement"),
+        usage.c.month == sa.bindparam("in_month"),
+        usage.c.used_fen + _FEN <= sa.bindparam("cap_fen", type_=sa.BigInteger),
+    )
+    .values(used_fen=usage.c.used_fen + _FEN)
+)
+
+
 async def take_usage(tx: AsyncConnection, agreement: Agreement, *, month: str, fen: int) -> bool:
     """Count fen against an agreement's month; False when the cap does not allow it."""
-    u = usage.c
-    take = (
-        sa.update(usage)
-        .where(u.agreement_id == agreement.id, u.month == month)
-        .where(u.used_fen + fen <= agreement.monthly_cap_fen)
-        .values(used_fen=u.used_fen + fen)
-    )
-    if (await tx.execute(take)).rowcount == 1:
+    take: dict[str, object] = {"agreement": agreement.id, "in_month": month}
+    take |= {"fen": fen, "cap_fen": agreement.monthly_cap_fen}
+    if (await tx.execute(_TAKE_USAGE, take)).rowcount == 1:
         return True
     row = {"agreement_id": agreement.id, "month": month, "used_fen": 0}
-    await tx.execute(db.insert_missing(tx, usage).values(row))
-    return (await tx.execute(take)).rowcount == 1
+    await tx.execute(db.insert_missing(tx, usage), row)
+    return (await tx.execute(_TAKE_USAGE, take)).rowcount == 1
 
 
 async def move_usage(tx: AsyncConnection, changes: Mapping[tuple[str, str], int]) -> None:
@@ -310,11 +318,18 @@ async def used(tx: AsyncConnection, agreement_id: str, month: str) -> int:
 
 async def take_cover(tx: AsyncConnection, merchant_id: str, fen: int, *, column: str) -> bool:
     """Reserve (or, for `debit_fen`, owe) fen if both limits of the merchant's cover allow it."""
+    take = {"merchant": merchant_id, "fen": fen}
+    return (await tx.execute(_take_cover(column), take)).rowcount == 1
+
+
+@cache
+def _take_cover(column: str) -> sa.Update:
+    """Built once a column: this is the hot path."""
     c = cover.c
-    after = c.reserved_fen + c.debit_fen - c.credit_fen + fen
+    after = c.reserved_fen + c.debit_fen - c.credit_fen + _FEN
     within = (after <= c.collateral_fen) & (after <= c.net_debit_cap_fen)
-    take = sa.update(cover).where(c.merchant_id == merchant_id, within)
-    return (await tx.execute(take.values({column: c[column] + fen}))).rowcount == 1
+    take = sa.update(cover).where(c.merchant_id == sa.bindparam("merchant"), within)
+    return take.values({column: c[column] + _FEN})
 
 
 async def move_cover(tx: AsyncConnection, changes: Mapping[str, Mapping[str, int]]) -> None:
@@ -341,19 +356,33 @@ async def find_cover(tx: AsyncConnection, merchant_id: str) -> Cover | None:
     return Cover(**row._mapping) if row else None
 
 
+_INSERT_RESERVATIONS = sa.insert(reservations)
+_INSERT_OBLIGATIONS = sa.insert(obligations)
+
+
 async def insert_reservations(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        await tx.execute(sa.insert(reservations), list(rows))
+        await tx.execute(_INSERT_RESERVATIONS, list(rows))
+
+
+_TAKE_RESERVATIONS = (
+    sa.update(reservations)
+    .where(
+        reservations.c.cause_id == sa.bindparam("cause"),
+        reservations.c.epoch == sa.bindparam("of_epoch"),
+        reservations.c.state == "RESERVED",
+    )
+    .values(state=sa.bindparam("to"))
+    .returning(reservations)
+)
 
 
 async def take_reservations(
     tx: AsyncConnection, *, cause_id: str, epoch: int, state: str
 ) -> list[Any]:
     """Move what is reserved for a cause's epoch to `state`; rows in leg order."""
-    r = reservations.c
-    where = (r.cause_id == cause_id) & (r.epoch == epoch) & (r.state == "RESERVED")
-    moved = sa.update(reservations).where(where).values(state=state).returning(reservations)
-    return sorted(await tx.execute(moved), key=lambda row: row.leg_no)
+    mine = {"cause": cause_id, "of_epoch": epoch, "to": state}
+    return sorted(await tx.execute(_TAKE_RESERVATIONS, mine), key=lambda row: row.leg_no)
 
 
 async def find_obligations(
@@ -370,7 +399,7 @@ async def insert_obligations(
     tx: AsyncConnection, rows: Sequence[tuple[Obligation, str | None]]
 ) -> None:
     if rows:
-        await tx.execute(sa.insert(obligations), [obligation_row(*row) for row in rows])
+        await tx.execute(_INSERT_OBLIGATIONS, [obligation_row(*row) for row in rows])
 
 
 async def open_window(tx: AsyncConnection) -> Window | None:

@@ -42,6 +42,6 @@ def test_a_figure_that_differs_ends_1_and_is_told(tmp_path: Path) -> None:
     file.write_text(json.dumps(changed), encoding="utf-8")
     code, printed = run(tmp_path, "--expect", str(file))
     assert code == 1, printed
-    assert printed.count("✗") == 1
+    assert printed.count("✗") == 2, "where it is found, and in the verdict"
     assert "red_D01 FEE M04 HUB_FEE 21" in printed
     assert "red_D01 FEE M04 HUB_FEE 20" in printed

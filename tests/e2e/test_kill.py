@@ -6,11 +6,15 @@ does what is due. What has to hold then is in `Story.settled`.
 """
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
 
@@ -31,6 +35,8 @@ BREAKFAST = Buy("M03", "YQ-04", "mbr_demo_10", ({"programme": "P-YQ"},))
 COUPON = Buy("M07", "KX-01", "mbr_demo_07", (LL,))
 RIDE = Buy("M07", "KX-03", "mbr_demo_07", (LL,), slotted=True)
 AT = dict(zip(POINTS, (POPCORN, TEA, BREAKFAST), strict=True))  # each point at another adapter
+SEED, KILLS = 1, 8  # of the storm
+OVER = ("COMMITTED", "CANCELLED", "RELEASED")
 END = {"cancel": "CANCELLED", "release": "RELEASED"}
 _keys = itertools.count(1)
 
@@ -137,6 +143,75 @@ async def test_partner_killed_after_the_effect(box: Box, step: str, buy: Buy) ->
     await box.start_simulators()
     await story.ends(step)
     await story.settled(END.get(step, "COMMITTED"))
+
+
+# -- everything -----------------------------------------------------------------------------------
+
+
+async def test_members_buy_and_cancel_while_everything_is_killed_at_random(box: Box) -> None:
+    chance, calm = random.Random(SEED), asyncio.Event()  # noqa: S311 - no secret
+    buys = (POPCORN, TEA, BREAKFAST, COUPON)
+    before = {buy: await Story(box, buy).wallets() for buy in buys}
+    shopping = {buy: asyncio.create_task(shop(box, buy, chance, calm)) for buy in buys}
+    for _ in range(KILLS):
+        name = chance.choice(["gateway", "worker", "simulators"])
+        await asyncio.sleep(chance.uniform(0.1, 0.8))
+        box.kill(name)
+        await asyncio.sleep(chance.uniform(0, 0.2))
+        await box.start(name)
+    calm.set()
+    for buy, task in shopping.items():
+        spent: Counter[str] = Counter()
+        for story in await task:
+            spent += await story.agreed((await story.reaches(*OVER))["state"])
+        assert await Story(box, buy).wallets() == {
+            programme: points - spent[programme] for programme, points in before[buy].items()
+        }
+    assert await box.broken_invariants() == []
+
+
+async def shop(box: Box, buy: Buy, chance: random.Random, calm: asyncio.Event) -> list[Story]:
+    """Buy one after the other, and take some of it back, until it is calm."""
+    stories: list[Story] = []
+    while not calm.is_set():
+        story = Story(box, buy)
+        stories.append(story)
+        _, asked = await story.prepared("redeem")
+        bought = await insist(story, "redeemOffer", "redemption { id }", asked)
+        story.id = bought["redemption"]["id"]
+        if chance.random() < 0.5:
+            await take_back(story)
+    return stories
+
+
+async def take_back(story: Story) -> None:
+    """Cancel what is bought, if it is."""
+
+    async def state() -> str:
+        with contextlib.suppress(httpx2.TransportError):
+            return str((await story.seen())["state"])
+        return "unknown"
+
+    await story.box.until(state, OVER.__contains__, story.id)
+    asked = {"redemption": story.id}
+    offered = await insist(story, "requestCancellation", "cancelQuote { id }", asked)
+    if offered["cancelQuote"]:
+        asked["cancelQuote"] = offered["cancelQuote"]["id"]
+        await insist(story, "cancelRedemption", "redemption { id }", asked)
+
+
+async def insist(
+    story: Story, mutation: str, wanted: str, asked: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Repeat a request under one key until gateway and partner are there to answer it."""
+    app = story.box.member(story.buy.member)
+    key = f"kill-{next(_keys)}"
+    while True:
+        with contextlib.suppress(httpx2.TransportError):
+            payload = await app.do(mutation, wanted, idempotencyKey=key, **asked)
+            if "PARTNER_UNAVAILABLE" not in [error["code"] for error in payload["errors"]]:
+                return payload
+        await asyncio.sleep(0.05)
 
 
 # -- on PostgreSQL --------------------------------------------------------------------------------

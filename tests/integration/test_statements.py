@@ -6,14 +6,14 @@ from tests.integration.api.conftest import gateway
 __all__ = ["gateway"]
 
 MOST = {
-    "catalog page of 20 offers": 7,
+    "catalog page of 20 offers": 6,
     "requestQuote": 16,
     "holdRedemption": 25,
-    "confirmRedemption": 25,
-    "redeemOffer": 62,
+    "confirmRedemption": 23,
+    "redeemOffer": 61,
     "requestCancellation": 4,
-    "cancelRedemption": 33,
-    "recordFulfilment": 9,
+    "cancelRedemption": 31,
+    "recordFulfilment": 8,
     "recordEarnEvent": 23,
     "donatePoints": 26,
     "closeSettlementWindow": 13,

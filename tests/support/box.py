@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,7 +40,7 @@ RICH = {
 }
 SETTINGS = {
     "GATEWAY_WORKER_INSIDE": "false",
-    "GATEWAY_LEASE_SECONDS": "2",
+    "GATEWAY_LEASE_SECONDS": "1",
     "GATEWAY_WORKER_POLL_SECONDS": "0.05",
 }
 
@@ -60,23 +59,22 @@ class Box:
         self.database = Database(self.settings.url)
         self.wire = Wire.open(self.settings.base_url)
         self.children: dict[str, Child] = {}
-        self.made: install.Install
-        self.control: Control
+        self.made = install.prepare(self.settings, port=self.settings.port)
+        self._keep_ports()
+        self.control = Control(*self._control())
         self._people: dict[str, Person] = {}
 
     # -- processes ----------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Seed, start everything and wait until all offers are there."""
-        self.made = await install.prepare(self.settings, port=self.settings.port)
-        await self._give_points()
-        self._keep_ports()
-        self.control = Control(*self._control())
         await self.start_simulators()
+        await install.seeded(self.settings, self.made)
+        await self._give_points()
         self.start_worker()
         await self.start_gateway()
         async with asyncio.timeout(PATIENCE):
-            while not await install.price_book(self.database):
+            while not await install.price_book(self.database):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def close(self) -> None:
@@ -115,6 +113,13 @@ class Box:
             while not self.made.ports_file.exists():
                 self._alive("simulators")
                 await asyncio.sleep(0.01)
+
+    async def start(self, name: str) -> None:
+        """Start one of them again."""
+        if name == "worker":
+            self.start_worker()
+        else:
+            await (self.start_gateway() if name == "gateway" else self.start_simulators())
 
     def kill(self, name: str) -> None:
         """SIGKILL one of them."""
@@ -232,9 +237,7 @@ class Box:
 
     async def heard(self, redemption_id: str) -> list[str]:
         """What became of the webhooks about a redemption, in order of arrival."""
-        query = (
-            "SELECT outcome FROM partner_events WHERE redemption_id = :id ORDER BY received_at"
-        )
+        query = "SELECT outcome FROM partner_events WHERE redemption_id = :id ORDER BY received_at"
         async with self.database.reading() as tx:
             return list(await tx.scalars(sa.text(query), {"id": redemption_id}))
 
@@ -243,7 +246,9 @@ class Box:
         async with self.database.reading() as tx:
             results = await invariants.check(tx)
         assert {"L1", "K1", "R1", "R2", "W1"} <= {result.id for result in results}
-        return [f"{result.id} {result.title}: {result.detail}" for result in results if not result.ok]
+        return [
+            f"{result.id} {result.title}: {result.detail}" for result in results if not result.ok
+        ]
 
 
 @contextlib.asynccontextmanager

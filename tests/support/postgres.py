@@ -53,7 +53,12 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL to the server and all its children."""
         assert self._process
-        os.killpg(self._process.pid, signal.SIGKILL)
+        pid = self._process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children")  # Each is a session of its own.
+        children = [int(child) for child in listed.read_text().split()] if listed.exists() else []
+        for victim in (pid, *children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:

@@ -13,6 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = (
+    *("gateway.cli", "gateway.demo.serving", "gateway.demo.working"),
+    *("partners.graphql", "partners.cinemas", "partners.hotels", "partners.rides"),
+    *("partners.car_shops", "partners.simulators.__main__", "partners.simulators.generic"),
+    *(f"partners.simulators.{kind}" for kind in ("cinemas", "hotels", "rides", "car_shops")),
+)
 _forks = multiprocessing.get_context("forkserver")
 
 
@@ -58,7 +64,7 @@ def reserve() -> socket.socket:
 
 def _import_everything() -> None:
     """Have the forking process import our programs once, when it is first needed."""
-    _forks.set_forkserver_preload(["gateway.cli", "partners.simulators.__main__", __name__])
+    _forks.set_forkserver_preload([*PROGRAMS, __name__])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     try:

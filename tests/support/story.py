@@ -10,8 +10,8 @@ import pytest
 from gateway.demo.clients import Unexpected
 from tests.support.box import Box
 
-LIVE = ("PENDING", "CONFIRMED", "FULFILLED", "NO_SHOW")
-SEEN = "id state reason finalFareFen legs { points returnedPoints own settlementFen feeFen programme { id } }"
+SEEN = """id state reason finalFareFen
+  legs { points returnedPoints own settlementFen feeFen programme { id } }"""
 OWED = """query($id: ID!) { obligations(filter: {cause: $id}, first: 50) { edges { node {
   type payer payee amountFen } } } }"""
 BOOKED = {  # state at the gateway: the states of the booking at the partner
@@ -29,7 +29,7 @@ class Buy:
     merchant: str
     offer: str
     member: str
-    legs: tuple[dict[str, Any], ...]
+    legs: tuple[dict[str, Any], ...] = field(hash=False)
     slotted: bool = False
 
     def __str__(self) -> str:
@@ -143,19 +143,29 @@ class Story:
 
     async def settled(self, state: str) -> None:
         """Both sides agree, with one effect; points, obligations and invariants are right."""
-        row = await self.seen()
-        assert row["state"] == state
-        await self._agrees_with_partner(state)
-        spent = Counter(
-            {leg["programme"]["id"]: leg["points"] - leg["returnedPoints"] for leg in row["legs"]}
-        )
-        if state == "RELEASED":
-            spent.clear()
+        spent = await self.agreed(state)
         assert await self.wallets() == {
             programme: points - spent[programme] for programme, points in self.before.items()
         }
-        await self._owes(row)
         assert await self.box.broken_invariants() == []
+
+    async def agreed(self, state: str) -> Counter[str]:
+        """Both sides agree about this purchase, and it owes what it should.
+
+        Returns:
+            The points it has cost, by programme.
+        """
+        row = await self.seen()
+        assert row["state"] == state
+        await self._agrees_with_partner(state)
+        await self._owes(row)
+        return Counter(
+            {
+                leg["programme"]["id"]: leg["points"] - leg["returnedPoints"]
+                for leg in row["legs"]
+                if state != "RELEASED"
+            }
+        )
 
     async def _agrees_with_partner(self, state: str) -> None:
         theirs = await self.box.control.state(self.buy.merchant)

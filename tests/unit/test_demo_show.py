@@ -59,9 +59,17 @@ def test_one_difference_is_not_made_good_by_what_follows(stage: Stage) -> None:
     assert [finding.title for finding in stage.show.findings] == ["first"]
 
 
-def test_long_findings_stay_on_one_line(stage: Stage) -> None:
-    stage.show.same("退回", {"lots": ["分" * 200]}, {"lots": ["分" * 200]})
-    assert len(stage.printed.getvalue().splitlines()) == 1
+def test_what_is_too_long_for_a_line_has_a_line_for_each_field(stage: Stage) -> None:
+    found = {"state": "COMMITTED", "obligations": [["FEE", "M04", "HUB_FEE", 36]], "ref": "分" * 99}
+    assert stage.show.same("退回", found, found)
+    lines = stage.printed.getvalue().splitlines()
+    assert lines[:3] == [
+        "  ✓ 退回",
+        "      state: COMMITTED",
+        "      obligations: FEE M04→HUB_FEE ¥0.36",
+    ]
+    assert len(lines) == 4
+    assert lines[3].endswith("…")
 
 
 def test_amounts_are_written_as_people_read_them() -> None:
