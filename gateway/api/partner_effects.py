@@ -288,14 +288,13 @@ async def _record_return(info: Info, input: RecordReturnInput) -> RecordReturnPa
     )
 
 
-def _by_id(found: list[StoredAgreement], agreement_id: str) -> StoredAgreement:
-    """The newest version of an agreement."""
-    return max((row for row in found if row.id == agreement_id), key=lambda row: row.version)
+def _version(made: StoredAgreement) -> str:
+    return f"{made.id} {made.version}"
 
 
-async def _agreement(tx: AsyncConnection, agreement_id: str) -> Agreement:
-    found = await settlement.agreements(tx, agreement_ids=[agreement_id])
-    return Agreement.of(_by_id(found, agreement_id))
+async def _agreement(tx: AsyncConnection, done_id: str) -> Agreement:
+    found = await settlement.agreements(tx, agreement_ids=[done_id.split(" ", maxsplit=1)[0]])
+    return Agreement.of(next(row for row in found if _version(row) == done_id))
 
 
 async def _acknowledge(
@@ -471,7 +470,7 @@ class PartnerMutation:
             made = await settlement.propose_agreement(
                 tx, proposer=merchant_id, now=context.now, **terms
             )
-            return made.id
+            return _version(made)
 
         done = await context.once("proposeAgreement", input, propose)
         found = await _agreement(context.tx, done.id)
@@ -484,9 +483,13 @@ class PartnerMutation:
 
         async def sign(tx: AsyncConnection) -> str:
             made = await settlement.sign_agreement(
-                tx, agreement_id=input.agreement, merchant_id=merchant_id, now=context.now
+                tx,
+                agreement_id=input.agreement,
+                merchant_id=merchant_id,
+                version=input.version,
+                now=context.now,
             )
-            return made.id
+            return _version(made)
 
         done = await context.once("signAgreement", input, sign)
         found = await _agreement(context.tx, done.id)
