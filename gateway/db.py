@@ -355,3 +355,9 @@ def is_conflict(error: BaseException) -> bool:
     if isinstance(cause, sqlite3.OperationalError):
         return "locked" in str(cause)
     return getattr(cause, "sqlstate", None) in ("40001", "40P01")
+
+
+def is_race(error: BaseException) -> bool:
+    """Whether running again may end better: a conflict, or another made the same row first."""
+    unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
+    return unique or is_conflict(error)

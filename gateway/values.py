@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from math import gcd
+from typing import Any
 
 from gateway.errors import Invalid
 
 SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
 MAX_AMOUNT = 2**53 - 1  # What every JSON reader holds exactly.
+TEXT_BYTES = 2_000  # In UTF-8: what an index of either database can hold.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u.
 
 
@@ -90,6 +92,53 @@ def amount(value: int, *, field: str, least: int = 1) -> int:
     if not least <= value <= MAX_AMOUNT:
         raise InvalidAmount(field=field.split("."), value=value)
     return value
+
+
+def legible(value: object, where: str, *, depth: int = 32) -> None:
+    """Check that a caller's texts, at any depth, can be stored, indexed and shown.
+
+    Raises:
+        InvalidInput: A control character, too long a text, or a number beyond 2^53 - 1.
+    """
+    match value:
+        case None | bool():
+            return
+        case str():
+            _legible_text(value, where)
+        case Mapping():
+            legible(list(value.items()), where, depth=depth)
+        case list() | tuple():
+            if not depth:
+                raise InvalidInput(where, "not nested so deeply")
+            for item in value:
+                legible(item, where, depth=depth - 1)
+        case int():
+            if abs(value) > MAX_AMOUNT:
+                raise InvalidInput(where, "numbers of at most 2^53 - 1")
+        case _ if value == value * 2 != 0:  # type: ignore[operator]
+            raise InvalidInput(where, "finite numbers")
+
+
+def _legible_text(text: str, where: str) -> None:
+    if any((mark < " " and mark not in "\t\n\r") or mark == "\x7f" for mark in text):
+        raise InvalidInput(where, "no control characters")
+    if len(text.encode(errors="surrogatepass")) > TEXT_BYTES:
+        raise InvalidInput(where, f"at most {TEXT_BYTES} bytes in UTF-8")
+    if any("\ud800" <= mark <= "\udfff" for mark in text):
+        raise InvalidInput(where, "Unicode text")
+
+
+def read_json(text: bytes) -> Any:
+    """Read JSON that a partner sent: finite numbers, and texts a database can hold.
+
+    Raises:
+        ValueError: It is none.
+    """
+    read = json.loads(text)
+    again = json.dumps(read, ensure_ascii=False, allow_nan=False).encode()  # No half characters.
+    if b"\\u0000" in again:
+        raise ValueError("a text holds NUL")
+    return read
 
 
 def new_id(prefix: str) -> str:

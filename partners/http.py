@@ -10,7 +10,6 @@ sent, and no answer, 5xx or unreadable         OutcomeUnknown; for a verb withou
 a refusal in the body, whatever the status     what the adapter's `refusal` makes of it
 """
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from gateway.ports import (
     SlotFull,
     SoldOut,
 )
+from gateway.values import read_json
 
 T = TypeVar("T")
 Refusal = Callable[[Any], GatewayError | None]
@@ -38,6 +38,9 @@ NOT_SENT = (
     httpx2.PoolTimeout,
     httpx2.UnsupportedProtocol,
 )
+UNREADABLE = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 NOT_LET_IN = (401, 403, 429)
 
 # The words of the published contract. An adapter whose partner has its own maps them to these.
@@ -105,11 +108,11 @@ class Line:
         if answer.status_code >= 500:
             raise self.doubt(op_key, f"HTTP {answer.status_code}")
         try:
-            body = json.loads(answer.content)
+            body = read_json(answer.content)
             refused = self._refusal(body)
             if refused is None and answer.is_success:
                 return read(body)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self.doubt(op_key, "unreadable answer") from error
         raise refused or self.doubt(op_key, f"HTTP {answer.status_code}")
 

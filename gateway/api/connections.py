@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import strawberry
 
-from gateway.values import InvalidInput
+from gateway.values import InvalidInput, legible
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -62,7 +62,11 @@ def key_of(after: str | None) -> str | None:
         return None
     try:
         padded = after + "=" * (-len(after) % 4)
-        return base64.urlsafe_b64decode(padded.encode("ascii")).decode()
+        key = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode()
+        legible(key, "after")
+        if not key:
+            raise ValueError("no key")
+        return key
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidInput("after", "a cursor of this list") from error
 
@@ -83,7 +87,9 @@ def page(
     count, start = size(first), key_of(after)
     if start is not None:
         keys = [key(row) for row in rows]
-        rows = rows[keys.index(start) + 1 :] if start in keys else ()
+        if start not in keys:
+            raise InvalidInput("after", "a cursor of this list")
+        rows = rows[keys.index(start) + 1 :]
     shown = rows[:count]
     edges = [Edge(node=show(row), cursor=cursor(key(row))) for row in shown]
     return Connection(

@@ -27,9 +27,10 @@ from gateway.oauth.guard import Actor, Guard
 from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
-from gateway.values import month_of
+from gateway.values import InvalidInput, legible, month_of
 
 Info: TypeAlias = strawberry.Info["Context", None]
+KEY_LENGTH = 200
 _CLOCK_SECONDS = 1.0  # How long another process's move of the sandbox clock may go unseen.
 
 
@@ -245,6 +246,28 @@ def _name(merchant: Merchant, locale: str) -> str:
 def given(input: object) -> dict[str, Any]:
     """The fields the caller sent, as plain values, without those left UNSET."""
     return {name: _plain(value) for name, value in _fields(input) if value is not strawberry.UNSET}
+
+
+def require_legible(input: object, path: tuple[str, ...] = ()) -> None:
+    """Check every text a caller sent, and its idempotency key.
+
+    Raises:
+        InvalidInput: One cannot be stored, or the key is empty or too long.
+    """
+    for name, value in _fields(input):
+        _require_legible(value, (*path, name))
+    if not path and not 1 <= len(getattr(input, "idempotency_key", "key").strip()) <= KEY_LENGTH:
+        raise InvalidInput("idempotency_key", f"1 to {KEY_LENGTH} characters")
+
+
+def _require_legible(value: object, path: tuple[str, ...]) -> None:
+    if hasattr(type(value), "__strawberry_definition__"):
+        require_legible(value, path)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            _require_legible(item, (*path, str(number)))
+    elif isinstance(value, str | dict):
+        legible(value, ".".join(path))
 
 
 def _fields(input: object) -> list[tuple[str, object]]:

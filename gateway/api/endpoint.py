@@ -20,6 +20,7 @@ from graphql import (
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     OperationType,
+    TokenKind,
     specified_rules,
     validate,
 )
@@ -35,7 +36,7 @@ from gateway.api.limits import Limits, check, read
 from gateway.api.policies import admit, root_fields
 from gateway.errors import Denied
 from gateway.oauth.guard import ANONYMOUS, Actor
-from gateway.values import new_id
+from gateway.values import InvalidInput, legible, new_id
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +146,8 @@ class Endpoint:
         kind = operation.operation.value.title()
         if asked.get and operation.operation is not OperationType.QUERY:
             raise Unreadable("a mutation is sent by POST", 405)
+        if operation.operation is OperationType.QUERY:  # A mutation's input is checked by itself.
+            _require_legible(asked.variables, "variables")
         for name in sorted(root_fields(document, operation)):
             if name not in ("__typename", "__schema", "__type"):
                 admit(actor, kind, name)
@@ -182,6 +185,8 @@ class Endpoint:
                 known = Known(read(asked.query, self.limits))
             except GraphQLError as error:
                 raise Unreadable(error.message, document=True) from error
+            for text in _texts(known.document):
+                _require_legible(text, "document")
             self._documents[asked.query] = known
             if len(self._documents) > DOCUMENTS_KEPT:
                 self._documents.popitem(last=False)
@@ -209,6 +214,22 @@ class _Coercion(Unreadable):
     def __init__(self, body: Mapping[str, Any]) -> None:
         first = body["errors"][0]["extensions"]["context"]["detail"] if body else "no answer"
         super().__init__(first, document=True)
+
+
+def _texts(document: DocumentNode) -> Iterator[str]:
+    """The texts written into a document."""
+    token = document.loc.start_token if document.loc else None
+    while token is not None:
+        if token.kind in (TokenKind.STRING, TokenKind.BLOCK_STRING):
+            yield token.value or ""
+        token = token.next
+
+
+def _require_legible(value: object, where: str) -> None:
+    try:
+        legible(value, where)
+    except InvalidInput as error:
+        raise Unreadable(f"{where}: {error.context['rule']}", document=True) from error
 
 
 def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
@@ -273,9 +294,21 @@ async def _json_of(request: Request) -> Any:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        read = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Unreadable("this is not JSON") from error
+    if not _is_text(read):
+        raise Unreadable("no Unicode text, or no finite number")
+    return read
+
+
+def _is_text(read: object) -> bool:
+    """Whether it has neither half of a surrogate pair nor a number beyond all numbers."""
+    try:
+        json.dumps(read, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _no_constant(name: str) -> None:

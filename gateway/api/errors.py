@@ -16,16 +16,16 @@ from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import FieldExtension
 from strawberry.types.field import StrawberryField
 
-from gateway.api.context import Context, Info
+from gateway.api.context import Context, Info, require_legible
 from gateway.api.messages import camel, next_step, say
 from gateway.api.scalars import JSON
-from gateway.db import is_conflict
+from gateway.db import is_race
 from gateway.errors import Denied, GatewayError, PartnerUnavailable, Refused
 
 log = logging.getLogger(__name__)
 
 MERCHANT_NAMES = ("issuer", "redeemer", "merchant", "payer", "payee", "beneficiary")
-_TRIES = 5  # A deadlock's victim is run again: it has changed nothing.
+_TRIES = 5  # Who loses a race is run again: it has changed nothing.
 
 
 class Internal(GatewayError):
@@ -79,19 +79,33 @@ class Effect(FieldExtension):
             return await self._run(next_, source, info, kwargs)
         except (Refused, PartnerUnavailable) as refusal:
             context.forget()
+            refusal.field = _as_asked(refusal.field, kwargs.get("input"))
             return self.payload.type(errors=[await explain(refusal, context)])
 
     async def _run(self, next_: Any, source: Any, info: Info, kwargs: dict[str, Any]) -> Any:
         context: Context = info.context
+        if "input" in kwargs:
+            require_legible(kwargs["input"])
         for left in reversed(range(_TRIES)):
             try:
                 async with context.unbound() if self.steps else context.writing():
                     return await next_(source, info, **kwargs)
             except DBAPIError as error:
-                if not (left and is_conflict(error)):
+                if not (left and is_race(error)):
                     raise
                 log.info("again after a conflict", extra={"request_id": context.request_id})
         raise AssertionError("unreachable")
+
+
+_ASKED = {"ref": "order", "programme_id": "programme", "member_id": "member"}
+_ASKED |= {"code": "onboarding_code", "reference": "partner_member_ref"}
+
+
+def _as_asked(field: tuple[str, ...], input: object) -> tuple[str, ...]:
+    """A service's name for a field as the input has it."""
+    if not field or hasattr(input, field[0]):
+        return field
+    return (_ASKED.get(field[0], field[0]), *field[1:])
 
 
 async def explain(error: GatewayError, context: Context) -> UserError:

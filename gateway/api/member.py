@@ -25,6 +25,9 @@ from gateway.redemption.model import Redemption as StoredRedemption
 from gateway.values import InvalidInput, amount, business_day
 from gateway.values import Rate as ExactRate
 
+_PLAN_LIMIT = 2**31 - 1  # A plan's figures are shown as a rate of 32-bit integers.
+_PLAN_SERVICES = 1_000  # Each is computed and listed.
+
 
 @strawberry.input
 class RedemptionsFilter:
@@ -207,7 +210,8 @@ class MemberQuery:
     def savings(self, input: SavingsInput) -> Savings:
         """What a plan saves; every figure is computed from its own assumptions."""
         for name in ("target_points", "target_fen", "per_fen"):
-            amount(getattr(input, name), field=f"input.{name}")
+            if amount(getattr(input, name), field=f"input.{name}") > _PLAN_LIMIT:
+                raise InvalidInput(f"input.{name}", f"at most {_PLAN_LIMIT}")
         if not 1 <= input.months <= 600:
             raise InvalidInput("input.months", "1 to 600")
         if input.value.num < 1 or input.value.den < 1:
@@ -216,12 +220,14 @@ class MemberQuery:
         target = calculator.Target(input.target_points, input.target_fen)
         if input.bill_fen is not None:
             bill = amount(input.bill_fen, field="input.bill_fen")
+            monthly = amount(bill // input.per_fen, field="input.bill_fen")
             result = calculator.by_cash(
                 target, months=input.months, bill_fen=bill, per_fen=input.per_fen, rate=rate
             )
-            monthly = bill // input.per_fen
         else:
             monthly = amount(input.points_per_month or 0, field="input.points_per_month")
+            if monthly * input.months > _PLAN_SERVICES * input.target_points:
+                raise InvalidInput("input.points_per_month", f"for at most {_PLAN_SERVICES} times")
             result = calculator.by_points(
                 target, months=input.months, points_per_month=monthly, rate=rate
             )

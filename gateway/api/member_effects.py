@@ -17,6 +17,7 @@ from gateway.api.scalars import Fen, Points
 from gateway.catalog import quotes
 from gateway.catalog.pricing import LegInput
 from gateway.db import claim_key, peek_key, settle_key
+from gateway.errors import NotFound
 from gateway.members import service as members
 from gateway.redemption import donations
 
@@ -299,6 +300,10 @@ class MemberMutation:
     async def grant_consent(self, info: Info, input: GrantConsentInput) -> GrantConsentPayload:
         """Agree to one purpose; a pair of partners is agreed to by itself."""
         context, member_id = info.context, member_of(info)
+        for name in ("issuer", "redeemer"):
+            party = getattr(input, name)
+            if party is not None and await context.loaders.merchants.load(party) is None:
+                raise NotFound(field=(name,), id=party)
         done = await context.once(
             "grantConsent",
             input,

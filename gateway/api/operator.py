@@ -1,5 +1,6 @@
 """What the operator asks and does: merchants, budgets, licences, sagas, the sandbox clock."""
 
+import re
 from datetime import date, datetime
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from gateway.redemption.model import State
 from gateway.settlement import service as settlement
 from gateway.values import InvalidInput
 
+_CLOCK_YEARS = range(2000, 2100)  # Terms of decades, before and after, stay within a calendar.
 ROLES = ("issuer", "redeemer", "beneficiary")
 
 
@@ -305,6 +307,9 @@ class SetSandboxClockPayload(Payload):
 
 async def _register_merchant(info: Info, input: RegisterMerchantInput) -> RegisterMerchantPayload:
     context, code = info.context, None
+    for name in ("id", "slug"):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", getattr(input, name)):
+            raise InvalidInput(name, "1 to 32 letters, digits, - and _")
     for number, role in enumerate(input.roles):
         if role not in ROLES:
             raise InvalidInput(f"roles.{number}", f"of {', '.join(ROLES)}")
@@ -413,6 +418,9 @@ class OperatorMutation:
         context = info.context
         if input.valid_until <= input.valid_from:
             raise InvalidInput("valid_until", "after valid_from")
+        for name in ("kind", "number", "scope"):
+            if not getattr(input, name).strip():
+                raise InvalidInput(name, "a text")
         facts: dict[str, Any] = given(input)
         del facts["idempotency_key"]
 
@@ -431,6 +439,8 @@ class OperatorMutation:
         context = info.context
         if not context.services.settings.sandbox:
             raise SandboxOnly
+        if input.at.year not in _CLOCK_YEARS:
+            raise InvalidInput("at", f"in the years {_CLOCK_YEARS[0]} to {_CLOCK_YEARS[-1]}")
 
         async def move(tx: AsyncConnection) -> str:
             await context.services.clock.set(tx, input.at)

@@ -63,7 +63,8 @@ from gateway.points import service as points
 from gateway.promotions import service as promotions
 from gateway.settlement import service as settlement
 from gateway.settlement.model import Agreement as StoredAgreement
-from gateway.values import InvalidInput, Rate
+from gateway.settlement.model import AgreementKind
+from gateway.values import MAX_AMOUNT, InvalidInput, Rate
 
 
 async def _who_registers(info: Info, tx: AsyncConnection, input: RegisterClientKeyInput) -> str:
@@ -137,8 +138,13 @@ async def _publish_policy(
             raise NotFound(field=("issuer",), id=input.issuer)
     if input.value.num < 1 or input.value.den < 1:
         raise InvalidInput("value", "num and den at least 1")
-    if input.validity_months is not None and input.validity_months < 1:
-        raise InvalidInput("validity_months", "at least 1, or none for life")
+    if input.validity_months is not None and not 1 <= input.validity_months <= _MONTHS:
+        raise InvalidInput("validity_months", f"1 to {_MONTHS}, or none for life")
+    if not 0 <= input.compensation_bps <= 10_000:
+        raise InvalidInput("compensation_bps", "0 to 10000")
+    for name in ("programme", "name_zh", "unit_zh"):
+        if not getattr(input, name).strip():
+            raise InvalidInput(name, "a text")
 
     async def publish(tx: AsyncConnection) -> str:
         made = await points.publish_policy(
@@ -161,6 +167,7 @@ async def _publish_policy(
     return PublishProgrammePolicyPayload(programme=Programme.of(found), replayed=done.replayed)
 
 
+_MONTHS = 1_200
 _EARN_NEEDS = {
     "per_amount": ("points", "per_fen"),
     "per_night": ("tiers",),
@@ -178,7 +185,7 @@ def _earn_rule(input: EarnRuleInput) -> dict[str, Any]:
     for name in _EARN_NEEDS.get(input.kind, ()):
         value = rule.get(name)
         values = list(value.values()) if isinstance(value, dict) else [value]
-        whole = all(isinstance(number, int) and number > 0 for number in values)
+        whole = all(type(number) is int and 0 < number <= MAX_AMOUNT for number in values)
         if not values or not whole:
             raise InvalidInput(f"earn.{name}", "whole numbers above 0")
     return rule
@@ -281,14 +288,13 @@ async def _record_return(info: Info, input: RecordReturnInput) -> RecordReturnPa
     )
 
 
-def _by_id(found: list[StoredAgreement], agreement_id: str) -> StoredAgreement:
-    """The newest version of an agreement."""
-    return max((row for row in found if row.id == agreement_id), key=lambda row: row.version)
+def _version(made: StoredAgreement) -> str:
+    return f"{made.id} {made.version}"
 
 
-async def _agreement(tx: AsyncConnection, agreement_id: str) -> Agreement:
-    found = await settlement.agreements(tx, agreement_ids=[agreement_id])
-    return Agreement.of(_by_id(found, agreement_id))
+async def _agreement(tx: AsyncConnection, done_id: str) -> Agreement:
+    found = await settlement.agreements(tx, agreement_ids=[done_id.split(" ", maxsplit=1)[0]])
+    return Agreement.of(next(row for row in found if _version(row) == done_id))
 
 
 async def _acknowledge(
@@ -453,12 +459,18 @@ class PartnerMutation:
         """Propose terms between an issuer and a redeemer; the proposer has signed them."""
         context, merchant_id = info.context, merchant_of(info)
         terms = {name: value for name, value in given(input).items() if name != "idempotency_key"}
+        if input.kind not in set(AgreementKind):
+            raise InvalidInput("kind", f"one of {', '.join(AgreementKind)}")
 
         async def propose(tx: AsyncConnection) -> str:
+            known = await merchants.get_many(tx, [input.issuer, input.redeemer])
+            for name in ("issuer", "redeemer"):
+                if terms[name] not in known:
+                    raise NotFound(field=(name,), id=terms[name])
             made = await settlement.propose_agreement(
                 tx, proposer=merchant_id, now=context.now, **terms
             )
-            return made.id
+            return _version(made)
 
         done = await context.once("proposeAgreement", input, propose)
         found = await _agreement(context.tx, done.id)
@@ -471,9 +483,13 @@ class PartnerMutation:
 
         async def sign(tx: AsyncConnection) -> str:
             made = await settlement.sign_agreement(
-                tx, agreement_id=input.agreement, merchant_id=merchant_id, now=context.now
+                tx,
+                agreement_id=input.agreement,
+                merchant_id=merchant_id,
+                version=input.version,
+                now=context.now,
             )
-            return made.id
+            return _version(made)
 
         done = await context.once("signAgreement", input, sign)
         found = await _agreement(context.tx, done.id)

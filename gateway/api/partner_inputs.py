@@ -244,8 +244,11 @@ class ProposeAgreementPayload(Payload):
 
 @strawberry.input
 class SignAgreementInput:
+    """`version`: the one that was read. It must be named where several wait for signatures."""
+
     agreement: strawberry.ID
     idempotency_key: str
+    version: int | None = None
 
 
 @strawberry.type

@@ -19,6 +19,7 @@ from gateway.reconciliation import service as reconciliation
 from gateway.reconciliation.model import BreakState, RunState
 from gateway.redemption import service as redemptions
 from gateway.settlement import service as settlement
+from gateway.values import InvalidInput, business_day
 
 
 @strawberry.type
@@ -326,6 +327,9 @@ class SignOffReconciliationRunPayload(Payload):
     run: Run | None = None
 
 
+_FIRST_DAY = date(2000, 1, 1)
+
+
 async def _booking_refs(tx: AsyncConnection, day: date) -> dict[str, str]:
     """The partners' own references of what cleared on a day."""
     rows = await settlement.statement_rows(tx, merchant=None, day=day)
@@ -336,6 +340,8 @@ async def _booking_refs(tx: AsyncConnection, day: date) -> dict[str, str]:
 async def _start(info: Info, input: StartReconciliationRunInput) -> StartReconciliationRunPayload:
     """Snapshot ours; pull statements with no transaction open; match once all are there."""
     context = info.context
+    if not _FIRST_DAY <= input.day <= business_day(context.now):
+        raise InvalidInput("day", "a business day that has begun")
 
     async def start(tx: AsyncConnection) -> str:
         made = await reconciliation.start_run(

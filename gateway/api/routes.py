@@ -3,7 +3,6 @@
 import csv
 import html
 import io
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from gateway.api.context import Services
 from gateway.api.endpoint import BODY_LIMIT, Unreadable, body_of, locale_of
 from gateway.api.errors import malformed, top_level
 from gateway.errors import Denied, NotFound, published
+from gateway.merchants import service as merchants
 from gateway.oauth import signatures
 from gateway.oauth.guard import ANONYMOUS, Actor, require_role, require_scope
 from gateway.oauth.scopes import Role
 from gateway.settlement import service as settlement
 from gateway.settlement.model import Obligation, guard_formula
-from gateway.values import new_id
+from gateway.values import InvalidInput, legible, new_id, read_json
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,11 @@ def _answering(handler: Handler) -> Handler:
         request_id, headers = new_id("req"), {}
         locale = locale_of(request.headers.get("accept-language", ""))
         try:
+            legible([request.path_params, dict(request.query_params)], "address")
             return await handler(request)
+        except InvalidInput as error:
+            detail = f"{error.context['field']}: {error.context['rule']}"
+            status, body = 400, malformed(detail, locale=locale, request_id=request_id)
         except Unreadable as error:
             status, body = (
                 error.status,
@@ -97,8 +101,9 @@ class _Plain:
         body = await body_of(request, BODY_LIMIT)
         secret = self.secrets.get(merchant)
         event_id = signatures.verify_event(body, request.headers, [secret] if secret else [])
+        legible(event_id, "webhook-id")
         try:
-            document = json.loads(body)
+            document = read_json(body)
         except (ValueError, RecursionError) as error:
             raise Unreadable("the event is not JSON") from error
         if not isinstance(document, dict):
@@ -134,6 +139,7 @@ class _Plain:
         except ValueError as error:
             raise Unreadable("a day as in 2026-11-20") from error
         async with self.services.database.reading() as tx:
+            merchant = (await merchants.get(tx, merchant)).id
             rows = await settlement.statement_rows(tx, merchant=merchant, day=day)
         return _download(_bill(rows), f"{merchant}-{day}.csv")
 

@@ -4,6 +4,7 @@ What is no integer (a fraction, a text, a boolean) is malformed. Whether a reada
 allowed is the service's question: `INVALID_AMOUNT`.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, NewType
@@ -77,7 +78,7 @@ def _instant(text: str) -> datetime:
 
 
 def _day(text: str) -> date:
-    if len(text) != len("2026-11-20"):
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
         raise ValueError("a day")
     return date.fromisoformat(text)
 

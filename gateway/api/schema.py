@@ -18,6 +18,7 @@ from graphql import (
     visit,
 )
 from strawberry.federation import Schema
+from strawberry.federation.schema import FederationAny
 from strawberry.schema.config import StrawberryConfig
 
 from gateway.api.audit import AuditQuery
@@ -32,7 +33,9 @@ from gateway.api.partner import PartnerQuery
 from gateway.api.partner_effects import PartnerMutation
 from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
 from gateway.api.scalars import SCALARS
+from gateway.values import InvalidInput
 
+ENTITIES = ("Offer", "Merchant", "Redemption")
 FEDERATION = frozenset({"_Any", "_Entity", "_Service", "_FieldSet", "FieldSet", "link__Import"})
 
 
@@ -61,6 +64,18 @@ class GatewaySchema(Schema):
 
     def process_errors(self, errors: object, execution_context: object = None) -> None:
         """Nothing is logged here: see `errors.present`."""
+
+    def entities_resolver(
+        self, info: strawberry.Info, representations: list[FederationAny]
+    ) -> list[FederationAny]:
+        """Resolve a router's references; one that names no entity of ours by its id is refused."""
+        for number, given in enumerate(representations):
+            where = f"representations.{number}"
+            if not isinstance(given, dict) or set(given) != {"__typename", "id"}:
+                raise InvalidInput(where, "an object of __typename and id")
+            if given["__typename"] not in ENTITIES or not isinstance(given["id"], str):
+                raise InvalidInput(where, f"{', '.join(ENTITIES)}, by an id")
+        return super().entities_resolver(info, representations)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Offers, their prices in points, and what is asked of the catalog. Pure."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -246,6 +247,12 @@ _CASH_LIKE = (
 )  # fmt: skip
 
 
+def _plain(text: str) -> str:
+    """A text as people read it: wide letters made narrow, what is not seen left out."""
+    seen = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(mark for mark in seen if unicodedata.category(mark) not in ("Cf", "Mn"))
+
+
 def require_not_cash_like(*, offer_id: str, kind: str, category: str, name_zh: str) -> None:
     """Refuse what is money in another form. Source: red line 禁止积分回兑法定货币, S-105.
 
@@ -253,7 +260,7 @@ def require_not_cash_like(*, offer_id: str, kind: str, category: str, name_zh: s
         CashLikeForbidden: Kind, category or name says a gift card, prepaid value or cash.
     """
     for text in (kind, category, name_zh):
-        if any(word in text.lower() for word in _CASH_LIKE):
+        if any(word in _plain(text) for word in _CASH_LIKE):
             raise CashLikeForbidden(field=("category",), offer=offer_id, category=category or kind)
 
 

@@ -31,7 +31,7 @@ from gateway.ledger.model import Insufficient, Journal, Kind, budget_book
 from gateway.members import service as members
 from gateway.members.model import SERVICE
 from gateway.merchants import service as merchants
-from gateway.values import Rate, amount, business_day, new_id
+from gateway.values import InvalidInput, Rate, amount, business_day, new_id
 
 
 async def admit_issue(
@@ -87,8 +87,17 @@ async def propose_budget(
     actor: str,
     now: datetime,
 ) -> Budget:
-    """Propose an issuer's marketing budget for a year; another person approves it."""
+    """Propose an issuer's marketing budget for a year; another person approves it.
+
+    Raises:
+        InvalidAmount, InvalidInput: No such budget, year or share of compensation.
+    """
     amount(budget_fen, field="budget_fen")
+    if not 0 <= compensation_bps <= 10_000:
+        raise InvalidInput("compensation_bps", "0 to 10000")
+    this = business_day(now).year
+    if not this - 1 <= year <= this + 5:
+        raise InvalidInput("year", f"{this - 1} to {this + 5}")
     budget = Budget(new_id("bud"), issuer, year, budget_fen, compensation_bps, proposed_by=actor)
     await store.insert_budget(
         tx,

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
 from gateway.ledger import store
 from gateway.ledger.model import (
     Change,
@@ -126,6 +127,7 @@ async def seal(tx: AsyncConnection, *, now: datetime, limit: int) -> int:
 
     Source: ADR on sealing after commit, which costs the hot path nothing.
     """
+    await db.lock_exclusive(tx, store.SEAL_LOCK)
     last = await store.last_seal(tx)
     number, previous = (last.number, last.seal) if last else (0, _FIRST)
     rows = []

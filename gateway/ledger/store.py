@@ -12,6 +12,7 @@ from gateway import db
 from gateway.db import Instant, metadata
 from gateway.ledger.model import Change, Kind, Part
 
+SEAL_LOCK = 4_702  # advisory lock: one sealer at a time
 _KINDS = ", ".join(f"'{kind}'" for kind in Kind)
 
 journals = sa.Table(

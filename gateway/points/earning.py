@@ -87,9 +87,9 @@ async def earn(
         tx, issuer=of.issuer, member_id=member_id, basis=basis, ref=ref, live=live, now=now
     )
     terms: dict[str, Any] = {"cash_fen": cash_fen, "nights": nights, "distance_km": distance_km}
-    terms |= {"fare_class": fare_class, "category": category, "bonus": bonus}
-    terms["tier"] = (await members.get(tx, member_id)).tiers.get(programme_id)
-    points = earned(of, **terms, multiplier=multiplier)
+    tier = (await members.get(tx, member_id)).tiers.get(programme_id)
+    terms |= {"fare_class": fare_class, "category": category, "bonus": bonus, "tier": tier}
+    points = _countable(earned(of, **terms, multiplier=multiplier), of)
     mature_at = at if consumed else at + RETURN_WINDOW
     state = EarningState.PENDING if points else EarningState.MATURED
     made = Earning(new_id("ern"), of.issuer, of.id, member_id, ref, points, state, mature_at, None)
@@ -103,6 +103,11 @@ async def earn(
         lines = (debit(book, ISSUED, points), credit(book, pending, points))
         await _post_earn(tx, made, of, lines, at=at, actor=actor, now=now)
     return made
+
+
+def _countable(points: int, of: Programme) -> int:
+    amount(declared_value(points, of.rate), field="points", least=0)
+    return amount(points, field="points", least=0)
 
 
 async def mature(tx: AsyncConnection, *, now: datetime, limit: int) -> int:

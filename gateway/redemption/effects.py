@@ -25,6 +25,7 @@ from gateway.promotions import service as promotions
 from gateway.redemption import store
 from gateway.redemption.model import (
     BURNED,
+    FOLLOWS,
     Fault,
     Leg,
     Redemption,
@@ -37,7 +38,7 @@ from gateway.redemption.model import (
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import LegToReserve, rate_leg
-from gateway.values import half_up, new_id
+from gateway.values import amount, half_up, new_id
 
 TOO_OLD = "DOUBT_TOO_OLD"
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
@@ -200,6 +201,8 @@ async def apply_fact(
         await store.add_finding(
             tx, redemption_id=redemption.id, code="STATUS_DIFF", detail=detail, now=now
         )
+        if State.NEEDS_REVIEW not in FOLLOWS[redemption.state]:
+            return redemption  # Nothing was asked yet, or a person has it already.
         return await move(tx, redemption, State.NEEDS_REVIEW, reason="CONTRADICTION")
     match step:
         case Step.HOLD:
@@ -338,7 +341,7 @@ async def commit(
         actor=redemption.member_id,
         now=now,
     )
-    await _issue_voucher(tx, redemption, fact.artefacts)
+    await _issue_voucher(tx, redemption, fact.artefacts, now=now)
     return await move(
         tx,
         redemption,
@@ -355,7 +358,7 @@ def _sink(leg: Leg, redeemer: str) -> str:
 
 
 async def _issue_voucher(
-    tx: AsyncConnection, redemption: Redemption, artefacts: Mapping[str, str]
+    tx: AsyncConnection, redemption: Redemption, artefacts: Mapping[str, str], *, now: datetime
 ) -> None:
     code = artefacts.get("code")
     while not await store.add_voucher(
@@ -372,7 +375,15 @@ async def _issue_voucher(
     ):
         if redemption.id in await store.voucher_of(tx, [redemption.id]):
             return
-        assert code is None, f"{redemption.merchant_id} gave code {code} twice"
+        if code is not None:  # The sale stands; the voucher gets a code of ours.
+            await store.add_finding(
+                tx,
+                redemption_id=redemption.id,
+                code="STATUS_DIFF",
+                detail=f"code {code} was given twice",
+                now=now,
+            )
+            code = None
 
 
 async def release(
@@ -537,6 +548,8 @@ async def fulfil(
     """Consumed: a lower final fare is given back first, then the obligations become clearable."""
     if redemption.state is State.FULFILLED:
         return redemption
+    if final_fare_fen is not None:
+        amount(final_fare_fen, field="final_fare_fen", least=0)
     fare = final_fare_fen if redemption.pricing == "estimate" else None
     if fare is not None and fare < redemption.list_fen:
         await _adjust_fare(tx, redemption, fare_fen=fare, actor=actor, now=now)

@@ -13,7 +13,7 @@ from gateway.db import Clock, Database, is_conflict
 from gateway.errors import NotFound, Refused
 from gateway.ports import EventKind, Fact, Outcome, Partner, PartnerEvent
 from gateway.redemption import effects, failpoint, store
-from gateway.redemption.model import Fault, Redemption, State, Step, parse_op_key
+from gateway.redemption.model import Fault, Redemption, State, Step, credible, parse_op_key
 from gateway.settings import Settings
 
 log = telemetry.log(__name__)
@@ -122,6 +122,7 @@ class Inbox:
                 reason=event.reason,
                 artefacts=event.artefacts,
             )
+            fact = credible(fact, event.op_key)
             await effects.apply_fact(tx, fact, source="webhook", settings=self.settings, now=now)
             return "applied"
         return await self._consumed_or_cancelled(tx, redemption, event, now=now)

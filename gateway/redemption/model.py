@@ -17,7 +17,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gateway.errors import Refused
-from gateway.ports import Outcome
+from gateway.ports import Fact, Outcome
+from gateway.values import InvalidInput, legible
+
+MAX_VERSION = 2**31 - 1
 
 
 class State(StrEnum):
@@ -229,6 +232,25 @@ def parse_op_key(op_key: str) -> tuple[str, Step, int]:
     """
     redemption_id, step, epoch = op_key.split(":")
     return redemption_id, Step(step), int(epoch)
+
+
+def credible(fact: Fact, op_key: str) -> Fact:
+    """A fact, if it is about what was asked and can be kept.
+
+    Raises:
+        ValueError: It speaks of another op key, names no booking, or cannot be stored.
+    """
+    unnamed = {Outcome.HELD: fact.hold_ref, Outcome.CONFIRMED: fact.booking_ref}
+    if fact.op_key != op_key or unnamed.get(fact.outcome, op_key) is None:
+        raise ValueError(f"{fact.op_key} {fact.outcome} is no answer to {op_key}")
+    if not 0 <= fact.version <= MAX_VERSION:
+        raise ValueError(f"version {fact.version}")
+    said = [fact.hold_ref, fact.booking_ref, fact.reason, dict(fact.artefacts)]
+    try:
+        legible(said, "answer")
+    except InvalidInput as error:
+        raise ValueError("a text that cannot be stored") from error
+    return fact
 
 
 def check_move(old: State, new: State) -> None:

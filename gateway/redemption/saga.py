@@ -32,6 +32,7 @@ from gateway.redemption.model import (
     State,
     Step,
     after_status,
+    credible,
     poll_delay,
 )
 from gateway.settings import Settings
@@ -48,6 +49,14 @@ class Answer:
     fact: Fact | None = None
     refusal: PartnerRejected | None = None
     detail: str | None = None
+
+
+def _credible(fact: Fact, op_key: str) -> Fact:
+    """`credible`, of an answer to a call; else the outcome is unknown."""
+    try:
+        return credible(fact, op_key)
+    except ValueError as error:
+        raise OutcomeUnknown(op_key=op_key, reason=str(error)) from error
 
 
 class Saga:
@@ -256,13 +265,16 @@ class Saga:
                 return await effects.move(tx, redemption, State.RELEASED, released_at=now)
         return await self._fence(redemption, Step.HOLD)
 
+    async def _status(self, redemption: Redemption, step: Step) -> Fact:
+        op_key = redemption.op_key(step)
+        fact = await self._past_held(lambda: self._partner(redemption).status(op_key))
+        return _credible(fact, op_key)
+
     async def _poll(self, redemption: Redemption, step: Step) -> None:
         """Ask the status of a step in doubt, and do what it means."""
         now = self.clock.now()
         try:
-            fact = await self._past_held(
-                lambda: self._partner(redemption).status(redemption.op_key(step))
-            )
+            fact = await self._status(redemption, step)
         except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
             await self._wait(redemption, step, detail=error.code)
             return
@@ -334,9 +346,8 @@ class Saga:
 
     async def _poll_cancel(self, redemption: Redemption) -> None:
         """Ask what became of a cancellation; it may be sent again, for the key cancels once."""
-        op_key = redemption.op_key(Step.CANCEL)
         try:
-            fact = await self._past_held(lambda: self._partner(redemption).status(op_key))
+            fact = await self._status(redemption, Step.CANCEL)
         except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
             await self._wait(redemption, Step.CANCEL, detail=error.code)
             return
@@ -407,7 +418,7 @@ class Saga:
         failpoint.reached(self.settings, verb, "before_call")
         try:
             fact = await (call() if verb == Step.HOLD else self._past_held(call))
-            answer = Answer(CallState.ANSWERED, fact=fact)
+            answer = Answer(CallState.ANSWERED, fact=_credible(fact, redemption.op_key(step)))
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
         except PartnerUnavailable as error:

@@ -152,16 +152,19 @@ async def sign_agreement(
     now: datetime,
     version: int | None = None,
 ) -> Agreement:
-    """Sign the newest version (or the one given). Signing twice is signing once.
+    """Sign the version given, or the only one that waits. Signing twice is signing once.
 
     Raises:
         NotFound: There is no such agreement, or the merchant is no party to it.
+        InvalidInput: Several wait: terms nobody has read must not slip under a signature.
     """
     a = store.agreements.c
     versions = await store.find_agreements(tx, a.agreement_id == agreement_id, lock=True)
     asked = [each for each in versions if version in (None, each.version)]
     if not asked or merchant_id not in asked[-1].parties:
         raise NotFound(id=agreement_id)
+    if version is None and sum(each.signed_at is None for each in asked) > 1:
+        raise InvalidInput("version", "the one to be signed: several wait")
     agreement = asked[-1]
     if merchant_id in agreement.signed_by:
         return agreement

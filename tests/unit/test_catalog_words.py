@@ -121,6 +121,8 @@ def test_every_offer_of_the_data_can_be_published() -> None:
         ("voucher", "日用", "超市储值卡100元"),
         ("voucher", "Gift Card", "card"),
         ("voucher", "prepaid value", "x"),
+        ("voucher", "餐饮", "现\u200b金券"),
+        ("voucher", "餐饮", "Ｃａｓｈ"),
     ],
 )
 def test_cash_in_another_form_is_never_an_offer(kind: str, category: str, name: str) -> None:

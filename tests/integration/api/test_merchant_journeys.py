@@ -252,3 +252,23 @@ async def settle(gateway: Gateway, coalition) -> str:
     approved = await checker.did("approveSettlement", "settlement { state bankCsvUrl }", **asked)
     assert approved["settlement"]["state"] == "INSTRUCTED"
     return proposed["settlement"]["id"]
+
+
+async def test_terms_proposed_meanwhile_do_not_slip_under_a_signature(gateway):
+    await joined(gateway)
+    noodles, lawson = await gateway.merchant("M17"), await gateway.merchant("M04")
+    made = []
+    for cap in (2_000, 900_000_000):
+        terms = TERMS | {"monthlyCapFen": cap}
+        proposed = await noodles.did("proposeAgreement", "agreement { id version }", **terms)
+        made.append(proposed["agreement"])
+    blind = await lawson.refused("signAgreement", agreement=made[0]["id"])
+    assert (blind["code"], blind["field"]) == ("INVALID_INPUT", ["version"])
+    signed = await lawson.did(
+        "signAgreement",
+        "agreement { version monthlyCapFen signedAt }",
+        agreement=made[0]["id"],
+        version=made[0]["version"],
+    )
+    assert signed["agreement"]["monthlyCapFen"] == 2_000
+    assert signed["agreement"]["signedAt"]
