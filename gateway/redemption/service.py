@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
 from gateway.catalog import quotes
+from gateway.catalog import service as catalog
 from gateway.catalog.model import StoredQuote
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database, system_now
@@ -34,7 +35,7 @@ from gateway.redemption.model import (
 )
 from gateway.redemption.saga import Saga
 from gateway.settings import Settings
-from gateway.values import business_day, new_id
+from gateway.values import Rate, business_day, new_id
 
 log = telemetry.log(__name__)
 
@@ -211,7 +212,12 @@ class Redemptions:
         cash_fen: int | None,
         key: str,
     ) -> tuple[Redemption, bool]:
-        """Quote, hold and confirm in one; what a crash leaves HELD the worker confirms."""
+        """Quote, hold and confirm in one; what a crash leaves HELD the worker confirms.
+
+        Raises:
+            PriceChanged: The partner asks more than the catalog shows; nothing is held, and the
+                new quote can be accepted as any other.
+        """
         scope = f"{member_id}:redeemOffer"
         asked = {
             "offer": offer_id,
@@ -226,6 +232,7 @@ class Redemptions:
             replay = await db.peek_key(tx, **claim)
             if replay:
                 return await _existing(tx, replay.object_id), True
+            offer = await catalog.offer(tx, offer_id)
         quote = await self.request_quote(
             member_id=member_id,
             offer_id=offer_id,
@@ -235,6 +242,8 @@ class Redemptions:
             legs=legs,
             cash_fen=cash_fen,
         )
+        if offer.kind != "offset" and offer.pricing != "estimate":
+            _require_shown_price(quote, offer.cash_fen * quantity)
         redemption, replayed = await self._hold(member_id, quote.id, claim, auto_confirm=True)
         if replayed or redemption.state is not State.HELD:
             return redemption, replayed
@@ -328,7 +337,7 @@ class Redemptions:
                 raise QuoteExpired(expired_at=offered.expires_at)
             if redemption.state is State.FULFILLED or not offered.refundable:
                 raise CancelTooLate(until=offered.until or redemption.fulfilled_at)
-            if redemption.state is not State.COMMITTED:
+            if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
                 raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
             redemption, attempt = await self.saga.queue_cancel(
                 tx, redemption, offered.partner_id, cancel_quote_id
@@ -482,6 +491,16 @@ class Redemptions:
             if await store.find(tx, redemption_id) is None:
                 raise NotFound(id=redemption_id)
         return await self.saga.fence(redemption_id)
+
+
+def _require_shown_price(quote: StoredQuote, shown_fen: int) -> None:
+    """An increase is never accepted for the member: they must see it first."""
+    if quote.list_fen <= shown_fen:
+        return
+    last = quote.legs[-1]
+    face_fen = max(last.face_fen - (quote.list_fen - shown_fen), 0)
+    old_points = Rate(last.rate_num, last.rate_den).ceil_divide(face_fen)
+    raise PriceChanged(old_points=old_points, new_points=last.points, new_quote=quote.id)
 
 
 async def _existing(tx: AsyncConnection, redemption_id: str) -> Redemption:

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from gateway.catalog.pricing import LegInput
 from gateway.errors import PartnerRejected, PartnerUnavailable
 from gateway.points.service import InsufficientPoints
-from gateway.ports import SoldOut
+from gateway.ports import PriceChanged, SoldOut
 from gateway.redemption.model import Fault, State, Step
 from gateway.settlement import service as settlement
 from tests.integration.conftest import Coalition
@@ -326,3 +327,21 @@ async def test_twenty_clients_race_for_the_points_of_four(coalition: Coalition) 
     won = await asyncio.gather(*(hold(quote.id, n) for n, quote in enumerate(quotes)))
     assert sum(won) == 4  # 20,000 ÷ 4,500
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (2_000, 18_000)
+
+
+async def test_redeeming_at_once_never_accepts_more_than_the_catalog_shows(
+    coalition: Coalition,
+) -> None:
+    coalition.partners["M05"].prices["XH-01"] = 9_000
+    ask = {"member_id": "mbr_demo_01", "offer_id": "XH-01", "slot": None, "quantity": 1}
+    ask |= {"bill_fen": None, "legs": [LegInput("P-LL", None)], "cash_fen": None}
+    with pytest.raises(PriceChanged) as refusal:
+        await coalition.redemptions.redeem(**ask, key="r")
+    assert refusal.value.context["old_points"] == 4_500
+    assert refusal.value.context["new_points"] == 9_000
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == (20_000, 0)
+
+    held, _ = await coalition.redemptions.hold(
+        member_id="mbr_demo_01", quote_id=refusal.value.context["new_quote"], key="h"
+    )
+    assert held.state is State.HELD
