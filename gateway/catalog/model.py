@@ -215,7 +215,10 @@ class QuoteLeg:
 
 @dataclass(frozen=True, slots=True)
 class StoredQuote:
-    """An immutable quote: what a member is asked to accept. Faces and cash sum to the list."""
+    """An immutable quote: what a member is asked to accept. Faces and cash sum to the list.
+
+    `shown_fen` is what the catalog showed; the partner's `list_fen` may be another.
+    """
 
     id: str
     member_id: str
@@ -225,6 +228,7 @@ class StoredQuote:
     quantity: int
     bill_fen: int | None
     list_fen: int
+    shown_fen: int
     cash_fen: int
     legs: tuple[QuoteLeg, ...]
     partner_quote_id: str | None

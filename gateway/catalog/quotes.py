@@ -401,6 +401,7 @@ def _quote(
         quantity=asked.quantity,
         bill_fen=asked.bill_fen,
         list_fen=worked.list_fen,
+        shown_fen=worked.list_fen if offer.offset else offer.cash_fen * asked.quantity,
         cash_fen=worked.cash_fen,
         legs=worked.legs,
         partner_quote_id=answer.id if answer else None,

@@ -77,6 +77,7 @@ quotes = sa.Table(
     sa.Column("quantity", sa.Integer, nullable=False),
     sa.Column("bill_fen", sa.BigInteger),
     sa.Column("list_fen", sa.BigInteger, nullable=False),
+    sa.Column("shown_fen", sa.BigInteger, nullable=False),
     sa.Column("cash_fen", sa.BigInteger, nullable=False),
     sa.Column("legs", db.Json, nullable=False),
     sa.Column("partner_quote_id", sa.String),

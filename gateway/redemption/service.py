@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
 from gateway.catalog import quotes
-from gateway.catalog import service as catalog
 from gateway.catalog.model import StoredQuote
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database, system_now
@@ -232,7 +231,6 @@ class Redemptions:
             replay = await db.peek_key(tx, **claim)
             if replay:
                 return await _existing(tx, replay.object_id), True
-            offer = await catalog.offer(tx, offer_id)
         quote = await self.request_quote(
             member_id=member_id,
             offer_id=offer_id,
@@ -242,8 +240,7 @@ class Redemptions:
             legs=legs,
             cash_fen=cash_fen,
         )
-        if offer.kind != "offset" and offer.pricing != "estimate":
-            _require_shown_price(quote, offer.cash_fen * quantity)
+        _require_shown_price(quote)
         redemption, replayed = await self._hold(member_id, quote.id, claim, auto_confirm=True)
         if replayed or redemption.state is not State.HELD:
             return redemption, replayed
@@ -493,12 +490,12 @@ class Redemptions:
         return await self.saga.fence(redemption_id)
 
 
-def _require_shown_price(quote: StoredQuote, shown_fen: int) -> None:
+def _require_shown_price(quote: StoredQuote) -> None:
     """An increase is never accepted for the member: they must see it first."""
-    if quote.list_fen <= shown_fen:
+    if quote.list_fen <= quote.shown_fen or quote.pricing == "estimate":
         return
     last = quote.legs[-1]
-    face_fen = max(last.face_fen - (quote.list_fen - shown_fen), 0)
+    face_fen = max(last.face_fen - (quote.list_fen - quote.shown_fen), 0)
     old_points = Rate(last.rate_num, last.rate_den).ceil_divide(face_fen)
     raise PriceChanged(old_points=old_points, new_points=last.points, new_quote=quote.id)
 

@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.Column("quantity", sa.Integer(), nullable=False),
         sa.Column("bill_fen", sa.BigInteger(), nullable=True),
         sa.Column("list_fen", sa.BigInteger(), nullable=False),
+        sa.Column("shown_fen", sa.BigInteger(), nullable=False),
         sa.Column("cash_fen", sa.BigInteger(), nullable=False),
         sa.Column("legs", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("partner_quote_id", sa.String(), nullable=True),
