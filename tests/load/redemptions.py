@@ -191,7 +191,7 @@ class _Run:
             await connection.close()
         return sum(watch.cpu_of(row["pid"]) - before.get(row["pid"], 0.0) for row in rows)
 
-    def _note(
+    def _note(  # noqa: PLR0917
         self,
         watched: watch.Watch,
         spent: dict[str, float],
