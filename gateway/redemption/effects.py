@@ -450,7 +450,8 @@ async def late_confirm(
         except (InsufficientPoints, settlement.AgreementCap, settlement.CoverExceeded):
             pass  # The savepoint is gone; the booking must go too.
     payload = {"redemption": redemption.id, "booking_ref": fact.booking_ref}
-    await enqueue(tx, name="cancel_late", key=redemption.id, payload=payload, due_at=now)
+    lane = redemption.merchant_id
+    await enqueue(tx, name="cancel_late", key=redemption.id, payload=payload, lane=lane)
     return redemption
 
 
@@ -504,7 +505,7 @@ async def compensate(
     if await compliance.budget_left(tx, leg.issuer, "COMP") < value_fen:
         payload = {"redemption": redemption.id, "leg": leg.leg_no}
         key = f"{redemption.id}:{leg.leg_no}"
-        await enqueue(tx, name="compensate", key=key, payload=payload, due_at=now)
+        await enqueue(tx, name="compensate", key=key, payload=payload)
         return False
     hub_lines: tuple[Line, ...] = ()
     if not leg.own:

@@ -78,6 +78,7 @@ class Saga:
         self.partners = partners
         self.clock = clock
         self.settings = settings
+        self.under_way: set[str] = set()  # Called, and the answer not yet stored.
 
     def lease(self) -> datetime:
         """When a lease taken now ends (system time)."""
@@ -326,12 +327,14 @@ class Saga:
         answer = await self._ask(redemption, step, ask, verb="fence")
         if answer.fact is None:
             await self._wait(redemption, step, verb="fence", attempt=attempt, answer=answer)
+            self.under_way.discard(redemption.id)
             return redemption
         async with self.database.transaction() as tx:
             await self._close(tx, op_key, "fence", attempt, answer)
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
+        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
@@ -415,6 +418,7 @@ class Saga:
             verb: What is asked, where it is not what the step is named after.
         """
         verb = verb or str(step)
+        self.under_way.add(redemption.id)
         failpoint.reached(self.settings, verb, "before_call")
         try:
             fact = await (call() if verb == Step.HOLD else self._past_held(call))
@@ -475,6 +479,7 @@ class Saga:
                 redemption = await effects.apply_fact(
                     tx, fact, source="answer", settings=self.settings, now=now
                 )
+        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, verb, "stored")
         if redemption.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
             redemption = await self._tell_released(redemption)

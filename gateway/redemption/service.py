@@ -1,7 +1,7 @@
 """What members, merchants, partners' webhooks and the worker do with redemptions."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from gateway.ports import (
     QuoteExpired,
     past_held,
 )
-from gateway.redemption import effects, store
+from gateway.redemption import effects, queue, store
 from gateway.redemption.inbox import Inbox
 from gateway.redemption.model import (
     AlreadyUsed,
@@ -432,22 +432,38 @@ class Redemptions:
     # -- worker and operator ------------------------------------------------------------------
 
     async def work(self, *, limit: int = 20) -> int:
-        """Drive what is due: leased redemptions, then stored webhooks. Returns how many."""
+        """Drive what is due to its end: redemptions, then stored webhooks. Returns how many."""
+        due = await self.lease(limit=limit)
+        await asyncio.gather(*(self.drive(redemption_id) for redemption_id, _ in due))
+        return len(due) + await self.inbox.apply_stored(limit=limit)
+
+    async def lease(self, *, limit: int, full: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """Take redemptions that are due, but of no merchant in `full`; see `queue.lease_due`."""
         async with self.database.transaction() as tx:
-            due = await store.lease_due(
+            return await queue.lease_due(
                 tx,
                 now=self.clock.now(),
                 system_now=system_now(),
-                lease_seconds=self.settings.lease_seconds,
+                until=self.saga.lease(),
                 limit=limit,
+                full=full,
             )
-        await asyncio.gather(*(self._advance(redemption_id) for redemption_id in due))
-        return len(due) + await self.inbox.apply_stored(limit=limit)
 
-    async def _advance(self, redemption_id: str) -> None:
+    async def hand_back(self, redemption_ids: Collection[str]) -> None:
+        """Give up the leases of redemptions that nobody here drives: another worker goes on."""
+        if redemption_ids:
+            async with self.database.transaction() as tx:
+                await queue.hand_back(tx, sorted(redemption_ids))
+
+    async def abandon(self) -> None:
+        """At a process's end: hand back what was called and whose answer nobody here will store."""
+        await self.hand_back(self.saga.under_way)
+
+    async def drive(self, redemption_id: str) -> None:
+        """Do what is due for one leased redemption; a failure is tried again after its lease."""
         try:
             await self.saga.advance(redemption_id)
-        except Exception:  # Its lease ends, and it is tried again.
+        except Exception:
             log.exception("redemption failed", redemption=redemption_id)
 
     async def cancel_late(self, payload: Mapping[str, Any]) -> None:

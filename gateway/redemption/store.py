@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import Instant, Json, insert_missing, metadata
-from gateway.redemption.model import WORKED, CallState, Fault, Leg, Redemption, State, Step
+from gateway.redemption.model import CallState, Fault, Leg, Redemption, State, Step
 
 _states = ", ".join(f"'{state}'" for state in State)
 
@@ -307,26 +307,6 @@ async def add_returned(tx: AsyncConnection, redemption_id: str, points: Mapping[
         where = (legs.c.redemption_id == redemption_id) & (legs.c.leg_no == leg_no)
         more = {"returned_points": legs.c.returned_points + count}
         await tx.execute(sa.update(legs).where(where).values(more))
-
-
-async def lease_due(
-    tx: AsyncConnection, *, now: datetime, system_now: datetime, lease_seconds: int, limit: int
-) -> list[str]:
-    """Take redemptions that are due; no two workers get the same one."""
-    r = redemptions.c
-    free = sa.or_(r.leased_until.is_(None), r.leased_until < system_now)
-    query = (
-        sa.select(r.id)
-        .where(r.state.in_([str(state) for state in WORKED]), r.due_at <= now, free)
-        .order_by(r.due_at, r.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row.id for row in await tx.execute(query)]
-    until = system_now + timedelta(seconds=lease_seconds)
-    if ids:
-        await tx.execute(sa.update(redemptions).where(r.id.in_(ids)).values(leased_until=until))
-    return ids
 
 
 async def queue_call(
