@@ -117,7 +117,8 @@ class Worker:
         self._leased: dict[str, datetime] = {}  # Jobs under way.
         self._jobs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "settlement_notice": self._settlement_notice,
-            "cancel_late": self.redemptions.cancel_late,
+            "cancel_late": redemptions.aftermath.cancel_late,
+            "let_go": redemptions.aftermath.let_go,
             "compensate": self._compensate,
         }
 
@@ -278,7 +279,7 @@ class Worker:
             )
 
     async def _compensate(self, payload: dict[str, Any]) -> None:
-        if not await self.redemptions.compensate_again(payload):
+        if not await self.redemptions.aftermath.compensate_again(payload):
             raise NoAnswer(reason="the slice is still empty")
 
     # -- what time itself makes due -----------------------------------------------------------

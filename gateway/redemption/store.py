@@ -121,6 +121,7 @@ events = sa.Table(
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("applied_at", Instant),
     sa.Column("outcome", sa.String),  # applied; ignored: why; postponed
+    sa.Column("use_version", sa.Integer),  # of a use that was postponed
     sa.Column("redemption_id", sa.String, index=True),
 )
 
@@ -401,6 +402,13 @@ async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:
     await tx.execute(sa.update(events).where(mine).values(applied_at=None, outcome=None))
 
 
+async def postponed_use(tx: AsyncConnection, redemption_id: str) -> int | None:
+    """The highest version of a use that was told while a cancellation was under way."""
+    mine = (events.c.redemption_id == redemption_id) & (events.c.outcome == "postponed")
+    highest = sa.select(sa.func.max(events.c.use_version)).where(mine)
+    return await tx.scalar(highest)
+
+
 async def close_event(
     tx: AsyncConnection,
     *,
@@ -409,11 +417,12 @@ async def close_event(
     outcome: str,
     redemption_id: str | None,
     now: datetime,
+    use_version: int | None = None,
 ) -> None:
     """Note what became of a webhook."""
     mine = (events.c.merchant_id == merchant_id) & (events.c.event_id == event_id)
     values = {"applied_at": now, "outcome": outcome, "redemption_id": redemption_id}
-    await tx.execute(sa.update(events).where(mine).values(values))
+    await tx.execute(sa.update(events).where(mine).values(values | {"use_version": use_version}))
 
 
 async def add_voucher(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
