@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -68,18 +69,22 @@ async def embedded(settings: Settings, *, announce: Announce) -> None:
 
 
 async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], None]) -> None:
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,
         access_log=False,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
     )
     server = _Server(config, ready)
 
     def end() -> None:
+        """Accept nothing more; what is asked already is answered, within the grace."""
         server.should_exit = True
+        if stopping := getattr(app.state, "stopping", None):
+            stopping.set()
 
     on_signals(end)
     await server.serve(sockets=[bound])

@@ -9,7 +9,7 @@ from gateway.worker import Worker
 
 
 async def work(settings: Settings) -> None:
-    """Work until asked to end; the round under way is finished."""
+    """Work until asked to end; then what is under way is finished, or handed back."""
     runtime = await Runtime.open(settings)
     try:
         worker = Worker(
