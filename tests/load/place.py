@@ -30,6 +30,7 @@ from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from tests.bench.place import ISSUERS, PLENTY, agreement
 from tests.load.partner import CLIENT
+from tests.load.wire import Connection
 from tests.support import processes
 from tests.support.postgres import Postgres
 
@@ -129,6 +130,7 @@ class Stand:
     ports: list[int]
     more: Mapping[str, str] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
+    partner_port: int = 0
 
     @property
     def urls(self) -> list[str]:
@@ -144,7 +146,7 @@ class Stand:
         secret = secrets.token_urlsafe(16)
         partner = Process("partner", ["-m", "tests.load.partner", secret], self.settings.home, {})
         self.processes["partner"] = partner
-        port = int(partner.line())
+        port = self.partner_port = int(partner.line())
         auth = {"method": "client_secret_basic", "client_id": CLIENT, "secret": secret}
         rows = []
         for merchant in sorted({row["merchant"] for row in catalog()["offers"]}):
@@ -155,15 +157,20 @@ class Stand:
 
     def start_worker(self, number: int = 1) -> None:
         env = self._environment(self.worker_url, port=0)
-        name = f"worker-{number}"
-        self.processes[name] = Process(name, ["-m", "gateway", "worker"], self.settings.home, env)
+        self._start(f"worker-{number}", "worker", env)
+
+    def _start(self, name: str, command: str, env: Mapping[str, str]) -> Process:
+        """Start one of ours, in place of the one that has ended."""
+        if name in self.processes:
+            self.processes[name].close()
+        process = Process(name, ["-m", "gateway", command], self.settings.home, env)
+        self.processes[name] = process
+        return process
 
     async def start_gateway(self, number: int = 1) -> None:
         """Start a gateway and wait until it answers."""
         env = self._environment(self.settings.url, port=self.ports[number - 1])
-        name = f"gateway-{number}"
-        process = Process(name, ["-m", "gateway", "serve"], self.settings.home, env)
-        self.processes[name] = process
+        process = self._start(f"gateway-{number}", "serve", env)
         async with asyncio.timeout(STARTS_WITHIN), httpx2.AsyncClient(trust_env=False) as http:
             while True:
                 assert process.code is None, process.said()
@@ -198,6 +205,15 @@ class Stand:
             if wire is None:
                 await own.aclose()
         return found
+
+    async def partner_facts(self) -> dict[str, int]:
+        """How many op keys ended how at the partner."""
+        line = Connection(f"http://127.0.0.1:{self.partner_port}/facts")
+        try:
+            _, found = await line.post("", {})
+        finally:
+            line.close()
+        return dict(found)
 
     async def broken(self) -> list[str]:
         """The invariants that do not hold."""

@@ -288,7 +288,7 @@ def _confirming(buyer: Buyer) -> Callable[[str], Awaitable[None]]:
     return confirm
 
 
-def bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), transient=False
-    )
+def bars(*, quiet: bool = False) -> Progress:
+    """Progress bars; none when quiet."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    return Progress(*columns, disable=quiet)
