@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_a_slice_of_the_load_commits_everything(tmp_path: Path) -> None:
-    asked = redemptions.Asked(seconds=8, clients=6, floor_seconds=2)
+    asked = redemptions.Asked(seconds=6, clients=4, floor_seconds=2)
     with redemptions.bars(quiet=True) as progress:
         found = await redemptions.run(tmp_path, asked, progress)
     assert found["errors"] == {}
@@ -25,7 +25,7 @@ async def test_a_slice_of_the_load_commits_everything(tmp_path: Path) -> None:
 async def test_sigterm_under_load_loses_nothing_and_leaves_no_doubt(
     tmp_path: Path, postgres: Postgres
 ) -> None:
-    async with stand(postgres, tmp_path, clients=8) as here:
-        found = await stopping.run(here, stops=2, seconds=1.0)
+    async with stand(postgres, tmp_path, clients=6) as here:
+        found = await stopping.run(here, stops=1, seconds=1.0)
         assert found.bad() == []
         assert await here.broken() == []

@@ -4,7 +4,7 @@ Each merchant is a path of its own. Tokens by client credentials; every call sho
 acts once and its fact can be asked for. No GraphQL is parsed: the adapter's documents are known.
 
     python -m tests.load.partner SECRET      prints its port; ends with its standard input
-    POST /facts                              how many op keys ended how
+    POST /facts                              how many op keys ended how, and what was asked
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Shops:
     def answer(self, head: bytes, body: bytes) -> tuple[int, bytes]:
         if b" /facts " in head[:40]:
             counted = Counter(fact["outcome"] for fact in self._facts.values())
-            return 200, json.dumps(counted).encode()
+            return 200, json.dumps({"outcomes": counted, "asked": self.asked}).encode()
         shown = _authorization(head)
         if b"/oauth/token" in head[:200].split(b"\r\n", 1)[0]:
             return self._token(shown)

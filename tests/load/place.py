@@ -155,9 +155,15 @@ class Stand:
             rows.append(row | {"token_url": f"{url}/oauth/token", "audience": url})
         sandbox.write_secret(self.settings.partners_path, rows)
 
-    def start_worker(self, number: int = 1) -> None:
+    async def start_worker(self, number: int = 1) -> None:
+        """Start a worker and wait until it works: it has asked for the partner's offers."""
+        before = (await self.partner_facts())["asked"]["offers"]
         env = self._environment(self.worker_url, port=0)
-        self._start(f"worker-{number}", "worker", env)
+        process = self._start(f"worker-{number}", "worker", env)
+        async with asyncio.timeout(STARTS_WITHIN):
+            while (await self.partner_facts())["asked"]["offers"] == before:
+                assert process.code is None, process.said()
+                await asyncio.sleep(0.05)
 
     def _start(self, name: str, command: str, env: Mapping[str, str]) -> Process:
         """Start one of ours, in place of the one that has ended."""
@@ -206,8 +212,8 @@ class Stand:
                 await own.aclose()
         return found
 
-    async def partner_facts(self) -> dict[str, int]:
-        """How many op keys ended how at the partner."""
+    async def partner_facts(self) -> dict[str, dict[str, int]]:
+        """The partner's counts: `outcomes` of op keys, and what was `asked`."""
         line = Connection(f"http://127.0.0.1:{self.partner_port}/facts")
         try:
             _, found = await line.post("", {})

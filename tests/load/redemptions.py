@@ -77,7 +77,7 @@ class _Run:
             await buyer.log_in()
         floor = await self._learn(clients)
         for number in range(self.asked.workers):
-            self.here.start_worker(number + 1)
+            await self.here.start_worker(number + 1)
         await self._floor(floor, "raw SQL, before")
         await self._load(clients)
         await self._count(clients[0])

@@ -99,7 +99,7 @@ async def run(stand: Stand, *, stops: int, seconds: float) -> Found:
     found = Found()
     wire = Wire.open(stand.urls[0])
     await stand.start_gateway()
-    stand.start_worker()
+    await stand.start_worker()
     members = [Stubborn(one, found) for one in buyers(stand, wire, Tally())]
     for member in members:
         await member.buyer.log_in()
@@ -110,7 +110,7 @@ async def run(stand: Stand, *, stops: int, seconds: float) -> Found:
             await _until_busy(found, seconds)
             found.stops.append(await _stop(stand, members))
             await stand.start_gateway()
-            stand.start_worker()
+            await stand.start_worker()
         await _until_busy(found, seconds / 2)
     finally:
         over.set()
@@ -172,5 +172,5 @@ async def _compare(stand: Stand, found: Found) -> None:
         if here.get(name) != told:
             found.lost.append(f"{name}: told {told}, is {here.get(name)}")
     found.committed_here = sum(state == "COMMITTED" for state in here.values())
-    found.confirmed_there = (await stand.partner_facts()).get("CONFIRMED", 0)
+    found.confirmed_there = (await stand.partner_facts())["outcomes"].get("CONFIRMED", 0)
     found.unsettled = sum(state not in SETTLED for state in here.values())
