@@ -520,7 +520,7 @@ class Saga:
         current = await store.find(tx, redemption.id, lock=True)
         assert current
         if conflicting(silence) and current.state in WORKED:
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=KEY_CONFLICT)
+            return await effects.to_review(tx, current, reason=KEY_CONFLICT, now=now)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(
                 tx,
@@ -554,7 +554,7 @@ class Saga:
             return current
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
+            return await effects.to_review(tx, current, reason=effects.TOO_OLD, now=now)
         due_at = now + pause(current, current.polls, silence)
         changes = {"due_at": due_at, "polls": current.polls + 1}
         await store.update(tx, current.id, changes)

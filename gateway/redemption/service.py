@@ -558,6 +558,36 @@ async def calls(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]:
     return await store.call_log(tx, redemption_id)
 
 
-async def findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """What sagas found that finance must see: redemption_id, code, detail, found_at."""
-    return await store.list_findings(tx)
+async def findings(
+    tx: AsyncConnection,
+    *,
+    redemption_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[sa.Row[Any]]:
+    """What sagas found that finance must see, oldest first.
+
+    Args:
+        since, until: Business time; until is exclusive.
+
+    Returns:
+        redemption_id, code, detail, found_at, merchant_id, list_fen.
+    """
+    f = store.findings.c
+    where = [f.redemption_id == redemption_id] if redemption_id else []
+    where += [f.found_at >= since] if since else []
+    where += [f.found_at < until] if until else []
+    return await store.list_findings(tx, *where)
+
+
+async def doubt_ages(tx: AsyncConnection, *, now: datetime) -> dict[str, queue.DoubtAge]:
+    """IN_DOUBT by merchant: count, oldest age and p99 (R8)."""
+    return await queue.doubt_ages(tx, now=now)
+
+
+async def queue_depths(tx: AsyncConnection, *, now: datetime) -> dict[str, db.Depth]:
+    """What is due and not done: `redemptions`, and partners' `events` that are not applied."""
+    return {
+        "redemptions": await queue.depth(tx, now=now),
+        "events": await queue.events_depth(tx, now=now),
+    }
