@@ -229,7 +229,7 @@ async def test_what_nobody_answers_is_tried_for_ever(crew: Crew, coalition: Coal
         await worker.turn()
         found = (await depths(coalition, later=timedelta(seconds=1700)))["silent"]
         assert (found.waiting, found.dead) == (0, 0)  # Not before it may be asked again.
-        assert (await depths(coalition, later=timedelta(hours=1)))["silent"].waiting == 1
+        assert (await depths(coalition, later=timedelta(hours=2)))["silent"].waiting == 1
         await due_now(coalition)
 
 
