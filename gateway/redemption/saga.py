@@ -572,7 +572,7 @@ class Saga:
         """No news: look again later. What a crash left without an answer is in doubt now."""
         now = self.clock.now()
         in_flight = answer.fact is not None and answer.fact.outcome is Outcome.IN_FLIGHT
-        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.detail)
+        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.said)
         async with self.database.transaction() as tx:
             if verb:
                 await self._close(tx, redemption.op_key(step), verb, attempt, answer)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
 from gateway.catalog import quotes
-from gateway.catalog.model import OfferSuspended, StoredQuote
+from gateway.catalog.model import OfferSuspended, StoredQuote, slot_date
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NotFound, Refused
@@ -578,6 +578,12 @@ async def findings(
     where += [f.found_at >= since] if since else []
     where += [f.found_at < until] if until else []
     return await store.list_findings(tx, *where)
+
+
+async def overdue(tx: AsyncConnection, *, slot_on: date) -> list[Redemption]:
+    """Redemptions whose slot was on a day and that nobody has said were consumed."""
+    found = await store.unfulfilled(tx, words=f"{slot_on:%Y-%m-%d}")
+    return [each for each in found if slot_date(each.slot) == slot_on]
 
 
 async def doubt_ages(tx: AsyncConnection, *, now: datetime) -> dict[str, queue.DoubtAge]:

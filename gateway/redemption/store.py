@@ -285,6 +285,16 @@ async def find_many(tx: AsyncConnection, ids: Sequence[str]) -> dict[str, Redemp
     return {item.id: item for item in await _with_legs(tx, rows)}
 
 
+async def unfulfilled(tx: AsyncConnection, *, words: str) -> list[Redemption]:
+    """Committed redemptions whose slot names some words, oldest first."""
+    r = redemptions.c
+    states = [str(State.COMMITTED), str(State.LATE_CONFIRMED)]
+    query = sa.select(redemptions).where(
+        r.state.in_(states), r.slot.contains(words, autoescape=True)
+    )
+    return await _with_legs(tx, list(await tx.execute(query.order_by(r.created_at, r.id))))
+
+
 async def page(
     tx: AsyncConnection,
     *,

@@ -32,7 +32,7 @@ step        cell        test
 7 commit    crash       kill: test_gateway_killed_in_a_call[confirm-stored]
 8 artefact  late        saga: test_an_asynchronous_confirm_is_decided_by_webhook_once
 9 fulfil    early       test_a_use_that_comes_first_implies_the_confirm
-            overdue     test_reconciliation.py: test_what_is_overdue_is_a_break
+            overdue     test_saga_breaks.py: test_a_use_that_nobody_tells_is_a_break
 10 cancel   no          test_a_refused_cancellation_leaves_it_committed
             unknown     saga: test_a_lost_cancellation_keeps_the_points_burned
             crash       kill: test_gateway_killed_in_a_call[cancel-*]
@@ -299,6 +299,7 @@ async def test_a_confirmation_after_the_fence_is_the_partners(coalition: Coaliti
     coalition.partners["M05"].script["status"] = ["not_sent"] * 2
     await coalition.confirm(held)
     await coalition.work(seconds=2)
+    await coalition.work(seconds=20)
     await coalition.work(seconds=300)
     assert (await coalition.get(held)).fenced
     await told(coalition, held, "confirmed", 2)
@@ -382,7 +383,7 @@ async def test_an_open_breaker_lets_polls_and_fences_through(
     doubtful = await (coalition.held(*TICKET) if step == "hold" else coalition.redeemed(*TICKET))
     assert doubtful.state is State.IN_DOUBT
     lined = await opened(coalition)
-    await coalition.work(minutes=45)
+    await coalition.work(minutes=28)
     assert (await coalition.get(doubtful)).state is State.RELEASED
     assert [verb for verb, _ in lined.calls if verb == "status"]
     assert ("fence", doubtful.op_key(Step.HOLD)) in lined.effects
