@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.load import mixed, redemptions, report, stopping
+from tests.load import hot, mixed, redemptions, report, stopping
 from tests.load.place import DURABLE, stand
 from tests.support.postgres import running
 
-MODES = ("redemptions", "mixed", "stop")
+MODES = ("redemptions", "mixed", "stop", "hot")
 
 
 def main() -> int:
@@ -76,8 +76,25 @@ def _stop(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, Any], b
     return found.figures(), not found.bad()
 
 
-RUNS = {"redemptions": _redemptions, "mixed": _mixed, "stop": _stop}
-SHOWN = {"redemptions": report.show, "mixed": report.show_mixed, "stop": report.show_stops}
+def _hot(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, Any], bool]:
+    """Two turns each, with the disk as it is; then with commits that take 5 ms longer."""
+    found: dict[str, Any] = {}
+    for delay in (0, 5):
+        place = home / str(delay)
+        place.mkdir()
+        wanted = hot.Asked(asked.minutes * 60 / 12, asked.clients, commit_delay_ms=delay)
+        found[f"commit +{delay} ms"] = asyncio.run(hot.run(place, wanted, progress))
+    bad = [one for one in found.values() if one["errors"] or one["broken_invariants"]]
+    return found, not bad
+
+
+RUNS = {"redemptions": _redemptions, "mixed": _mixed, "stop": _stop, "hot": _hot}
+SHOWN = {
+    "redemptions": report.show,
+    "mixed": report.show_mixed,
+    "stop": report.show_stops,
+    "hot": report.show_hot,
+}
 
 
 if __name__ == "__main__":

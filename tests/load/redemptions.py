@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,8 @@ class _Run:
 
     async def _learn(self, clients: list[Buyer]) -> floors.Floor:
         """What one redemption of each client writes, once its first has made what is shared."""
-        connection = await asyncpg.connect(floors.plain(self.here.settings.url))
-        sagas = []
-        try:
-            for buyer in self.progress.track(clients, description="learn the rows"):
-                await buyer.buy()
-                sagas.append(await floors.learned(connection, _holding(buyer), _confirming(buyer)))
-        finally:
-            await connection.close()
+        told = self.progress.track(clients, description="learn the rows")
+        sagas = await learn(self.here, told)
         floor = floors.Floor(f"{self.here.settings.url}_floor", sagas)
         await floors.prepare(floor.url, sagas)
         self.tally.clear()
@@ -259,6 +253,19 @@ class _Run:
         }
         ratio = self.found["per_db_cpu_second"] / self.found["floor"]["per_db_cpu_second"]
         self.found["ratio_per_db_cpu_second"] = round(ratio, 3)
+
+
+async def learn(here: Stand, clients: Iterable[Buyer]) -> list[floors.Saga]:
+    """What a redemption of each client writes, once its first has made what is shared."""
+    connection = await asyncpg.connect(floors.plain(here.settings.url))
+    try:
+        found = []
+        for buyer in clients:
+            await buyer.buy()
+            found.append(await floors.learned(connection, _holding(buyer), _confirming(buyer)))
+        return found
+    finally:
+        await connection.close()
 
 
 def _memory(memory: watch.Memory, warm: float) -> dict[str, Any]:

@@ -92,3 +92,18 @@ def show_stops(console: Console, found: Mapping[str, Any]) -> None:
     table(console, "SIGTERM under load", ("", "count"), rows)
     for line in found["bad"]:
         console.print(line)
+
+
+def show_hot(console: Console, found: Mapping[str, Any]) -> None:
+    """The table of one issuer and shop against different ones."""
+    rows = []
+    for disk, one in found.items():
+        for kind, ratio in (("", "ratio"), ("raw, ", "ratio_raw")):
+            same, other = one[f"{kind}one"], one[f"{kind}different"]
+            rates = (same["per_second"], other["per_second"], one[ratio])
+            waits = (same["waits_for_a_lock"], other["waits_for_a_lock"])
+            rows.append((f"{disk}{', raw SQL' if kind else ''}", *rates, *waits))
+    columns = ("disk", "one pair /s", "different /s", "ratio", "waits, one", "waits, different")
+    table(console, "Writers on one issuer and shop, and on different ones", columns, rows)
+    for disk, one in found.items():
+        console.print(f"{disk}: errors {one['errors']}, broken {one['broken_invariants']}")
