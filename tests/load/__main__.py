@@ -11,11 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.load import hot, mixed, redemptions, report, stopping
+from gateway import migrations
+from gateway.db import Database
+from tests.load import closing, hot, mixed, redemptions, report, stopping
 from tests.load.place import DURABLE, stand
 from tests.support.postgres import running
 
-MODES = ("redemptions", "mixed", "stop", "hot")
+MODES = ("redemptions", "mixed", "stop", "hot", "close")
 
 
 def main() -> int:
@@ -88,12 +90,31 @@ def _hot(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, Any], bo
     return found, not bad
 
 
-RUNS = {"redemptions": _redemptions, "mixed": _mixed, "stop": _stop, "hot": _hot}
+def _close(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, Any], bool]:
+    """Fifty writers, and a close every 200 ms."""
+
+    async def run(url: str) -> closing.Found:
+        database = Database(url, pool_size=50)
+        try:
+            async with database.engine.begin() as connection:
+                await connection.run_sync(migrations.create_all)
+            return await closing.run(database, seconds=asked.minutes * 60)
+        finally:
+            await database.close()
+
+    progress.add_task(f"a window every 200 ms, {asked.minutes:g} minutes", total=None)
+    with running(DURABLE) as server:
+        found = asyncio.run(run(server.create("closing")))
+    return found.figures(), not found.bad()
+
+
+RUNS = {"redemptions": _redemptions, "mixed": _mixed, "stop": _stop, "hot": _hot, "close": _close}
 SHOWN = {
     "redemptions": report.show,
     "mixed": report.show_mixed,
-    "stop": report.show_stops,
+    "stop": report.show_facts,
     "hot": report.show_hot,
+    "close": report.show_facts,
 }
 
 

@@ -86,10 +86,10 @@ def show_mixed(console: Console, found: Mapping[str, Any]) -> None:
     console.print(f"Invariants: {', '.join(broken) if broken else 'all hold'}.")
 
 
-def show_stops(console: Console, found: Mapping[str, Any]) -> None:
-    """The table of a run of stops."""
+def show_facts(console: Console, found: Mapping[str, Any]) -> None:
+    """A run whose figures are a list."""
     rows = [(name, value) for name, value in found.items() if name != "bad"]
-    table(console, "SIGTERM under load", ("", "count"), rows)
+    table(console, "Found", ("", "figure"), rows)
     for line in found["bad"]:
         console.print(line)
 
