@@ -47,11 +47,13 @@ def copy(path: Path, name: str) -> Path:
 
 def make(path: Path) -> None:
     """Create and fill the file; it is one file again afterwards, to be copied."""
-    asyncio.run(_make(path))
+    asyncio.run(fill(url(path)))
 
 
-async def _make(path: Path) -> None:
-    async with opened(path) as database:
+async def fill(address: str) -> None:
+    """Create all tables of an empty database, and fill them."""
+    database = Database(address)
+    try:
         async with database.engine.begin() as connection:
             await connection.run_sync(migrations.create_all)
         async with database.transaction() as tx:
@@ -66,6 +68,8 @@ async def _make(path: Path) -> None:
                     if row["id"] != issuer:
                         await agreement(tx, issuer, row["id"])
             await _member(tx)
+    finally:
+        await database.close()
 
 
 async def agreement(tx: AsyncConnection, issuer: str, redeemer: str) -> None:
