@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx2
 
 import partners as adapters
 from gateway.db import Clock, Database
+from gateway.measured import MeasuredDatabase, watched
+from gateway.oauth.breaker import Breaker
 from gateway.oauth.client import partner_client
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
@@ -29,6 +31,7 @@ class Runtime:
     redemptions: Redemptions
     secret: bytes
     clients: list[httpx2.AsyncClient]
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, settings: Settings) -> "Runtime":
@@ -37,13 +40,14 @@ class Runtime:
         Raises:
             ValueError: The partners file says something that is not known.
         """
-        database = Database(settings.url)
+        database = MeasuredDatabase(settings.url)
         clock = Clock()
         async with database.reading() as tx:
             await clock.refresh(tx)
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
         clients: list[httpx2.AsyncClient] = []
+        breakers: dict[str, Breaker] = {}
 
         def client_for(connection: adapters.Connection) -> httpx2.AsyncClient:
             client = partner_client(
@@ -54,10 +58,11 @@ class Runtime:
                 concurrency=settings.partner_concurrency,
             )
             clients.append(client)
+            breakers[connection.merchant] = client.breaker
             return client
 
         loaded = adapters.load(connections.values(), client_for)
-        partners = Partners(loaded, database, clock)
+        partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
         return cls(
             settings=settings,
@@ -69,6 +74,7 @@ class Runtime:
             redemptions=Redemptions(database, partners, clock, settings, secret),
             secret=secret,
             clients=clients,
+            breakers=breakers,
         )
 
     async def close(self) -> None:

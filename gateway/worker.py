@@ -21,6 +21,7 @@ from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
+from gateway.telemetry import work
 
 log = telemetry.log(__name__)
 
@@ -65,6 +66,7 @@ class Worker:
 
     async def _rounds(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            work.beat()
             try:
                 done = await self.turn()
             except Exception:
@@ -141,7 +143,8 @@ class Worker:
 
     async def _run_job(self, row: Any) -> None:
         try:
-            await self._jobs[row.name](row.payload)
+            with work.job(row.name):
+                await self._jobs[row.name](row.payload)
         except Exception as error:
             if not isinstance(error, NoAnswer):
                 log.exception("job failed", job=row.job_id, name=row.name)

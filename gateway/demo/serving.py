@@ -9,10 +9,12 @@ from typing import Any
 
 import uvicorn
 
+from gateway import guarded
 from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
 from gateway.settings import Settings
+from gateway.telemetry import tracing
 
 KEEP_ALIVE_SECONDS = 75  # Longer than clients keep a connection, so that none is cut in use.
 Announce = Callable[[list[str]], None]
@@ -68,21 +70,34 @@ async def embedded(settings: Settings, *, announce: Announce) -> None:
 
 
 async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], None]) -> None:
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=None,
-        access_log=False,
+    app = create_app(settings)
+    config = guarded.config(
+        app,
+        settings,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config, ready)
+    loop = asyncio.get_running_loop()
 
     def end() -> None:
+        """Unready first; a second signal does not wait."""
+        if app.state.health.stopping or not settings.shutdown_delay_seconds:
+            finish()
+        else:
+            loop.call_later(settings.shutdown_delay_seconds, finish)
+        app.state.health.stop()
+
+    def finish() -> None:
         server.should_exit = True
 
     on_signals(end)
-    await server.serve(sockets=[bound])
+    tracing.export_to(settings.otel_endpoint, service="gateway")
+    try:
+        await server.serve(sockets=[bound])
+    finally:
+        tracing.stop()
 
 
 @contextlib.asynccontextmanager

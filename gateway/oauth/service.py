@@ -44,6 +44,15 @@ def client_of(merchant_id: str) -> str:
     return f"merchant-{merchant_id}"
 
 
+async def signing_since(tx: AsyncConnection) -> datetime | None:
+    """When the key that signs tokens now was made; None if there is none."""
+    keys_ = store.signing_keys.c
+    found: datetime | None = await tx.scalar(
+        sa.select(keys_.created_at).where(keys_.state == "ACTIVE")
+    )
+    return found
+
+
 async def register_client(
     tx: AsyncConnection,
     *,
