@@ -1,4 +1,4 @@
-"""The generated pages of docs/: settings, errors, metrics and commands. A test fails when they differ."""
+"""Generated pages of docs/: settings, errors, metrics, commands. A test fails when they differ."""
 
 import importlib
 import pkgutil

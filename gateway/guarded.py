@@ -2,8 +2,8 @@
 
 uvicorn waits for a request's head and body as long as the client likes, and a few hundred such
 clients take all file descriptors. Here a head and a body have a deadline each, one address has a
-limited number of connections, and when the process has as many as it may, the one that has waited
-longest for its head makes room.
+limited number of connections, and when the process has as many as it may, the one that has been
+without a request for longest makes room.
 
 Source: security.md §0.2.
 """
@@ -21,7 +21,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gateway.settings import Settings
 from gateway.telemetry import metrics
 
-_SPARE = 64  # File descriptors for database, partners and logs.
 _LINGER = 1.0  # Seconds a dropped client has to take its answer.
 
 
@@ -32,7 +31,7 @@ class Crowd:
     most: int
     each: int  # of one address; 0: no limit
     here: Counter[str] = field(default_factory=Counter)
-    waiting: "dict[GuardedProtocol, None]" = field(default_factory=dict)  # for a head, oldest first
+    idle: "dict[GuardedProtocol, None]" = field(default_factory=dict)  # no whole head; oldest first
     count: int = 0
 
 
@@ -45,6 +44,7 @@ class GuardedProtocol(H11Protocol):
 
     _address: str = ""
     _counted = False
+    _upgraded = False
     _phase: tuple[str, int] | None = None
     _deadline: asyncio.TimerHandle | None = None
 
@@ -59,8 +59,8 @@ class GuardedProtocol(H11Protocol):
         if crowd.each and crowd.here[self._address] > crowd.each:
             self._drop("address", b"503 Service Unavailable")
             return
-        if crowd.count > crowd.most and crowd.waiting:
-            next(iter(crowd.waiting))._drop("crowd", b"503 Service Unavailable")
+        if crowd.count > crowd.most:
+            next(iter(crowd.idle), self)._drop("crowd", b"503 Service Unavailable")
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,6 +73,7 @@ class GuardedProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """The connection stays counted; its deadlines are those of the WebSocket from here on."""
+        self._upgraded = True
         self._enter(None)
         super().handle_websocket_upgrade(event)
         successor: Any = self.transport.get_protocol()
@@ -100,12 +101,13 @@ class GuardedProtocol(H11Protocol):
         if self._phase and self._phase[0] == "reader":
             return
         theirs = self.conn.their_state
-        if self.transport.is_closing() or not self._counted:
+        if self._upgraded or self.transport.is_closing() or not self._counted:
             self._enter(None)
         elif theirs is h11.SEND_BODY:
             self._enter(("body", id(self.cycle)))
-        elif theirs is h11.IDLE and (self.cycle is None or self.conn.trailing_data[0]):
-            self._enter(("head", id(self.cycle)))
+        elif theirs is h11.IDLE:
+            begun = self.cycle is None or self.conn.trailing_data[0]
+            self._enter(("head" if begun else "idle", id(self.cycle)))
         else:
             self._enter(None)
 
@@ -116,11 +118,13 @@ class GuardedProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self.crowd.waiting.pop(self, None)
+        self.crowd.idle.pop(self, None)
         if phase is None:
             return
-        if phase[0] == "head":
-            self.crowd.waiting[self] = None
+        if phase[0] in ("head", "idle"):
+            self.crowd.idle[self] = None
+        if phase[0] == "idle":
+            return  # uvicorn's own deadline of a kept connection runs.
         seconds = self.head_seconds if phase[0] == "head" else self.body_seconds
         self._deadline = self.loop.call_later(seconds, self._late, phase[0])
 
@@ -155,7 +159,7 @@ class GuardedProtocol(H11Protocol):
 def protocol(settings: Settings) -> type[GuardedProtocol]:
     """The protocol of one server, with the limits of these settings."""
     limits = {
-        "crowd": Crowd(settings.connections or _affordable(), settings.connections_per_address),
+        "crowd": Crowd(settings.connections or _affordable()[0], settings.connections_per_address),
         "head_seconds": settings.request_head_seconds,
         "body_seconds": settings.request_body_seconds,
     }
@@ -168,15 +172,20 @@ def config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:
         app,
         http=protocol(settings),
         h11_max_incomplete_event_size=settings.request_head_bytes,
+        backlog=_affordable()[1],
         log_config=None,
         access_log=False,
         **more,
     )
 
 
-def _affordable() -> int:
-    """How many connections the limit of open files allows for."""
+def _affordable() -> tuple[int, int]:
+    """How many connections the limit of open files allows for, and how many to accept at once.
+
+    All that are accepted at once are open before the first is looked at. A quarter is left for
+    the database, partners and files.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return 65_536
-    return max(soft // 2, soft - 4 * _SPARE, 8) if soft > _SPARE else 8
+    soft = min(soft, 65_536) if soft != resource.RLIM_INFINITY else 65_536
+    at_once = max(16, min(2048, soft // 8))
+    return max(16, soft - at_once - max(32, soft // 4)), at_once
