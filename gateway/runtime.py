@@ -10,7 +10,7 @@ import partners as adapters
 from gateway.db import Clock, Database
 from gateway.measured import MeasuredDatabase, watched
 from gateway.oauth.breaker import Breaker
-from gateway.oauth.client import partner_client
+from gateway.oauth.client import PartnerClient, partner_client
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
@@ -46,22 +46,7 @@ class Runtime:
             await clock.refresh(tx)
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
-        clients: list[httpx2.AsyncClient] = []
-        breakers: dict[str, Breaker] = {}
-
-        def client_for(connection: adapters.Connection) -> httpx2.AsyncClient:
-            client = partner_client(
-                connection,
-                clock=clock.now,
-                sandbox=settings.sandbox,
-                timeout=settings.partner_timeout_seconds,
-                concurrency=settings.partner_concurrency,
-            )
-            clients.append(client)
-            breakers[connection.merchant] = client.breaker
-            return client
-
-        loaded = adapters.load(connections.values(), client_for)
+        loaded, clients = connect(connections, settings, clock)
         partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
         return cls(
@@ -73,8 +58,8 @@ class Runtime:
             partners=partners,
             redemptions=Redemptions(database, partners, clock, settings, secret),
             secret=secret,
-            clients=clients,
-            breakers=breakers,
+            clients=list(clients.values()),
+            breakers={merchant: client.breaker for merchant, client in clients.items()},
         )
 
     async def close(self) -> None:
@@ -82,6 +67,25 @@ class Runtime:
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def connect(
+    connections: Mapping[str, adapters.Connection], settings: Settings, clock: Clock
+) -> tuple[dict[str, Partner], dict[str, PartnerClient]]:
+    """The partners and their HTTP clients, by merchant; the caller closes the clients."""
+    clients: dict[str, PartnerClient] = {}
+
+    def client_for(connection: adapters.Connection) -> httpx2.AsyncClient:
+        client = clients[connection.merchant] = partner_client(
+            connection,
+            clock=clock.now,
+            sandbox=settings.sandbox,
+            timeout=settings.partner_timeout_seconds,
+            concurrency=settings.partner_concurrency,
+        )
+        return client
+
+    return adapters.load(connections.values(), client_for), clients
 
 
 def read_connections(settings: Settings) -> dict[str, adapters.Connection]:

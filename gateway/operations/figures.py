@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import Clock, Database, jobs, system_now
+from gateway.db import Clock, Database, system_now, waiting_jobs
 from gateway.ledger import service as ledger
 from gateway.oauth.breaker import Breaker
 from gateway.redemption import figures as redemptions
@@ -107,17 +107,12 @@ async def _redemptions(tx: AsyncConnection, now: datetime) -> None:
 
 
 async def _jobs(tx: AsyncConnection, at: datetime) -> None:
-    query = (
-        sa.select(jobs.c.name, jobs.c.state, sa.func.count(), sa.func.min(jobs.c.due_at))
-        .where(jobs.c.state != "DONE")
-        .group_by(jobs.c.name, jobs.c.state)
-    )
     depths: dict[tuple[str, ...], float] = {}
     ages: dict[tuple[str, ...], float] = {}
-    for name, state, count, due_at in await tx.execute(query):
-        depths[name, state] = count
-        if state == "DUE":
-            ages[(name,)] = _age(at, due_at)
+    for row in await waiting_jobs(tx):
+        depths[row.name, row.state] = row.many
+        if row.state == "DUE":
+            ages[row.name,] = _age(at, row.since)
     metrics.replace(metrics.JOBS, depths)
     metrics.replace(metrics.JOBS_AGE, ages)
 
