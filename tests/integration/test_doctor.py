@@ -229,12 +229,6 @@ def test_what_is_unsafe_in_live_mode(change: dict[str, Any], name: str) -> None:
         (lambda: checks.disk(500 * MIB, 1_000 * MIB), "ok"),
         (lambda: checks.schema("9999", "0001", frozenset()), "warn"),
         (lambda: checks.schema(None, "0001", frozenset()), "fail"),
-        (
-            lambda: checks.durability(
-                Durability("SQLite", "3", {"synchronous": "0"}, ("synchronous",))
-            ),
-            "fail",
-        ),
     ],
 )
 def test_what_a_figure_means(made: Callable[[], Finding], verdict: str) -> None:
