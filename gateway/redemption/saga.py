@@ -23,7 +23,7 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, failpoint, store
+from gateway.redemption import effects, failpoint, figures, store
 from gateway.redemption.model import (
     CallState,
     Next,
@@ -36,6 +36,7 @@ from gateway.redemption.model import (
     poll_delay,
 )
 from gateway.settings import Settings
+from gateway.telemetry import tracing
 from gateway.values import fingerprint
 
 log = telemetry.log(__name__)
@@ -200,9 +201,11 @@ class Saga:
         """Do what is due for one leased redemption. A refusal is an outcome, not an error."""
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
+            trace = await figures.trace_of(tx, redemption_id) if tracing.on() else None
         assert redemption, "a leased redemption exists"
         try:
-            await self._advance(redemption)
+            with tracing.entering(tracing.read(trace), f"saga {redemption.state}", "consumer"):
+                await self._advance(redemption)
         except (PartnerRejected, PartnerUnavailable) as refusal:
             log.info("redemption undone", redemption=redemption_id, code=refusal.code)
 
@@ -417,7 +420,8 @@ class Saga:
         verb = verb or str(step)
         failpoint.reached(self.settings, verb, "before_call")
         try:
-            fact = await (call() if verb == Step.HOLD else self._past_held(call))
+            with tracing.span(f"saga {verb}", redemption=redemption.id, step=str(step)):
+                fact = await (call() if verb == Step.HOLD else self._past_held(call))
             answer = Answer(CallState.ANSWERED, fact=_credible(fact, redemption.op_key(step)))
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
