@@ -1,4 +1,4 @@
-"""One redemption is one trace: request, transactions, saga steps, partner calls, in both processes."""
+"""One redemption is one trace: requests, transactions, saga steps, calls, in both processes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
