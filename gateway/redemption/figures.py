@@ -45,6 +45,13 @@ async def waiting_events(tx: AsyncConnection) -> int:
     return int(await tx.scalar(query) or 0)
 
 
+async def trace_of(tx: AsyncConnection, redemption_id: str) -> str | None:
+    """The `traceparent` under which a redemption's first call was queued: its member's request."""
+    query = sa.select(calls.c.traceparent).where(calls.c.redemption_id == redemption_id)
+    found: str | None = await tx.scalar(query.order_by(calls.c.queued_at).limit(1))
+    return found
+
+
 async def stuck(
     tx: AsyncConnection, *, now: datetime, system_now: datetime, patience: timedelta
 ) -> dict[str, list[str]]:

@@ -25,7 +25,7 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, failpoint, store
+from gateway.redemption import effects, failpoint, figures, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
     WORKED,
@@ -38,6 +38,7 @@ from gateway.redemption.model import (
     after_status,
 )
 from gateway.settings import Settings
+from gateway.telemetry import tracing
 from gateway.values import fingerprint
 
 log = telemetry.log(__name__)
@@ -185,9 +186,11 @@ class Saga:
         """Do what is due for one leased redemption. A refusal is an outcome, not an error."""
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
+            trace = await figures.trace_of(tx, redemption_id) if tracing.on() else None
         assert redemption, "a leased redemption exists"
         try:
-            await self._advance(redemption)
+            with tracing.entering(tracing.read(trace), f"saga {redemption.state}", "consumer"):
+                await self._advance(redemption)
         except (PartnerRejected, PartnerUnavailable) as refusal:
             log.info("redemption undone", redemption=redemption_id, code=refusal.code)
 
@@ -420,7 +423,8 @@ class Saga:
         self.under_way.add(redemption.id)
         failpoint.reached(self.settings, verb, "before_call")
         try:
-            fact = await (call() if verb == Step.HOLD else self._past_held(call))
+            with tracing.span(f"saga {verb}", redemption=redemption.id, step=str(step)):
+                fact = await (call() if verb == Step.HOLD else self._past_held(call))
             answer = Answer(CallState.ANSWERED, fact=answered(fact, redemption.op_key(step)))
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import Instant, Json, insert_missing, metadata
 from gateway.redemption.model import CallState, Fault, Leg, Redemption, State, Step
+from gateway.telemetry import tracing
 
 _states = ", ".join(f"'{state}'" for state in State)
 
@@ -97,6 +98,7 @@ calls = sa.Table(
     sa.Column("queued_at", Instant, nullable=False),
     sa.Column("answered_at", Instant),
     sa.Column("detail", sa.String),
+    sa.Column("traceparent", sa.String),  # of who queued it, while spans are recorded
 )
 
 facts = sa.Table(
@@ -324,6 +326,7 @@ async def queue_call(
     attempt = (last or 0) + 1
     row = {"op_key": op_key, "verb": verb, "attempt": attempt, "redemption_id": redemption_id}
     row |= {"body_hash": body_hash, "state": str(CallState.PENDING), "queued_at": now}
+    row["traceparent"] = tracing.header() if tracing.on() else None
     await tx.execute(_QUEUE_CALL, row)
     return attempt
 

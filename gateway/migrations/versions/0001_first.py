@@ -1071,6 +1071,7 @@ def upgrade() -> None:
         sa.Column("queued_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("detail", sa.String(), nullable=True),
+        sa.Column("traceparent", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
             ["redemption_id"], ["redemptions.id"], name=op.f("fk_partner_calls_redemption_id")
         ),
