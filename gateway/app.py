@@ -123,6 +123,7 @@ async def _working(runtime: Runtime, stopping: asyncio.Event) -> AsyncIterator[N
         runtime.clock,
         runtime.settings,
         runtime.redemptions,
+        vault=runtime.oauth.vault,
     )
     task = asyncio.create_task(worker.run(stopping))
     try:

@@ -20,6 +20,7 @@ from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
 from gateway.ledger import service as ledger
 from gateway.oauth import service as oauth
+from gateway.oauth.keys import Vault
 from gateway.points import service as points
 from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
@@ -95,6 +96,7 @@ class Worker:
 
     Args:
         partners: Merchant id to adapter; hosted merchants included.
+        vault: Seals the signing keys; without it nobody rotates them.
     """
 
     def __init__(
@@ -104,12 +106,15 @@ class Worker:
         clock: Clock,
         settings: Settings,
         redemptions: Redemptions,
+        *,
+        vault: Vault | None = None,
     ) -> None:
         self.database = database
         self.partners = partners
         self.clock = clock
         self.settings = settings
         self.redemptions = redemptions
+        self.vault = vault
         bounds = {
             "total": settings.worker_concurrency,
             "each": settings.worker_partner_concurrency,
@@ -301,8 +306,16 @@ class Worker:
         async with self.database.transaction() as tx:
             await ledger.seal(tx, now=now, limit=1000)
             await oauth.sweep(tx, now=system_now())
+        await self._rotate_keys()
         await self._publish_closed(now)
         return 0
+
+    async def _rotate_keys(self) -> None:
+        if self.vault is None:
+            return
+        async with self.database.transaction() as tx:
+            if await oauth.rotate_due(tx, self.vault, settings=self.settings, now=system_now()):
+                log.info("signing keys rotated")
 
     async def _publish_closed(self, now: datetime) -> None:
         """Net and publish what is closed, apart from the cut, so that the cut is short."""

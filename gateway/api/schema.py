@@ -32,6 +32,7 @@ from gateway.api.operator import OperatorMutation, OperatorQuery
 from gateway.api.partner import PartnerQuery
 from gateway.api.partner_effects import PartnerMutation
 from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
+from gateway.api.reviews import ReviewMutation, ReviewQuery
 from gateway.api.scalars import SCALARS
 from gateway.values import InvalidInput
 
@@ -47,6 +48,7 @@ class Query(
     FinanceQuery,
     ReconciliationQuery,
     OperatorQuery,
+    ReviewQuery,
     AuditQuery,
 ):
     """What can be asked. Every field has a policy; a field without one is refused."""
@@ -54,7 +56,12 @@ class Query(
 
 @strawberry.type
 class Mutation(
-    MemberMutation, PartnerMutation, FinanceMutation, ReconciliationMutation, OperatorMutation
+    MemberMutation,
+    PartnerMutation,
+    FinanceMutation,
+    ReconciliationMutation,
+    OperatorMutation,
+    ReviewMutation,
 ):
     """What can be done. A refusal is an entry of the payload's `errors` and changes nothing."""
 

@@ -21,6 +21,7 @@ async def work(settings: Settings) -> None:
             runtime.clock,
             runtime.settings,
             runtime.redemptions,
+            vault=runtime.oauth.vault,
         )
         stop = asyncio.Event()
         beside = listener.beside_worker(runtime.database, runtime.clock, runtime.breakers, settings)

@@ -281,6 +281,17 @@ async def sweep(tx: AsyncConnection, *, now: datetime) -> None:
     await tx.run_sync(store.sweep, now=now)
 
 
+async def rotate_due(
+    tx: AsyncConnection, vault: keys.Vault, *, settings: Settings, now: datetime
+) -> bool:
+    """Rotate the signing keys when they have signed for `key_rotation_days`; for the worker."""
+    if not settings.key_rotation_days:
+        return False
+    life = timedelta(days=settings.key_rotation_days)
+    seconds = settings.access_token_seconds
+    return await keys.rotate_older(tx, vault, life=life, token_seconds=seconds, now=now)
+
+
 def normal(login: str) -> str:
     """A login name as it is stored and compared."""
     return login.strip().casefold()

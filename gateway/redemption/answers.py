@@ -21,6 +21,13 @@ class Answer:
     silence: NoAnswer | None = None
     detail: str | None = None
 
+    @property
+    def said(self) -> str | None:
+        """In a word, for the log."""
+        if self.fact:
+            return str(self.fact.outcome)
+        return self.silence.code if self.silence else None
+
 
 def answered(fact: Fact, op_key: str) -> Fact:
     """`credible`, of an answer to a call; else the outcome is unknown."""

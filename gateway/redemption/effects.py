@@ -39,6 +39,7 @@ from gateway.settlement.model import LegToReserve, rate_leg
 from gateway.values import amount, new_id
 
 TOO_OLD = "DOUBT_TOO_OLD"
+REVIEW_WITHIN = timedelta(hours=24)  # A person answers within a day (default).
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
@@ -56,6 +57,25 @@ async def move(
     lease = {"leased_until": leased_until}
     await store.update(tx, redemption.id, changes | lease, keep_lease=True)
     return replace(redemption, **changes)
+
+
+async def to_review(
+    tx: AsyncConnection, redemption: Redemption, *, reason: str, now: datetime
+) -> Redemption:
+    """The rules are exhausted: a person decides. What it was before is kept for them."""
+    await store.open_review(
+        tx,
+        {
+            "redemption_id": redemption.id,
+            "reason": reason,
+            "came_from": str(redemption.state),
+            "step": str(redemption.doubt or redemption.last_step),
+            "opened_at": now,
+            "due_at": now + REVIEW_WITHIN,
+            "owner": None,
+        },
+    )
+    return await move(tx, redemption, State.NEEDS_REVIEW, reason=reason)
 
 
 async def hold_points(
@@ -201,7 +221,7 @@ async def apply_fact(
         )
         if State.NEEDS_REVIEW not in FOLLOWS[redemption.state]:
             return redemption  # Nothing was asked yet, or a person has it already.
-        return await move(tx, redemption, State.NEEDS_REVIEW, reason="CONTRADICTION")
+        return await to_review(tx, redemption, reason="CONTRADICTION", now=now)
     match step:
         case Step.HOLD:
             return await _hold_fact(tx, redemption, fact, settings=settings, now=now)
@@ -321,7 +341,7 @@ async def _cancel_fact(
                     tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now
                 )
             case races.Verdict.TIE:
-                return await move(tx, redemption, State.NEEDS_REVIEW, reason=races.TIE)
+                return await to_review(tx, redemption, reason=races.TIE, now=now)
             case races.Verdict.NEITHER:
                 return redemption
     elif fact.outcome not in _GONE or not waiting:

@@ -524,7 +524,7 @@ class Saga:
         current = await store.find(tx, redemption.id, lock=True)
         assert current
         if conflicting(silence) and current.state in WORKED:
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=KEY_CONFLICT)
+            return await effects.to_review(tx, current, reason=KEY_CONFLICT, now=now)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(
                 tx,
@@ -558,7 +558,7 @@ class Saga:
             return current
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
+            return await effects.to_review(tx, current, reason=effects.TOO_OLD, now=now)
         due_at = now + pause(current, current.polls, silence)
         changes = {"due_at": due_at, "polls": current.polls + 1}
         await store.update(tx, current.id, changes)
@@ -576,7 +576,7 @@ class Saga:
         """No news: look again later. What a crash left without an answer is in doubt now."""
         now = self.clock.now()
         in_flight = answer.fact is not None and answer.fact.outcome is Outcome.IN_FLIGHT
-        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.detail)
+        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.said)
         async with self.database.transaction() as tx:
             if verb:
                 await self._close(tx, redemption.op_key(step), verb, attempt, answer)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
 from gateway.catalog import quotes
-from gateway.catalog.model import OfferSuspended, StoredQuote
+from gateway.catalog.model import OfferSuspended, StoredQuote, slot_date
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NotFound, Refused
@@ -558,6 +558,42 @@ async def calls(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]:
     return await store.call_log(tx, redemption_id)
 
 
-async def findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """What sagas found that finance must see: redemption_id, code, detail, found_at."""
-    return await store.list_findings(tx)
+async def findings(
+    tx: AsyncConnection,
+    *,
+    redemption_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[sa.Row[Any]]:
+    """What sagas found that finance must see, oldest first.
+
+    Args:
+        since, until: Business time; until is exclusive.
+
+    Returns:
+        redemption_id, code, detail, found_at, merchant_id, list_fen.
+    """
+    f = store.findings.c
+    where = [f.redemption_id == redemption_id] if redemption_id else []
+    where += [f.found_at >= since] if since else []
+    where += [f.found_at < until] if until else []
+    return await store.list_findings(tx, *where)
+
+
+async def overdue(tx: AsyncConnection, *, slot_on: date) -> list[Redemption]:
+    """Redemptions whose slot was on a day and that nobody has said were consumed."""
+    found = await store.unfulfilled(tx, words=f"{slot_on:%Y-%m-%d}")
+    return [each for each in found if slot_date(each.slot) == slot_on]
+
+
+async def doubt_ages(tx: AsyncConnection, *, now: datetime) -> dict[str, queue.DoubtAge]:
+    """IN_DOUBT by merchant: count, oldest age and p99 (R8)."""
+    return await queue.doubt_ages(tx, now=now)
+
+
+async def queue_depths(tx: AsyncConnection, *, now: datetime) -> dict[str, db.Depth]:
+    """What is due and not done: `redemptions`, and partners' `events` that are not applied."""
+    return {
+        "redemptions": await queue.depth(tx, now=now),
+        "events": await queue.events_depth(tx, now=now),
+    }

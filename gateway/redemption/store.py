@@ -197,6 +197,39 @@ findings = sa.Table(
     sa.Column("found_at", Instant, nullable=False),
 )
 
+reviews = sa.Table(
+    "redemption_reviews",
+    metadata,
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("came_from", sa.String, nullable=False),  # the state before
+    sa.Column("step", sa.String, nullable=False),  # hold, confirm, cancel: the last one asked
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("owner", sa.String),
+)
+
+review_resolutions = sa.Table(
+    "redemption_review_resolutions",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), nullable=False, index=True),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("fault", sa.String),
+    sa.Column("evidence", sa.String),  # the partner's booking
+    sa.Column("note", sa.String, nullable=False),
+    sa.Column("amount_fen", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("proposed_by", sa.String, nullable=False),
+    sa.Column("proposed_at", Instant, nullable=False),
+    sa.Column("approved_by", sa.String),
+    sa.Column("approved_at", Instant),
+    sa.CheckConstraint("outcome IN ('COMMIT', 'RELEASE', 'CANCEL', 'KEEP')", name="outcome"),
+    sa.CheckConstraint("state IN ('PROPOSED', 'APPROVED', 'WITHDRAWN')", name="state"),
+    sa.CheckConstraint("approved_by IS NULL OR approved_by <> proposed_by", name="four_eyes"),
+    sa.CheckConstraint("(state = 'APPROVED') = (approved_by IS NOT NULL)", name="approved"),
+)
+
 _leg_names = [item.name for item in fields(Leg)]
 
 # Statements of the hot path, built once; the values come with each execution.
@@ -252,6 +285,16 @@ async def find_many(tx: AsyncConnection, ids: Sequence[str]) -> dict[str, Redemp
     """Redemptions by id."""
     rows = list(await tx.execute(sa.select(redemptions).where(redemptions.c.id.in_(ids))))
     return {item.id: item for item in await _with_legs(tx, rows)}
+
+
+async def unfulfilled(tx: AsyncConnection, *, words: str) -> list[Redemption]:
+    """Committed redemptions whose slot names some words, oldest first."""
+    r = redemptions.c
+    states = [str(State.COMMITTED), str(State.LATE_CONFIRMED)]
+    query = sa.select(redemptions).where(
+        r.state.in_(states), r.slot.contains(words, autoescape=True)
+    )
+    return await _with_legs(tx, list(await tx.execute(query.order_by(r.created_at, r.id))))
 
 
 async def page(
@@ -381,10 +424,57 @@ async def add_finding(
     await tx.execute(insert_missing(tx, findings), row)
 
 
-async def list_findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """All findings, oldest first."""
-    order = (findings.c.found_at, findings.c.redemption_id)
-    return list(await tx.execute(sa.select(findings).order_by(*order)))
+async def list_findings(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
+    """Findings with merchant and list price of their redemption, oldest first."""
+    r = redemptions.c
+    query = sa.select(findings, r.merchant_id, r.list_fen).join_from(findings, redemptions)
+    order = (findings.c.found_at, findings.c.redemption_id, findings.c.code)
+    return list(await tx.execute(query.where(*where).order_by(*order)))
+
+
+async def open_review(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Note why a redemption needs a person; one that needed one before needs one again."""
+    if not (await tx.execute(insert_missing(tx, reviews), row)).rowcount:
+        mine = reviews.c.redemption_id == row["redemption_id"]
+        await tx.execute(sa.update(reviews).where(mine).values(row))
+
+
+async def update_review(tx: AsyncConnection, redemption_id: str, values: Mapping[str, Any]) -> None:
+    mine = reviews.c.redemption_id == redemption_id
+    await tx.execute(sa.update(reviews).where(mine).values(values))
+
+
+async def find_reviews(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
+    """Reviews with the merchant of their redemption, what is due first first."""
+    query = sa.select(reviews, redemptions.c.merchant_id).join_from(reviews, redemptions)
+    order = (reviews.c.due_at, reviews.c.redemption_id)
+    return list(await tx.execute(query.where(*where).order_by(*order)))
+
+
+async def add_review_resolution(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    await tx.execute(sa.insert(review_resolutions).values(**row))
+
+
+async def find_review_resolutions(
+    tx: AsyncConnection, *where: sa.ColumnElement[bool], lock: bool = False
+) -> list[sa.Row[Any]]:
+    """Decisions about redemptions and proposals, oldest first."""
+    v = review_resolutions.c
+    query = sa.select(review_resolutions).where(*where).order_by(v.proposed_at, v.id)
+    return list(await tx.execute(query.with_for_update() if lock else query))
+
+
+async def update_review_resolutions(
+    tx: AsyncConnection, *where: sa.ColumnElement[bool], **values: Any
+) -> None:
+    await tx.execute(sa.update(review_resolutions).where(*where).values(values))
+
+
+async def all_facts(tx: AsyncConnection, redemption_ids: Sequence[str]) -> list[sa.Row[Any]]:
+    """What partners have said of redemptions, oldest first."""
+    f = facts.c
+    query = sa.select(facts).where(f.redemption_id.in_(redemption_ids))
+    return list(await tx.execute(query.order_by(f.recorded_at, f.op_key, f.version)))
 
 
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
