@@ -70,3 +70,25 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     broken = found["broken_invariants"]
     console.print(f"Invariants: {', '.join(broken) if broken else 'all hold'}.")
     console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
+
+
+def show_mixed(console: Console, found: Mapping[str, Any]) -> None:
+    """All tables of a mixed run."""
+    table(console, "Done", ("act", "count"), list(found["done"].items()))
+    refused = list(found["refused"].items()) or [("none", 0)]
+    table(console, "Refused", ("act: code", "count"), refused)
+    table(console, "Redemptions at the end", ("state", "count"), list(found["redemptions"].items()))
+    facts = [(name, found[name]) for name in ("windows_closed", "deadlocks")]
+    facts.append(("lock waits over 50 ms", found["lock_waits_over_50_ms"]))
+    facts.append(("unexpected refusals", sum(found["unexpected"].values())))
+    table(console, "The server", ("", "count"), facts)
+    broken = found["broken_invariants"]
+    console.print(f"Invariants: {', '.join(broken) if broken else 'all hold'}.")
+
+
+def show_stops(console: Console, found: Mapping[str, Any]) -> None:
+    """The table of a run of stops."""
+    rows = [(name, value) for name, value in found.items() if name != "bad"]
+    table(console, "SIGTERM under load", ("", "count"), rows)
+    for line in found["bad"]:
+        console.print(line)
