@@ -13,8 +13,11 @@ from typing import Any
 TICK_US = 40  # what one callback takes
 
 
+MOST_STEPS = 150_000
+
+
 class Stuck(Exception):
-    """Nothing is ready and nothing is due: somebody waits for ever."""
+    """Nothing is ready and nothing is due, or there is no end of it."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -47,12 +50,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
             ready.rotate(-int(self._random() * len(ready)))
         handle = ready.popleft()
         self.steps += 1
+        if self.steps > MOST_STEPS:
+            raise Stuck(f"no end after {self.steps} steps")
         self.now_us += TICK_US
         if not handle._cancelled:
             handle._run()
 
     def _move_due(self) -> None:
-        scheduled, now = self._scheduled, self.now_us / 1e6
+        scheduled, now = self._scheduled, self.now_us / 1e6 + 5e-7
         while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= now):
             handle = heapq.heappop(scheduled)
             handle._scheduled = False
