@@ -57,7 +57,7 @@ class Faults:
         wild = rng.random() < 0.3
         for kind in (*NETWORK, *BEHAVIOUR, *GATEWAY):
             if rng.random() < (0.7 if wild or kind in ORDINARY else 0.35):
-                self.rates[kind] = rng.choice((0.03, 0.08, 0.2, 0.4))
+                self.rates[kind] = rng.choice((0.02, 0.06, 0.15, 0.3))
         if rng.random() < 0.25:
             for kind in LIES:
                 if rng.random() < 0.5:

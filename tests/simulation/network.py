@@ -118,7 +118,8 @@ class Line:
     async def _ask(self, verb: str, key: str, arrive: Callable[[], Any]) -> Any:
         """One call: a request that arrives or not, and an answer that arrives or not."""
         world = self.process.world
-        fault = world.faults.of_network()
+        harmless = verb in ("quote", "cancel_quote") and world.rng.random() < 0.7
+        fault = None if harmless else world.faults.of_network()
         if fault:
             world.saw(f"fault {fault}", f"{verb} {key}")
         self.process.may_die(f"before {verb}")

@@ -50,7 +50,7 @@ class People:
         members = self.rng.sample(MEMBERS, self.rng.choice((1, 2, 2, 3)))
         if self.rng.random() < 0.4:
             members.append(members[0])  # The same person on two devices.
-        busy = [self._member(name, self.rng.choice((1, 2, 2, 3))) for name in members]
+        busy = [self._member(name, self.rng.choice((1, 2, 3, 4))) for name in members]
         busy.append(self._operator())
         busy.append(self._till())
         async with asyncio.TaskGroup() as group:

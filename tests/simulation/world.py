@@ -136,8 +136,9 @@ class Process:
             raise Down(self.name)
 
         async def serve() -> Any:
-            async with self.database.reading() as tx:
-                await self.clock.refresh(tx)
+            if self.world.rng.random() < 0.2:  # As the API does: now and then.
+                async with self.database.reading() as tx:
+                    await self.clock.refresh(tx)
             return await make(self)
 
         task = self.spawn(serve())
@@ -157,7 +158,7 @@ class Process:
         """The worker's own rounds, further apart than in earnest."""
         rng = self.world.rng
         while True:
-            await asyncio.sleep(rng.choice((0.2, 2.0, 6.0, 15.0, 40.0)))
+            await asyncio.sleep(rng.choice((0.3, 4.0, 15.0, 40.0, 80.0)))
             if self.world.idle:
                 continue
             try:
