@@ -45,6 +45,15 @@ class Verdict:
             told = f"{id} ends {state} {doubt or ''} {reason or ''}"
             self._one(id, self.world.merchants[merchant], state, told)
             del epoch
+        for legs, count in self.world.check.rows(
+            "SELECT n, count(*) FROM (SELECT count(*) AS n FROM redemption_legs"
+            " GROUP BY redemption_id) GROUP BY n"
+        ):
+            self.world.counts[f"legs {legs}"] += count
+        for kind, count in self.world.check.rows(
+            "SELECT kind, count(*) FROM ledger_journals GROUP BY kind"
+        ):
+            self.world.counts[f"journal {kind}"] += count
         self._nothing_held(ends)
         self._nothing_lost(ends)
         self._all_applied()

@@ -260,7 +260,8 @@ class World:
         delay = self.rng.uniform(0.001, 0.5)
         if self.strikes("hook_late"):
             delay = self.rng.choice((3.0, 40.0, 400.0))
-        task = self.loop.create_task(self._deliver(merchant, body, delay))
+        outside = contextvars.Context()  # Of no process: no crash ends it.
+        task = self.loop.create_task(self._deliver(merchant, body, delay), context=outside)
         self.hooks.add(task)
         task.add_done_callback(self.hooks.discard)
 
