@@ -143,9 +143,10 @@ class Inbox:
             return "postponed"  # If the partner refuses to cancel, this is why.
         if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
             return f"ignored: {redemption.state}"
-        version = event.version
-        if version <= redemption.fact_version:
-            return f"ignored: version {version} is not after {redemption.fact_version}"
+        version, known = event.version, redemption.fact_version
+        # A booking that is asked about after its use is told as CONFIRMED with the use's version.
+        if version < known or (version == known and event.kind is EventKind.CANCELLED):
+            return f"ignored: version {version} is not after {known}"
         if event.kind is EventKind.CANCELLED:
             await effects.reverse(tx, redemption, fault=Fault.REDEEMER, version=version, now=now)
         else:
