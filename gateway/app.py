@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from gateway import migrations
 from gateway.api import routes as plain
+from gateway.api import unavailable
 from gateway.api.certify import certify
 from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
@@ -51,7 +52,7 @@ def create_app(
             await stack.enter_async_context(_working(here))
             yield
 
-    return Starlette(lifespan=lifespan)
+    return Starlette(lifespan=lifespan, exception_handlers=unavailable.HANDLERS)
 
 
 async def _migrate(settings: Settings) -> None:

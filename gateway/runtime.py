@@ -37,7 +37,11 @@ class Runtime:
         Raises:
             ValueError: The partners file says something that is not known.
         """
-        database = Database(settings.url)
+        database = Database(
+            settings.url,
+            pool_size=settings.database_connections,
+            wait_seconds=settings.database_wait_seconds,
+        )
         clock = Clock()
         async with database.reading() as tx:
             await clock.refresh(tx)
