@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from gateway import migrations
 from gateway.api import routes as plain
+from gateway.api import unavailable
 from gateway.api.certify import certify
 from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
@@ -63,7 +64,11 @@ def create_app(
             await stack.enter_async_context(_working(here, app.state.stopping))
             yield
 
-    app = Starlette(lifespan=lifespan, middleware=[Middleware(Observed)])
+    app = Starlette(
+        lifespan=lifespan,
+        middleware=[Middleware(Observed)],
+        exception_handlers=unavailable.HANDLERS,
+    )
     app.state.health = health
     return app
 

@@ -125,17 +125,21 @@ class Database:
     Args:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://…`.
         pool_size: Connections kept; SQLite needs one per concurrent reader.
+        wait_seconds: Longest wait for a connection, free or new, and for SQLite's writer lock.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, wait_seconds: float = 10.0) -> None:
         self.url = url
         self._sqlite = url.startswith("sqlite")
+        self._wait_seconds = wait_seconds
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        options["pool_timeout"] = wait_seconds
         if self._sqlite:
-            connect: dict[str, Any] = {"timeout": 30, "isolation_level": None}
+            connect: dict[str, Any] = {"timeout": wait_seconds, "isolation_level": None}
             options["connect_args"] = connect | {"async_creator_fn": driver.connect}
         else:
             options["pool_pre_ping"] = True
+            options["connect_args"] = {"timeout": wait_seconds}
         self.engine: AsyncEngine = create_async_engine(url, **options)
         self._turn = asyncio.Lock()
         if self._sqlite:
@@ -153,11 +157,24 @@ class Database:
         """One writing transaction: commits at the end, rolls back on any exception."""
         async with contextlib.AsyncExitStack() as stack:
             if self._sqlite:
-                await stack.enter_async_context(self._turn)
+                await stack.enter_async_context(self._own_turn())
             connection = await stack.enter_async_context(self.engine.connect())
             connection = await connection.execution_options(writes=True)
             async with connection.begin():
                 yield connection
+
+    @contextlib.asynccontextmanager
+    async def _own_turn(self) -> AsyncIterator[None]:
+        """Write alone in this process, so that no writer starves."""
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise sa.exc.TimeoutError("no turn to write") from error
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -449,6 +466,8 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_race(error: BaseException) -> bool:
     """Whether running again may end better: a conflict, or another made the same row first."""
+    if is_unavailable(error):
+        return False
     unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
     return unique or is_conflict(error)
 
@@ -497,3 +516,30 @@ async def clock_difference(tx: AsyncConnection) -> timedelta:
     theirs = await tx.scalar(sa.select(sa.func.clock_timestamp()))
     assert isinstance(theirs, datetime)
     return theirs - system_now()
+
+
+_NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
+_SQLITE_NOT_NOW = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database cannot be used now: gone, full, or busy for longer than we wait.
+
+    What was cut off in its COMMIT may have happened: only the idempotency key tells.
+    """
+    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
+        return True
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
+    if getattr(error, "connection_invalidated", False):
+        return True
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)

@@ -40,7 +40,11 @@ class Runtime:
         Raises:
             ValueError: The partners file says something that is not known.
         """
-        database = MeasuredDatabase(settings.url)
+        database = MeasuredDatabase(
+            settings.url,
+            pool_size=settings.database_connections,
+            wait_seconds=settings.database_wait_seconds,
+        )
         clock = Clock()
         async with database.reading() as tx:
             await clock.refresh(tx)

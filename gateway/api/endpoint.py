@@ -33,7 +33,7 @@ from strawberry.federation import Schema
 
 from gateway import telemetry
 from gateway.api.context import Context, Services
-from gateway.api.errors import malformed, present, top_level
+from gateway.api.errors import malformed, present, raise_unavailable, top_level
 from gateway.api.limits import Limits, check, read
 from gateway.api.policies import admit, root_fields
 from gateway.errors import Denied
@@ -199,6 +199,8 @@ class Endpoint:
                 )
         finally:
             await context.end_reads()
+        if result.errors:
+            raise_unavailable(result.data, result.errors)
         body: dict[str, Any] = {}
         if result.errors:
             body["errors"] = [

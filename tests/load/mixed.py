@@ -256,9 +256,7 @@ def _fulfiller(here: Stand, wire: Wire, mixed: Mixed) -> Callable[[], Awaitable[
             await asyncio.sleep(0.1)
             return
         merchant, redemption = mixed.bought.popleft()
-        await _staff(
-            shops[merchant], mixed, "recordFulfilment", _REDEMPTION, redemption=redemption
-        )
+        await _staff(shops[merchant], mixed, "recordFulfilment", _REDEMPTION, redemption=redemption)
 
     return fulfil
 

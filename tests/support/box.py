@@ -136,7 +136,9 @@ class Box:
         code = await asyncio.to_thread(self.children[name].died_of, PATIENCE)
         assert code is signal.SIGKILL, f"{name}: {code}: {self.children[name].said()}"
 
-    def _start(self, name: str, program: str, arguments: list[str], failpoint: str) -> None:
+    def _start(
+        self, name: str, program: str, arguments: list[str], failpoint: str, **more: str
+    ) -> None:
         if name in self.children:
             self.children[name].kill()
         env = SETTINGS | {
@@ -144,7 +146,7 @@ class Box:
             "GATEWAY_PORT": str(self.settings.port),
             "GATEWAY_DATABASE_URL": self.settings.url,
         }
-        env |= self.environment
+        env |= self.environment | more
         if failpoint:
             env["GATEWAY_FAILPOINT"] = failpoint
         self.children[name] = Child(name, program, arguments, env, self.home)
