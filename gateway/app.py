@@ -105,6 +105,7 @@ async def _working(runtime: Runtime) -> AsyncIterator[None]:
         runtime.clock,
         runtime.settings,
         runtime.redemptions,
+        sign_head=runtime.sign_head,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))

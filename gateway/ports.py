@@ -290,7 +290,11 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class SettlementNotice:
-    """Tells a merchant one leg of a settlement, as its debtor or creditor."""
+    """Tells a merchant one leg of a settlement, as its debtor or creditor.
+
+    `audit_head` is the signed head of the gateway's audit chain, a compact JWS, to be kept: who
+    rewrites the books later contradicts every merchant's copy.
+    """
 
     settlement_id: str
     leg_id: str
@@ -298,6 +302,7 @@ class SettlementNotice:
     payee: str
     amount_fen: int
     net_hash: str
+    audit_head: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,17 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import httpx2
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import partners as adapters
-from gateway.db import Clock, Database
+from gateway.audit import service as audit
+from gateway.audit.model import HEAD_TYPE
+from gateway.db import Clock, Database, system_now
+from gateway.oauth import jose, keys
 from gateway.oauth.client import partner_client
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
@@ -70,6 +76,21 @@ class Runtime:
             secret=secret,
             clients=clients,
         )
+
+    async def sign_head(self, tx: AsyncConnection, *, since: datetime, now: datetime) -> str | None:
+        """The first signed head of the audit chain since an instant; signed now if there is none.
+
+        Returns:
+            A compact JWS; None while nothing is sealed.
+        """
+
+        async def sign(claims: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+            await keys.ensure(tx, self.oauth.vault, now=system_now())
+            key = await tx.run_sync(self.oauth.ring.active)
+            return jose.encode(claims, key, typ=HEAD_TYPE), key.as_dict(private=False)
+
+        issuer = self.settings.base_url
+        return await audit.sign_head(tx, sign=sign, issuer=issuer, since=since, now=now)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -287,6 +287,8 @@ class CarShops:
             "amountFen": notice.amount_fen,
             "netHash": notice.net_hash,
         }
+        if notice.audit_head:
+            wanted["auditHead"] = notice.audit_head
         return await self._ask(_ADVISE, {"input": wanted}, read, op_key=op_key)
 
     async def _instruct(self, document: str, variables: Mapping[str, Any], op_key: str) -> Fact:

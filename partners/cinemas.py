@@ -201,6 +201,7 @@ class Cinemas:
         )
 
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
+        head = {"audit_head": notice.audit_head} if notice.audit_head else {}
         return await self._line.ask(
             "POST",
             "/v1/payout-notices",
@@ -213,6 +214,7 @@ class Cinemas:
                 "payee": notice.payee,
                 "fen": notice.amount_fen,
                 "net_hash": notice.net_hash,
+                **head,
             },
             headers={"idempotency-key": op_key},
         )

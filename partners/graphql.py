@@ -202,6 +202,8 @@ class GraphQLPartner:
             "amountFen": notice.amount_fen,
             "netHash": notice.net_hash,
         }
+        if notice.audit_head:
+            asked["auditHead"] = notice.audit_head
         return await self._ask(
             "settlementNotice",
             lambda payload: _receipt(payload["receipt"]),

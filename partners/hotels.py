@@ -247,6 +247,8 @@ class Hotels:
             "amount_fen": notice.amount_fen,
             "net_hash": notice.net_hash,
         }
+        if notice.audit_head:
+            wanted["audit_head"] = notice.audit_head
         return await self._line.ask(
             "POST", "/v1/remittances", read, op_key=op_key, headers=_key(op_key), document=wanted
         )

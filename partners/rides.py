@@ -239,6 +239,8 @@ class Rides:
             "fen": notice.amount_fen,
             "net_hash": notice.net_hash,
         }
+        if notice.audit_head:
+            wanted["audit_head"] = notice.audit_head
         return await self._line.ask(
             "POST", "/api/payment-notices", read, op_key=op_key, document=wanted
         )

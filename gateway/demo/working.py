@@ -18,6 +18,7 @@ async def work(settings: Settings) -> None:
             runtime.clock,
             runtime.settings,
             runtime.redemptions,
+            sign_head=runtime.sign_head,
         )
         stop = asyncio.Event()
         on_signals(stop.set)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import Instant, Json, insert_missing, metadata
 from gateway.redemption.model import WORKED, CallState, Fault, Leg, Redemption, State, Step
+from gateway.values import new_id
 
 _states = ", ".join(f"'{state}'" for state in State)
 
@@ -110,6 +111,8 @@ facts = sa.Table(
     sa.Column("booking_ref", sa.String),
     sa.Column("body", Json, nullable=False),
     sa.Column("recorded_at", Instant, nullable=False),
+    sa.Column("fact_id", sa.String, default=lambda: new_id("fct"), index=True),  # null: before 0002
+    info={"append_only": True, "sealed": "fact_id"},
 )
 
 events = sa.Table(

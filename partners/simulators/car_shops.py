@@ -407,6 +407,7 @@ class Counter:
                 payee=input["payee"],
                 amount_fen=input["amountFen"],
                 net_hash=input["netHash"],
+                audit_head=input.get("auditHead"),
             ),
             op_key=input["key"],
         )

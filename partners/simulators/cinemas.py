@@ -190,6 +190,7 @@ async def payout_notices(shop: Shop, request: Request) -> dict[str, Any]:
         payee=need(asked, "payee", str),
         amount_fen=need(asked, "fen", int),
         net_hash=need(asked, "net_hash", str),
+        audit_head=asked.get("audit_head"),
     )
     receipt = await shop.settlement_notice(notice, op_key=_key(request))
     return {"receipt": receipt.receipt_ref, "at": receipt.received_at.isoformat()}

@@ -188,6 +188,7 @@ async def settlement_notice(shop: Shop, input: Mapping[str, Any]) -> dict[str, A
         payee=input["payee"],
         amount_fen=input["amountFen"],
         net_hash=input["netHash"],
+        audit_head=input.get("auditHead"),
     )
     receipt = await shop.settlement_notice(notice, op_key=input["opKey"])
     return {

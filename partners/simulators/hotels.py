@@ -376,6 +376,7 @@ async def remittances(shop: Shop, request: Request) -> dict[str, Any]:
             payee=need(asked, "creditor", str),
             amount_fen=need(asked, "amount_fen", int),
             net_hash=need(asked, "net_hash", str),
+            audit_head=asked.get("audit_head"),
         ),
         op_key=key(request),
     )

@@ -393,6 +393,7 @@ async def payment_notices(shop: Shop, request: Request) -> dict[str, Any]:
             payee=need(asked, "to", str),
             amount_fen=need(asked, "fen", int),
             net_hash=need(asked, "net_hash", str),
+            audit_head=asked.get("audit_head"),
         ),
         op_key=need(asked, "request_id", str),
     )
