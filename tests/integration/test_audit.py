@@ -70,7 +70,7 @@ async def test_a_changed_row_is_named(
     async with database.transaction() as tx:
         await open_books(tx, *TABLES)
         row_id = await _row(tx, table, 2)
-        await tx.execute(sa.text(f"{change} WHERE {key} = '{row_id}'"))
+        await tx.execute(sa.text(f"{change} WHERE {key} = :id"), {"id": row_id})
         found = await broken(tx)
         (result,) = await invariants.check(tx)
     assert (found.table, found.row_id, found.fault) == (table, row_id, Fault.CHANGED)
@@ -83,7 +83,7 @@ async def test_a_deleted_row_is_named(database: Database) -> None:
     async with database.transaction() as tx:
         await open_books(tx, "audit_entries")
         row_id = await _row(tx, "audit_entries", 2)
-        await tx.execute(sa.text(f"DELETE FROM audit_entries WHERE entry_id = '{row_id}'"))
+        await tx.execute(sa.delete(store.entries).where(store.entries.c.entry_id == row_id))
         found = await broken(tx)
     assert (found.row_id, found.fault) == (row_id, Fault.DELETED)
 
@@ -103,9 +103,8 @@ async def test_swapped_rows_are_named(database: Database) -> None:
         await open_books(tx, "audit_entries")
         first, third = [await _row(tx, "audit_entries", number) for number in (1, 3)]
         for old, new in ((first, "aud_x"), (third, first), ("aud_x", third)):
-            await tx.execute(
-                sa.text(f"UPDATE audit_entries SET entry_id = '{new}' WHERE entry_id = '{old}'")
-            )
+            where = store.entries.c.entry_id == old
+            await tx.execute(sa.update(store.entries).where(where).values(entry_id=new))
         found = await broken(tx)
     assert (found.row_id, found.fault, found.detail) == (first, Fault.SWAPPED, f"with {third}")
 
@@ -136,9 +135,10 @@ async def test_a_tail_that_was_cut_contradicts_the_signed_head(database: Databas
         await evidence.sign_head(tx)
         await open_books(tx, "audit_seals", "audit_entries")
         row_id = await _row(tx, "audit_entries", 3)
-        cut = f"(SELECT number FROM audit_seals WHERE row_id = '{row_id}')"
-        await tx.execute(sa.text(f"DELETE FROM audit_seals WHERE number >= {cut}"))
-        await tx.execute(sa.text(f"DELETE FROM audit_entries WHERE entry_id = '{row_id}'"))
+        cut = sa.select(store.seals.c.number).where(store.seals.c.row_id == row_id)
+        after = store.seals.c.number >= cut.scalar_subquery()
+        await tx.execute(sa.delete(store.seals).where(after))
+        await tx.execute(sa.delete(store.entries).where(store.entries.c.entry_id == row_id))
         found = await broken(tx)
     assert found.fault is Fault.TAIL_CUT
 
@@ -227,14 +227,16 @@ async def test_the_database_refuses_changes_of_evidence(database: Database, tabl
     await evidence.sealed(database, 1)
     async with database.transaction() as tx:
         await evidence.sign_head(tx)
-    changes = [f"UPDATE {table} SET {metadata.tables[table].columns[0].name} = NULL"]
-    changes.append(f"DELETE FROM {table}")
+    rows = metadata.tables[table]
+    changes: list[sa.Executable] = [
+        sa.update(rows).values({rows.columns[0].name: rows.columns[0]}),
+        sa.delete(rows),
+    ]
     if database.url.startswith("postgresql"):
-        changes.append(f"TRUNCATE {table} CASCADE")
-    empty = table in ("points_lot_movements", "partner_facts")
+        changes.append(sa.text(f"TRUNCATE {table} CASCADE"))
+    elif table in ("points_lot_movements", "partner_facts"):
+        return  # SQLite's triggers are per row, and there is none.
     for change in changes:
-        if empty and database.url.startswith("sqlite"):
-            continue  # Its triggers are per row, and there is none.
         with pytest.raises(sa.exc.DBAPIError, match="is append-only"):
             async with database.transaction() as tx:
-                await tx.exec_driver_sql(change)
+                await tx.execute(change)
