@@ -218,6 +218,40 @@ def restore(
         raise typer.Exit(CHECK_FAILED)
 
 
+@app.command()
+def recover(
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z"],
+            help="business time of the backup; ten minutes before its newest record by default",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """After a restore: find what was lost since, from the partners' side, and end it.
+
+    Safe to run again. Ends 1 while something waits for a person, 3 while a partner has to answer.
+    """
+    recovery = _load("gateway.operations.recovery")
+    with _progress("asking partners") as bar:
+        found = asyncio.run(recovery.recover(_settings(), since=since, progress=bar.phase))
+    rows = [
+        (each.redemption_id, each.merchant_id, "yes" if each.known else "no", each.state,
+         each.result)
+        for each in found.rows
+    ]  # fmt: skip
+    _print_rows(("redemption", "merchant", "known here", "state", "result"), rows, as_json=as_json)
+    if not as_json:
+        _print_rows(("outcome", "redemptions"), [(k, str(n)) for k, n in found.counts.items()])
+    for merchant, code in found.unreached.items():
+        _err.print(f"{merchant} was not reached: {code}; run `gateway recover` again")
+    if found.unreached or found.waiting:
+        raise typer.Exit(REMOTE_FAILED)
+    if found.reviews:
+        raise typer.Exit(CHECK_FAILED)
+
+
 @app.command("certify-partner")
 def certify_partner(
     code: Annotated[str, typer.Argument(help="the merchant's id or short name")],
@@ -306,6 +340,9 @@ class _Bar:
 
     def at(self, done: int) -> None:
         self._shown.update(self._task, completed=done)
+
+    def phase(self, what: str, done: int, total: int) -> None:
+        self._shown.update(self._task, description=what, completed=done, total=total)
 
     def of(self, done: int, total: int) -> None:
         self._shown.update(self._task, completed=done, total=total)

@@ -32,6 +32,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -42,6 +43,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, text, whole
 
 T = TypeVar("T")
@@ -166,7 +168,7 @@ class CarShops:
         http: Carries base URL, token, deadline, bulkhead and the sandbox's clock.
     """
 
-    capabilities = Capability.ALL | Capability.SLOTS
+    capabilities = Capability.ALL | Capability.SLOTS | Capability.OPERATIONS
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -272,6 +274,9 @@ class CarShops:
             trailer_count=sheet["count"],
             trailer_sum_fen=sheet["sum_fen"],
         )
+
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        return await operations.read(self._line, since, cursor)
 
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
         def read(answer: Any) -> NoticeReceipt:

@@ -32,6 +32,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -42,6 +43,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 _KINDS = {
@@ -111,7 +113,7 @@ class Hotels:
         http: Carries base URL, token, deadline, bulkhead and the sandbox's clock.
     """
 
-    capabilities = Capability.ALL | Capability.SLOTS
+    capabilities = Capability.ALL | Capability.SLOTS | Capability.OPERATIONS
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -234,6 +236,9 @@ class Hotels:
             trailer_count=sheet["count"],
             trailer_sum_fen=sheet["sum_fen"],
         )
+
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        return await operations.read(self._line, since, cursor)
 
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
         def read(body: Any) -> NoticeReceipt:

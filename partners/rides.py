@@ -33,6 +33,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -43,6 +44,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 _KINDS = {"PROMO": "coupon", "METERED": "service"}
@@ -105,7 +107,9 @@ class Rides:
         http: Carries base URL, token, deadline, bulkhead and the sandbox's clock.
     """
 
-    capabilities = Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM
+    capabilities = (
+        Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM | Capability.OPERATIONS
+    )
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -225,6 +229,9 @@ class Rides:
             trailer_count=sheet["count"],
             trailer_sum_fen=sheet["sum_fen"],
         )
+
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        return await operations.read(self._line, since, cursor)
 
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
         def read(body: Any) -> NoticeReceipt:

@@ -15,6 +15,8 @@ from gateway.ports import (
     QuoteRequest,
     SettlementNotice,
 )
+from partners import operations
+from partners.simulators import listing
 from partners.simulators.core import Shop
 from partners.simulators.surface import Vertical, body, day, day_of, need, pages, route
 from partners.simulators.words import Booked, Declined, instant
@@ -272,6 +274,7 @@ def _key(request: Request) -> str:
 
 VERTICAL = Vertical(
     routes=[
+        route(operations.PATH, listing.endpoint, scope="redeem", method="GET"),
         route("/v1/programme", programme, scope="offers", method="GET"),
         route("/v1/availability", availability, scope="offers"),
         route("/v1/prices", prices, scope="redeem"),

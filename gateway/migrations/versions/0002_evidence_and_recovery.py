@@ -1,4 +1,4 @@
-"""Audit chain. Written by `make migration` until its release."""
+"""Evidence and recovery. Written by `make migration` until its release."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ KIND = "expand"
 
 
 def upgrade() -> None:
-    """Audit chain."""
+    """Evidence and recovery."""
     op.create_table(
         "audit_entries",
         sa.Column("entry_id", sa.String(), nullable=False),
@@ -50,6 +50,23 @@ def upgrade() -> None:
         sa.Column("seal", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_audit_seals")),
         sa.UniqueConstraint("source", "row_id", name=op.f("uq_audit_seals_source_row_id")),
+    )
+    op.create_table(
+        "redemption_recoveries",
+        sa.Column("redemption_id", sa.String(), nullable=False),
+        sa.Column("merchant_id", sa.String(), nullable=False),
+        sa.Column("known", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("result", sa.String(), nullable=False),
+        sa.Column(
+            "evidence", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
+        ),
+        sa.Column("found_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('FOUND', 'ENDED', 'REVIEW')", name=op.f("ck_redemption_recoveries_state")
+        ),
+        sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_recoveries")),
     )
     op.add_column("partner_facts", sa.Column("fact_id", sa.String(), nullable=True))
     make_append_only(op, "audit_entries")
