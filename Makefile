@@ -44,8 +44,8 @@ simulate-mutants: .venv/ready  ## plant faults in the services and see that the 
 docs: .venv/ready  ## write the generated pages of docs/ again
 	$(BIN)/gateway docs
 
-migration: .venv/ready  ## unreleased: write migration 0001 again from the tables
-	$(BIN)/python -m gateway.migrations.generate
+migration: .venv/ready  ## write the next revision from the tables; ARGS="what it is for"
+	$(BIN)/python -m gateway.migrations.generate $(ARGS)
 
 lock:  ## resolve pyproject.toml again; ARGS=--upgrade takes newer versions
 	$(PYTHON) -m venv .venv/uv

@@ -129,6 +129,7 @@ async def _working(runtime: Runtime, stopping: asyncio.Event) -> AsyncIterator[N
         runtime.settings,
         runtime.redemptions,
         vault=runtime.oauth.vault,
+        sign_head=runtime.sign_head,
     )
     task = asyncio.create_task(worker.run(stopping))
     try:

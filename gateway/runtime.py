@@ -3,12 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import httpx2
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import partners as adapters
-from gateway.db import Clock, Database
+from gateway.audit import service as audit
+from gateway.audit.model import HEAD_TYPE
+from gateway.db import Clock, Database, system_now
 from gateway.measured import MeasuredDatabase, watched
+from gateway.oauth import jose, keys
 from gateway.oauth.breaker import Breaker
 from gateway.oauth.client import PartnerClient, partner_client
 from gateway.oauth.server import OAuth
@@ -65,6 +71,21 @@ class Runtime:
             clients=list(clients.values()),
             breakers={merchant: client.breaker for merchant, client in clients.items()},
         )
+
+    async def sign_head(self, tx: AsyncConnection, *, since: datetime, now: datetime) -> str | None:
+        """The first signed head of the audit chain since an instant; signed now if there is none.
+
+        Returns:
+            A compact JWS; None while nothing is sealed.
+        """
+
+        async def sign(claims: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+            await keys.ensure(tx, self.oauth.vault, now=system_now())
+            key = await tx.run_sync(self.oauth.ring.active)
+            return jose.encode(claims, key, typ=HEAD_TYPE), key.as_dict(private=False)
+
+        issuer = self.settings.base_url
+        return await audit.sign_head(tx, sign=sign, issuer=issuer, since=since, now=now)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -22,6 +22,7 @@ async def work(settings: Settings) -> None:
             runtime.settings,
             runtime.redemptions,
             vault=runtime.oauth.vault,
+            sign_head=runtime.sign_head,
         )
         stop = asyncio.Event()
         beside = listener.beside_worker(runtime.database, runtime.clock, runtime.breakers, settings)

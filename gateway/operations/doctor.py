@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, invariants, migrations
+from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now
 from gateway.errors import GatewayError
-from gateway.ledger import service as ledger
 from gateway.oauth import service as oauth
 from gateway.oauth.keys import Vault
 from gateway.operations import checks
@@ -162,8 +162,8 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     dead = {row.name: row.many for row in depths if row.state == "DEAD"}
     late = {row.name: _short(at - row.since) for row in depths if row.state == "DUE"}
     found += checks.jobs(dead, late)
-    head, waiting, oldest = await ledger.seal_state(tx, limit=SEALS_COUNTED)
-    found.append(checks.seal(head, waiting, _short(now - oldest) if oldest else timedelta()))
+    head, waiting, oldest = await audit.state(tx, limit=SEALS_COUNTED)
+    found.append(checks.seal(head, waiting, _short(at - oldest) if oldest else timedelta()))
     found.append(checks.window(await _overdue(tx, now)))
     return found
 

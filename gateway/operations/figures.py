@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now, waiting_jobs
-from gateway.ledger import service as ledger
 from gateway.oauth.breaker import Breaker
 from gateway.redemption import figures as redemptions
 from gateway.settlement import service as settlement
@@ -81,10 +81,10 @@ async def read(tx: AsyncConnection, *, now: datetime, at: datetime) -> None:
     """
     await _redemptions(tx, now)
     await _jobs(tx, at)
-    head, waiting, oldest = await ledger.seal_state(tx, limit=SEALS_COUNTED)
+    head, waiting, oldest = await audit.state(tx, limit=SEALS_COUNTED)
     metrics.SEAL_HEAD.set(head)
     metrics.SEAL_LAG.set(waiting)
-    metrics.SEAL_AGE.set(_age(now, oldest))
+    metrics.SEAL_AGE.set(_age(at, oldest))
     windows: dict[tuple[str, ...], float] = {}
     for window in await settlement.windows(tx):
         if window.state is not WindowState.SETTLED:

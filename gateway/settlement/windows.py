@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.audit import service as audit
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound, Refused
 from gateway.ledger import service as ledger
@@ -132,6 +133,17 @@ async def publish_window(tx: AsyncConnection, *, window_id: str, now: datetime) 
     """
     window = await _window_in(tx, window_id, {WindowState.NETTED, WindowState.PUBLISHED})
     await store.update_window(tx, window_id, state=WindowState.PUBLISHED)
+    if window.state is not WindowState.PUBLISHED:
+        body = {"net_hash": window.net_hash, "count": window.count, "sum_fen": window.sum_fen}
+        statement = body | {"positions": await positions(tx, window_id=window_id)}
+        await audit.record(
+            tx,
+            kind="settlement.published",
+            subject=window_id,
+            actor="gateway",
+            body=statement,
+            now=now,
+        )
     return replace(window, state=WindowState.PUBLISHED)
 
 
@@ -246,6 +258,15 @@ async def approve_settlement(
         limit_fen=limit_fen,
     )
     approved = replace(settlement, approved_by=actor, approved_at=now)
+    body = {"net_hash": current, "total_fen": settlement.total_fen, "limit_fen": limit_fen}
+    await audit.record(
+        tx,
+        kind="settlement.approved",
+        subject=settlement_id,
+        actor=actor,
+        body=body | {"proposed_by": settlement.proposed_by},
+        now=now,
+    )
     legs = await store.find_legs(tx, store.legs.c.settlement_id == settlement_id)
     await _post_net(tx, approved, now=now)
     return await _instruct(tx, approved, legs, now=now)
