@@ -105,6 +105,7 @@ async def _working(runtime: Runtime) -> AsyncIterator[None]:
         runtime.clock,
         runtime.settings,
         runtime.redemptions,
+        runtime.webhooks,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))

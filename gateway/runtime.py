@@ -8,12 +8,16 @@ import httpx2
 
 import partners as adapters
 from gateway.db import Clock, Database
-from gateway.oauth.client import partner_client
+from gateway.events import webhooks
+from gateway.events.webhooks import Webhooks
+from gateway.oauth.client import partner_client, wire
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+
+_SENDING = 100  # Events being sent at once.
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Runtime:
     connections: Mapping[str, adapters.Connection]
     partners: Mapping[str, Partner]
     redemptions: Redemptions
+    webhooks: Webhooks
     secret: bytes
     clients: list[httpx2.AsyncClient]
 
@@ -59,6 +64,8 @@ class Runtime:
         loaded = adapters.load(connections.values(), client_for)
         partners = Partners(loaded, database, clock)
         secret = oauth.secret("pseudonym")
+        sender = webhook_client(settings)
+        clients.append(sender)
         return cls(
             settings=settings,
             database=database,
@@ -67,6 +74,7 @@ class Runtime:
             connections=connections,
             partners=partners,
             redemptions=Redemptions(database, partners, clock, settings, secret),
+            webhooks=Webhooks(database, sender, settings, vault=oauth.vault, secret=secret),
             secret=secret,
             clients=clients,
         )
@@ -76,6 +84,12 @@ class Runtime:
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def webhook_client(settings: Settings) -> httpx2.AsyncClient:
+    """The client that events go out with: to public https addresses, in the sandbox to any."""
+    line = wire(sandbox=settings.sandbox, concurrency=_SENDING)
+    return webhooks.client(transport=line, timeout=settings.webhook_timeout_seconds)
 
 
 def read_connections(settings: Settings) -> dict[str, adapters.Connection]:

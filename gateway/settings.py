@@ -47,6 +47,9 @@ class Settings:
     )
     refresh_token_seconds: int = _setting(2_592_000, "life of a refresh token")
     login_tries_per_minute: int = _setting(5, "per account and per address")
+    webhook_timeout_seconds: float = _setting(5.0, "time a merchant has to answer an event")
+    events_poll_seconds: float = _setting(0.25, "pause between two looks for subscribers' events")
+    subscription_init_seconds: float = _setting(10.0, "time a socket has to say who it is")
     failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 

@@ -13,6 +13,7 @@ from gateway.catalog import service as catalog
 from gateway.compliance import service as compliance
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
+from gateway.events.webhooks import Webhooks
 from gateway.ledger import service as ledger
 from gateway.oauth import service as oauth
 from gateway.points import service as points
@@ -42,7 +43,9 @@ class Worker:
         clock: Clock,
         settings: Settings,
         redemptions: Redemptions,
+        webhooks: Webhooks | None = None,
     ) -> None:
+        self.webhooks = webhooks
         self.database = database
         self.partners = partners
         self.clock = clock
@@ -57,11 +60,13 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; the round under way is finished first."""
-        feeds = asyncio.create_task(self._read_feeds(stop))
+        beside = [asyncio.create_task(self._read_feeds(stop))]
+        if self.webhooks is not None:
+            beside.append(asyncio.create_task(self.webhooks.run(stop)))
         try:
             await self._rounds(stop)
         finally:
-            await feeds
+            await asyncio.gather(*beside)
 
     async def _rounds(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -18,6 +18,7 @@ async def work(settings: Settings) -> None:
             runtime.clock,
             runtime.settings,
             runtime.redemptions,
+            runtime.webhooks,
         )
         stop = asyncio.Event()
         on_signals(stop.set)

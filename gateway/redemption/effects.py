@@ -22,7 +22,7 @@ from gateway.points.model import LegRequest, compensation
 from gateway.points.service import InsufficientPoints
 from gateway.ports import Fact, Outcome, QuoteExpired
 from gateway.promotions import service as promotions
-from gateway.redemption import store
+from gateway.redemption import store, telling
 from gateway.redemption.model import (
     BURNED,
     FOLLOWS,
@@ -49,6 +49,7 @@ async def move(
     redemption: Redemption,
     state: State,
     *,
+    now: datetime,
     leased_until: datetime | None = None,
     **values: Any,
 ) -> Redemption:
@@ -57,7 +58,7 @@ async def move(
     changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
     lease = {"leased_until": leased_until}
     await store.update(tx, redemption.id, changes | lease, keep_lease=True)
-    return replace(redemption, **changes)
+    return await telling.moved(tx, replace(redemption, **changes), now=now)
 
 
 async def hold_points(
@@ -203,7 +204,7 @@ async def apply_fact(
         )
         if State.NEEDS_REVIEW not in FOLLOWS[redemption.state]:
             return redemption  # Nothing was asked yet, or a person has it already.
-        return await move(tx, redemption, State.NEEDS_REVIEW, reason="CONTRADICTION")
+        return await move(tx, redemption, State.NEEDS_REVIEW, now=now, reason="CONTRADICTION")
     match step:
         case Step.HOLD:
             return await _hold_fact(tx, redemption, fact, settings=settings, now=now)
@@ -257,6 +258,7 @@ async def _hold_fact(
                 tx,
                 redemption,
                 State.HELD,
+                now=now,
                 hold_ref=fact.hold_ref,
                 partner_hold_until=until,
                 due_at=due,
@@ -275,7 +277,7 @@ async def _hold_fact(
             tx, redemption, reason=fact.reason or str(fact.outcome), fenced=fenced, now=now
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
-        return await move(tx, redemption, State.RELEASED, released_at=now)
+        return await move(tx, redemption, State.RELEASED, now=now, released_at=now)
     if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
         return await late_confirm(tx, redemption, fact, settings=settings, now=now)
     return redemption
@@ -318,7 +320,8 @@ async def _cancel_fact(
         return await reverse(tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now)
     if fact.outcome in _GONE:
         await store.reopen_events(tx, redemption.id)
-        return await move(tx, redemption, State.COMMITTED, reason=fact.reason, cancel_quote_id=None)
+        back = {"reason": fact.reason, "cancel_quote_id": None}
+        return await move(tx, redemption, State.COMMITTED, now=now, **back)
     return redemption
 
 
@@ -346,6 +349,7 @@ async def commit(
         tx,
         redemption,
         state,
+        now=now,
         booking_ref=fact.booking_ref,
         fact_version=fact.version,
         committed_at=now,
@@ -410,10 +414,10 @@ async def release(
         now=now,
     )
     if tell_partner:
-        return await move(
-            tx, redemption, State.RELEASING, reason=reason, due_at=now, polls=0, fenced=fenced
-        )
-    return await move(tx, redemption, State.RELEASED, reason=reason, released_at=now, fenced=fenced)
+        told = {"reason": reason, "due_at": now, "polls": 0, "fenced": fenced}
+        return await move(tx, redemption, State.RELEASING, now=now, **told)
+    told = {"reason": reason, "released_at": now, "fenced": fenced}
+    return await move(tx, redemption, State.RELEASED, now=now, **told)
 
 
 async def late_confirm(
@@ -422,7 +426,7 @@ async def late_confirm(
     """A confirmation after the release (contracts §5.5): hold the same points again and burn."""
     released_at = redemption.released_at or now
     if redemption.state is State.RELEASING:
-        redemption = await move(tx, redemption, State.RELEASED, released_at=now)
+        redemption = await move(tx, redemption, State.RELEASED, now=now, released_at=now)
     if redemption.fenced:
         detail = f"confirmed as {fact.booking_ref} after its fence"
         await store.add_finding(
@@ -478,9 +482,8 @@ async def reverse(
     if fault is Fault.REDEEMER:
         for leg in redemption.legs:
             await compensate(tx, redemption, leg, now=now)
-    return await move(
-        tx, redemption, State.CANCELLED, fault=fault, fact_version=version, cancelled_at=now
-    )
+    values = {"fault": fault, "fact_version": version, "cancelled_at": now}
+    return await move(tx, redemption, State.CANCELLED, now=now, **values)
 
 
 async def compensate(
@@ -533,6 +536,7 @@ async def compensate(
         actor=redemption.merchant_id,
         now=now,
     )
+    await telling.compensated(tx, redemption, leg, count, now=now)
     return True
 
 
@@ -559,6 +563,7 @@ async def fulfil(
         tx,
         redemption,
         State.FULFILLED,
+        now=now,
         final_fare_fen=fare,
         fact_version=max(version, redemption.fact_version),
         fulfilled_at=now,

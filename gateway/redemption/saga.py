@@ -132,6 +132,7 @@ class Saga:
             tx,
             redemption,
             State.CONFIRMING,
+            now=now,
             leased_until=self.lease(),
             deadline=deadline,
             due_at=now,
@@ -170,13 +171,15 @@ class Saga:
         self, tx: AsyncConnection, redemption: Redemption, partner_quote: str, cancel_quote_id: str
     ) -> tuple[Redemption, int]:
         """COMMITTED to CANCELLING, and the outbox row of the cancellation."""
+        now = self.clock.now()
         moved = await effects.move(
             tx,
             redemption,
             State.CANCELLING,
+            now=now,
             leased_until=self.lease(),
             cancel_quote_id=cancel_quote_id,
-            due_at=self.clock.now(),
+            due_at=now,
             polls=0,
             resends=0,
         )
@@ -262,7 +265,7 @@ class Saga:
         if redemption.hold_ref is None:
             now = self.clock.now()
             async with self.database.transaction() as tx:
-                return await effects.move(tx, redemption, State.RELEASED, released_at=now)
+                return await effects.move(tx, redemption, State.RELEASED, now=now, released_at=now)
         return await self._fence(redemption, Step.HOLD)
 
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
@@ -492,7 +495,7 @@ class Saga:
         if step is Step.CANCEL:
             if current.state is not State.CANCELLING:
                 return current
-            return await effects.move(tx, current, State.COMMITTED, cancel_quote_id=None)
+            return await effects.move(tx, current, State.COMMITTED, now=now, cancel_quote_id=None)
         if current.state not in (State.HOLDING, State.CONFIRMING):
             return current
         told = current.hold_ref is not None
@@ -511,6 +514,7 @@ class Saga:
                 tx,
                 current,
                 State.IN_DOUBT,
+                now=now,
                 doubt=step,
                 doubt_since=now,
                 due_at=now + poll_delay(0),
@@ -536,7 +540,9 @@ class Saga:
             return current
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
+            return await effects.move(
+                tx, current, State.NEEDS_REVIEW, now=now, reason=effects.TOO_OLD
+            )
         changes = {"due_at": now + poll_delay(current.polls), "polls": current.polls + 1}
         await store.update(tx, current.id, changes)
         return replace(current, **changes)  # type: ignore[arg-type]

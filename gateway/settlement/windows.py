@@ -12,11 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import db
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound, Refused
+from gateway.events import service as events
+from gateway.events.model import EVERYBODY
+from gateway.events.service import Change
 from gateway.ledger import service as ledger
 from gateway.ledger.model import Journal, Kind
 from gateway.merchants import service as merchants
 from gateway.settlement import store
-from gateway.settlement.legs import settle_flows
+from gateway.settlement.legs import settle_flows, told_of
 from gateway.settlement.model import (
     HUB_PARTIES,
     NETTINGS,
@@ -134,6 +137,10 @@ async def publish_window(tx: AsyncConnection, *, window_id: str, now: datetime) 
     """
     window = await _window_in(tx, window_id, {WindowState.NETTED, WindowState.PUBLISHED})
     await store.update_window(tx, window_id, state=WindowState.PUBLISHED)
+    if window.state is not WindowState.PUBLISHED:
+        data = {"netHash": window.net_hash}
+        told = Change("settlement.published", window_id, {EVERYBODY}, data)
+        await events.record(tx, told, now=now)
     return replace(window, state=WindowState.PUBLISHED)
 
 
@@ -300,6 +307,8 @@ async def _cut(tx: AsyncConnection, window: Window, *, now: datetime) -> Window:
     values = {"state": WindowState.CLOSED, "open_slot": None, "closed_at": now}
     await store.update_window(tx, window.id, **values)
     await store.add_window(tx, _new_window(window_after(window.id, now=now), now))
+    told = Change("settlement.window.closed", window.id, {EVERYBODY}, {})
+    await events.record(tx, told, now=now)
     return replace(window, state=WindowState.CLOSED, closed_at=now)
 
 
@@ -393,6 +402,8 @@ async def _instruct(
             payload={"leg_id": leg_id, "merchant": merchant},
             due_at=AT_ONCE,
         )
+    told = [told_of(leg, "instructed", operator) for leg in legs]
+    await events.record(tx, *told, now=now)
     await _settle_even(tx, done, legs)
     return done
 

@@ -23,7 +23,8 @@ CLOCK_READERS = EDGES | {"db", "values", "oauth", "telemetry"}
 # Who opens transactions besides the edges: what calls partners between two of them, what
 # answers OAuth requests, and the API, one a mutation field.
 TRANSACTION_OWNERS = EDGES | {
-    "api", "catalog/feeds", "catalog/publishing", "catalog/quotes", "db", "migrations", "oauth",
+    "api", "catalog/feeds", "catalog/publishing", "catalog/quotes", "db",
+    "events/webhooks", "events/watching", "migrations", "oauth",
     "reconciliation/service", "redemption", "runtime",
 }  # fmt: skip
 
