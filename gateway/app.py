@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from gateway import migrations
 from gateway.api import routes as plain
@@ -17,7 +17,9 @@ from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
 from gateway.api.limits import Limits
 from gateway.api.schema import build
+from gateway.api.sockets import Sockets
 from gateway.db import Database
+from gateway.events.watching import Watcher
 from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.worker import Worker
@@ -47,7 +49,9 @@ def create_app(
                 stack.push_async_callback(here.close)
             await here.oauth.start()
             app.state.runtime = here
-            app.router.routes[:] = _routes(here, limits)
+            services = _services(here)
+            stack.push_async_callback(services.watcher.close)
+            app.router.routes[:] = _routes(here, services, limits)
             await stack.enter_async_context(_working(here))
             yield
 
@@ -62,8 +66,7 @@ async def _migrate(settings: Settings) -> None:
         await database.close()
 
 
-def _routes(runtime: Runtime, limits: Limits | None) -> list[Route]:
-    services = _services(runtime)
+def _routes(runtime: Runtime, services: Services, limits: Limits | None) -> list[BaseRoute]:
     secrets = {
         merchant: connection.webhook_secret
         for merchant, connection in runtime.connections.items()
@@ -72,6 +75,7 @@ def _routes(runtime: Runtime, limits: Limits | None) -> list[Route]:
     graphql = Endpoint(build(), services, limits)
     return [
         Route("/graphql", graphql.answer, methods=["GET", "POST"]),
+        WebSocketRoute("/graphql", Sockets(graphql).answer),
         *runtime.oauth.routes(),
         *plain.routes(services, secrets),
     ]
@@ -89,6 +93,8 @@ def _services(runtime: Runtime) -> Services:
         settings=runtime.settings,
         guard=runtime.oauth.guard,
         redemptions=runtime.redemptions,
+        webhooks=runtime.webhooks,
+        watcher=Watcher(runtime.database, seconds=runtime.settings.events_poll_seconds),
         certify=run,
     )
 
@@ -105,7 +111,7 @@ async def _working(runtime: Runtime) -> AsyncIterator[None]:
         runtime.clock,
         runtime.settings,
         runtime.redemptions,
-        runtime.webhooks,
+        webhooks=runtime.webhooks,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))

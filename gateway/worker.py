@@ -43,6 +43,7 @@ class Worker:
         clock: Clock,
         settings: Settings,
         redemptions: Redemptions,
+        *,
         webhooks: Webhooks | None = None,
     ) -> None:
         self.webhooks = webhooks

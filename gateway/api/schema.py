@@ -24,6 +24,7 @@ from strawberry.schema.config import StrawberryConfig
 from gateway.api.audit import AuditQuery
 from gateway.api.catalog_query import CatalogQuery
 from gateway.api.endpoint import Prepared
+from gateway.api.events import EventMutation, EventQuery, Subscription
 from gateway.api.finance import FinanceQuery
 from gateway.api.finance_effects import FinanceMutation
 from gateway.api.member import MemberQuery
@@ -44,6 +45,7 @@ class Query(
     CatalogQuery,
     MemberQuery,
     PartnerQuery,
+    EventQuery,
     FinanceQuery,
     ReconciliationQuery,
     OperatorQuery,
@@ -54,7 +56,12 @@ class Query(
 
 @strawberry.type
 class Mutation(
-    MemberMutation, PartnerMutation, FinanceMutation, ReconciliationMutation, OperatorMutation
+    MemberMutation,
+    PartnerMutation,
+    EventMutation,
+    FinanceMutation,
+    ReconciliationMutation,
+    OperatorMutation,
 ):
     """What can be done. A refusal is an entry of the payload's `errors` and changes nothing."""
 
@@ -84,6 +91,7 @@ def build() -> Schema:
     return GatewaySchema(
         query=Query,
         mutation=Mutation,
+        subscription=Subscription,
         extensions=[Prepared],
         config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
         federation_version="2.7",

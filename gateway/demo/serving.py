@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway.api.endpoint import BODY_LIMIT
 from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
@@ -72,7 +73,9 @@ async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], N
         create_app(settings),
         log_config=None,
         access_log=False,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=BODY_LIMIT,
+        ws_per_message_deflate=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=5,
     )

@@ -18,7 +18,7 @@ async def work(settings: Settings) -> None:
             runtime.clock,
             runtime.settings,
             runtime.redemptions,
-            runtime.webhooks,
+            webhooks=runtime.webhooks,
         )
         stop = asyncio.Event()
         on_signals(stop.set)

@@ -115,6 +115,11 @@ async def feed_after(
     return await store.all_after(tx, position, limit)
 
 
+async def newest_of(tx: AsyncConnection, object_id: str) -> int:
+    """The last sequence of an object; 0 before its first event."""
+    return (await store.newest(tx, [object_id])).get(object_id, 0)
+
+
 async def head(tx: AsyncConnection) -> int:
     """The newest position."""
     _, position = await store.head(tx)

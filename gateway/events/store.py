@@ -164,7 +164,7 @@ async def newest(tx: AsyncConnection, object_ids: Sequence[str]) -> dict[str, in
     """The last sequence of each of these objects that has one."""
     query = sa.select(events.c.object_id, sa.func.max(events.c.seq))
     query = query.where(events.c.object_id.in_(object_ids)).group_by(events.c.object_id)
-    return {object_id: seq for object_id, seq in await tx.execute(query)}
+    return {row[0]: row[1] for row in await tx.execute(query)}
 
 
 async def of_objects(tx: AsyncConnection, object_ids: Sequence[str]) -> list[Event]:

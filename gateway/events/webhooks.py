@@ -67,7 +67,7 @@ class Webhooks:
         self.settings = settings
         self.vault = vault
         self._secret = secret
-        self._busy: dict[str, asyncio.Task[int]] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Route and send until `stop` is set; what is being sent then is finished."""
@@ -100,18 +100,16 @@ class Webhooks:
             due = await store.endpoints_due(tx, system_now=system_now())
         for each in due:
             if each.id not in self._busy:
-                task = asyncio.create_task(self._serve_all(each.id))
-                self._busy[each.id] = task
-                task.add_done_callback(lambda _, name=each.id: self._busy.pop(name))
+                self._busy[each.id] = asyncio.create_task(self._serve_all(each.id))
 
-    async def _serve_all(self, endpoint_id: str) -> int:
-        done = 0
+    async def _serve_all(self, endpoint_id: str) -> None:
         try:
-            while count := await self._serve(endpoint_id):
-                done += count
+            while await self._serve(endpoint_id):
+                pass
         except Exception:
             log.exception("webhooks failed", endpoint=endpoint_id)
-        return done
+        finally:
+            del self._busy[endpoint_id]
 
     # -- routing ------------------------------------------------------------------------------
 
@@ -141,7 +139,8 @@ class Webhooks:
         if not found:
             return 0
         rows = []
-        for position, event in enumerate(found, start=position + 1):
+        for event in found:
+            position += 1
             row = {"position": position, "number": event.number, "routed_at": now}
             rows += [row | {"merchant_id": merchant} for merchant in event.merchants]
         await store.add_to_feed(tx, rows)

@@ -320,7 +320,7 @@ async def _cancel_fact(
         return await reverse(tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now)
     if fact.outcome in _GONE:
         await store.reopen_events(tx, redemption.id)
-        back = {"reason": fact.reason, "cancel_quote_id": None}
+        back: dict[str, Any] = {"reason": fact.reason, "cancel_quote_id": None}
         return await move(tx, redemption, State.COMMITTED, now=now, **back)
     return redemption
 
@@ -413,11 +413,11 @@ async def release(
         actor=redemption.member_id,
         now=now,
     )
+    why: dict[str, Any] = {"reason": reason, "fenced": fenced}
     if tell_partner:
-        told = {"reason": reason, "due_at": now, "polls": 0, "fenced": fenced}
+        told = why | {"due_at": now, "polls": 0}
         return await move(tx, redemption, State.RELEASING, now=now, **told)
-    told = {"reason": reason, "released_at": now, "fenced": fenced}
-    return await move(tx, redemption, State.RELEASED, now=now, **told)
+    return await move(tx, redemption, State.RELEASED, now=now, released_at=now, **why)
 
 
 async def late_confirm(
@@ -482,7 +482,7 @@ async def reverse(
     if fault is Fault.REDEEMER:
         for leg in redemption.legs:
             await compensate(tx, redemption, leg, now=now)
-    values = {"fault": fault, "fact_version": version, "cancelled_at": now}
+    values: dict[str, Any] = {"fault": fault, "fact_version": version, "cancelled_at": now}
     return await move(tx, redemption, State.CANCELLED, now=now, **values)
 
 
