@@ -1,4 +1,4 @@
-"""The generated pages of docs/: settings, errors, commands and events. A test fails when they differ."""
+"""The generated pages of docs/: settings, errors, commands, events; a test compares them."""
 
 import importlib
 import pkgutil
@@ -25,8 +25,9 @@ follows it waits. Events of different objects come in any order.
 by its `webhook-id`, for it may come twice. Verify the signature over the raw bytes; while the
 secret rotates the header has two, and one that fits is enough. Answer 2xx within
 `GATEWAY_WEBHOOK_TIMEOUT_SECONDS`; 410 stops the endpoint until it is registered again. Any other
-answer is tried again after STEPS (± 20 %), then given up: the events after it go on, and
-`resendEvents` sends it again under its old id.
+answer is tried again after
+STEPS (± 20 %),
+then given up: the events after it go on, and `resendEvents` sends it again under its old id.
 
 **Subscriptions** (graphql-transport-ws at `/graphql`): `redemptionUpdated(id, after)` for members
 and `partnerEvents(after)` for merchants go on after what was seen last. A socket ends with its

@@ -338,3 +338,9 @@ async def make_due(
     over = deliveries.c.state != DeliveryState.DUE
     done = await tx.execute(sa.update(deliveries).where(*where, over).values(**again))
     return int(done.rowcount)
+
+
+async def forget_delivered(tx: AsyncConnection, *, before: datetime) -> None:
+    """Drop deliveries that arrived before an instant; the events stay."""
+    old = (deliveries.c.state == DeliveryState.DELIVERED) & (deliveries.c.sent_at < before)
+    await tx.execute(sa.delete(deliveries).where(old))

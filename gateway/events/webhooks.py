@@ -9,6 +9,7 @@ its lease to end; what it sent may be sent again, under the same id.
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +44,8 @@ _BATCH = 20
 _ROUTE_BATCH = 500
 _GAP = timedelta(minutes=5)  # After it a number nobody has seen is one that was rolled back.
 _LOOK_BACK = 1_000_000
+_KEEP = timedelta(days=30)
+_SWEEP_SECONDS = 3_600.0
 
 
 class Webhooks:
@@ -71,15 +74,24 @@ class Webhooks:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Route and send until `stop` is set; what is being sent then is finished."""
-        await self._safely(self.route(look_back=_LOOK_BACK))
+        swept = -_SWEEP_SECONDS
         try:
             while not stop.is_set():
+                if time.monotonic() > swept + _SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    await self._safely(self.sweep())
                 await self._safely(self.route())
                 await self._safely(self._start_sending())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), self.settings.worker_poll_seconds)
         finally:
             await asyncio.gather(*self._busy.values(), return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """Forget what arrived long ago, and look for what was missed: each hour."""
+        await self.route(look_back=_LOOK_BACK)
+        async with self.database.transaction() as tx:
+            await store.forget_delivered(tx, before=system_now() - _KEEP)
 
     async def turn(self) -> int:
         """Route what is new and send what is due once; returns how much was sent."""
@@ -273,8 +285,9 @@ def _for(event: Event, targets: Iterable[Endpoint]) -> list[Endpoint]:
 
 async def _low(tx: AsyncConnection, low: int, *, now: datetime) -> int:
     """Up to which number nothing can be missing any more."""
-    for number, routed_at in await store.routed_above(tx, low, limit=10 * _ROUTE_BATCH):
-        if number != low + 1 and routed_at > now - _GAP:
-            break
-        low = number
+    while found := await store.routed_above(tx, low, limit=_ROUTE_BATCH):
+        for number, routed_at in found:
+            if number != low + 1 and routed_at > now - _GAP:
+                return low
+            low = number
     return low

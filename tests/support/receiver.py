@@ -31,6 +31,7 @@ class Receiver:
     inside: int = 0
     most_inside: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     seconds: float = 0.0
+    content: str = ""
     gate: asyncio.Event | None = None
     _inside: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _tries: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -63,7 +64,7 @@ class Receiver:
         status = self.answers(event, self._tries[event["id"]])
         if 200 <= status < 300:
             self.taken.append(event)
-        return Response(status_code=status)
+        return PlainTextResponse(self.content, status)
 
     def order(self, object_id: str) -> list[int]:
         """Sequences taken of one object, in order of arrival."""
