@@ -108,6 +108,11 @@ async def events_of(
     return [(position, event) for position, _, event in found]
 
 
+async def newest_events(tx: AsyncConnection, *, since: datetime | None, limit: int) -> list[Event]:
+    """Everybody's events, newest first."""
+    return await store.newest_events(tx, since=since, limit=limit)
+
+
 async def feed_after(
     tx: AsyncConnection, position: int, *, limit: int
 ) -> list[tuple[int, str, Event]]:
@@ -154,7 +159,7 @@ async def register(
         InvalidInput: The address or a type breaks its rule.
     """
     url, types = check_url(url, sandbox=sandbox), check_types(types)
-    endpoint_id, secret = new_id("whk"), _new_secret()
+    endpoint_id, secret = new_id("whk"), new_secret()
     row: dict[str, Any] = {"id": endpoint_id, "merchant_id": merchant_id, "url": url}
     row |= {"types": list(types), "state": EndpointState.ACTIVE, "created_at": now}
     row |= {"sealed": vault.seal(secret.encode(), name=endpoint_id)}
@@ -193,7 +198,7 @@ async def change(
     values |= {"types": list(check_types(types))}
     secret = None
     if rotate:
-        secret = _new_secret()
+        secret = new_secret()
         values |= {"sealed": vault.seal(secret.encode(), name=endpoint_id)}
         values |= {"previous": was.sealed, "previous_until": system_now + ROTATION}
     await store.update_endpoint(tx, endpoint_id, **values)
@@ -358,5 +363,6 @@ async def _add_missing(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> i
     return len(new)
 
 
-def _new_secret() -> str:
+def new_secret() -> str:
+    """A secret to sign with, in the form of Standard Webhooks."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"

@@ -173,6 +173,14 @@ async def of_objects(tx: AsyncConnection, object_ids: Sequence[str]) -> list[Eve
     return [_event(row) for row in await tx.execute(query.order_by(events.c.number))]
 
 
+async def newest_events(tx: AsyncConnection, *, since: datetime | None, limit: int) -> list[Event]:
+    """Events, newest first."""
+    query = sa.select(events).order_by(events.c.number.desc()).limit(limit)
+    if since is not None:
+        query = query.where(events.c.occurred_at >= since)
+    return [_event(row) for row in await tx.execute(query)]
+
+
 async def by_ids(tx: AsyncConnection, ids: Iterable[tuple[str, int]]) -> list[Event]:
     """Events by object and sequence."""
     pairs = [(events.c.object_id == object_id) & (events.c.seq == seq) for object_id, seq in ids]

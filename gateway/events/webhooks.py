@@ -186,7 +186,10 @@ class Webhooks:
         return len(claimed)
 
     async def _deliver(self, found: Endpoint, delivery: Delivery) -> None:
-        status, answer = await self.send(found, delivery.event, url=found.url)
+        keys = secrets_of(found, self.vault, system_now=system_now())
+        status, answer = await self.send(
+            delivery.event, merchant_id=found.merchant_id, url=found.url, keys=keys
+        )
         values: dict[str, Any] = {"status": status, "answer": answer, "sent_at": system_now()}
         values |= {"state": DeliveryState.DUE}
         if status is not None and 200 <= status < 300:
@@ -209,16 +212,18 @@ class Webhooks:
         )
 
     async def send(
-        self, found: Endpoint, event: Event, *, url: str
+        self, event: Event, *, merchant_id: str, url: str, keys: Iterable[str]
     ) -> tuple[int | None, str | None]:
-        """Send one event once, signed with the endpoint's secrets.
+        """Send one event once, as it concerns a merchant.
+
+        Args:
+            keys: The secrets to sign with, each `whsec_…`.
 
         Returns:
             The answer's status and its beginning; or None, and why there was none.
         """
-        content = body(event, member=self._member(event, found.merchant_id))
-        at = system_now()
-        headers = signed(content, event.id, secrets_of(found, self.vault, system_now=at), at=at)
+        content = body(event, member=self._member(event, merchant_id))
+        headers = signed(content, event.id, keys, at=system_now())
         try:
             async with (
                 asyncio.timeout(self.settings.webhook_timeout_seconds),

@@ -24,7 +24,7 @@ CLOCK_READERS = EDGES | {"db", "values", "oauth", "telemetry"}
 # answers OAuth requests, and the API, one a mutation field.
 TRANSACTION_OWNERS = EDGES | {
     "api", "catalog/feeds", "catalog/publishing", "catalog/quotes", "db",
-    "events/webhooks", "events/watching", "migrations", "oauth",
+    "events/desk", "events/watching", "events/webhooks", "migrations", "oauth",
     "reconciliation/service", "redemption", "runtime",
 }  # fmt: skip
 
