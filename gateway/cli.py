@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -24,6 +24,7 @@ from rich.table import Table
 from gateway import docgen, migrations, telemetry
 from gateway import settings as gateway_settings
 from gateway.db import Database
+from gateway.errors import Denied, Refused
 from gateway.settings import Settings
 
 CHECK_FAILED, USAGE, REMOTE_FAILED = 1, 2, 3
@@ -43,6 +44,9 @@ audit_app = typer.Typer(help="The audit chain: evidence of what was done.", no_a
 app.add_typer(audit_app, name="audit")
 clock_app = typer.Typer(help="The sandbox's business clock.", no_args_is_help=True)
 app.add_typer(clock_app, name="clock")
+
+events_app = typer.Typer(help="Events and their webhooks.", no_args_is_help=True)
+app.add_typer(events_app, name="events")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 _out = Console()
@@ -307,6 +311,48 @@ def upgrade() -> None:
     _out.print(f"at revision {asyncio.run(_upgrade(_settings()))}", highlight=False)
 
 
+@events_app.command("list")
+def list_events(
+    failed: Annotated[bool, typer.Option("--failed", help="only failing deliveries")] = False,
+    since: Annotated[str | None, typer.Option(help="as in 30m, 1h or 2d")] = None,
+    limit: Annotated[int, typer.Option(help="the newest so many")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List events with their deliveries, newest first."""
+    forwarding = _load("gateway.demo.forwarding")
+    asked = {"failed": failed, "since": since, "limit": limit}
+    rows = _run(forwarding.listed(_settings(), **asked))
+    names = ("at", "event", "type", "merchant", "state", "attempts", "answer")
+    _print_rows(names, rows, as_json=as_json)
+
+
+@events_app.command("resend")
+def resend_events(
+    events: Annotated[list[str], typer.Argument(help="ids, as in evt_red_0k3_2")],
+    to: Annotated[str | None, typer.Option(help="send there at once; sandbox only")] = None,
+    merchant: Annotated[str | None, typer.Option(help="whose, with --to")] = None,
+) -> None:
+    """Send events again under their old ids; exit 3 if an address of --to does not take one."""
+    forwarding, tell = _load("gateway.demo.forwarding"), typer.echo
+    if to is None:
+        tell(f"{_run(forwarding.resend(_settings(), events))} will be sent again")
+        return
+    sending = forwarding.send_to(_settings(), events, to, merchant=merchant, tell=tell)
+    if not _run(sending):
+        raise typer.Exit(REMOTE_FAILED)
+
+
+@app.command()
+def dev(
+    forward: Annotated[str, typer.Option(help="address to send to, as in http://127.0.0.1:9000")],
+    merchant: Annotated[str | None, typer.Option(help="whose events; all by default")] = None,
+    count: Annotated[int | None, typer.Option(help="end after so many")] = None,
+) -> None:
+    """Forward the sandbox's events from now on to a partner's machine, and print its answers."""
+    asked = {"merchant": merchant, "count": count, "tell": typer.echo}
+    _run(_load("gateway.demo.forwarding").forward(_settings(), forward, **asked))
+
+
 @schema_app.command("export")
 def export(
     subgraph: Annotated[bool, typer.Option("--subgraph", help="the federation SDL")] = False,
@@ -328,6 +374,15 @@ def current() -> None:
 def _load(module: str) -> Any:
     """A module that only some commands need: the others start faster without it."""
     return importlib.import_module(module)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a task; what is not there, or not here, is a usage error."""
+    try:
+        return asyncio.run(work)
+    except (ValueError, Refused, Denied) as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(USAGE) from error
 
 
 def _print_lines(lines: Sequence[str]) -> None:

@@ -34,6 +34,9 @@ metadata = sa.MetaData(
     }
 )
 
+Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A number the database gives: it rises, may have gaps, and becomes visible out of order."""
+
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 

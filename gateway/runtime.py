@@ -13,15 +13,19 @@ import partners as adapters
 from gateway.audit import service as audit
 from gateway.audit.model import HEAD_TYPE
 from gateway.db import Clock, Database, system_now
+from gateway.events import webhooks
+from gateway.events.webhooks import Webhooks
 from gateway.measured import MeasuredDatabase, watched
 from gateway.oauth import jose, keys
 from gateway.oauth.breaker import Breaker
-from gateway.oauth.client import PartnerClient, partner_client
+from gateway.oauth.client import PartnerClient, partner_client, wire
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+
+_SENDING = 100  # Events being sent at once.
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Runtime:
     connections: Mapping[str, adapters.Connection]
     partners: Mapping[str, Partner]
     redemptions: Redemptions
+    webhooks: Webhooks
     secret: bytes
     clients: list[httpx2.AsyncClient]
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
@@ -59,6 +64,7 @@ class Runtime:
         loaded, clients = connect(connections, settings, clock)
         partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
+        sender = webhook_client(settings)
         return cls(
             settings=settings,
             database=database,
@@ -67,8 +73,9 @@ class Runtime:
             connections=connections,
             partners=partners,
             redemptions=Redemptions(database, partners, clock, settings, secret),
+            webhooks=Webhooks(database, sender, settings, vault=oauth.vault, secret=secret),
             secret=secret,
-            clients=list(clients.values()),
+            clients=[*clients.values(), sender],
             breakers={merchant: client.breaker for merchant, client in clients.items()},
         )
 
@@ -111,6 +118,12 @@ def connect(
         return client
 
     return adapters.load(connections.values(), client_for), clients
+
+
+def webhook_client(settings: Settings) -> httpx2.AsyncClient:
+    """The client that events go out with: to public https addresses, in the sandbox to any."""
+    line = wire(sandbox=settings.sandbox, concurrency=_SENDING)
+    return webhooks.client(transport=line, timeout=settings.webhook_timeout_seconds)
 
 
 def read_connections(settings: Settings) -> dict[str, adapters.Connection]:

@@ -76,6 +76,9 @@ class Settings:
         0.0, "time between unready and the end of accepting, for a load balancer to notice"
     )
     otel_endpoint: str = _setting("", "OTLP/HTTP URL for spans; needs coalition-gateway[otel]")
+    webhook_timeout_seconds: float = _setting(5.0, "time a merchant has to answer an event")
+    events_poll_seconds: float = _setting(0.25, "pause between two looks for subscribers' events")
+    subscription_init_seconds: float = _setting(10.0, "time a socket has to say who it is")
     failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 

@@ -22,6 +22,7 @@ from gateway.catalog import service as catalog
 from gateway.compliance import service as compliance
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
+from gateway.events.webhooks import Webhooks
 from gateway.oauth import service as oauth
 from gateway.oauth.keys import Vault
 from gateway.points import service as points
@@ -122,7 +123,9 @@ class Worker:
         *,
         vault: Vault | None = None,
         sign_head: SignHead | None = None,
+        webhooks: Webhooks | None = None,
     ) -> None:
+        self.webhooks = webhooks
         self.database = database
         self.partners = partners
         self.clock = clock
@@ -150,7 +153,9 @@ class Worker:
         leases are given up, so that another worker goes on at once.
         """
         feeds = asyncio.create_task(self._read_feeds(stop))
+        sending = [self.webhooks.run(stop)] if self.webhooks is not None else []
         loops = [
+            *(asyncio.create_task(each) for each in sending),
             asyncio.create_task(self._repeat(stop, self._begin_redemptions, self._driving)),
             asyncio.create_task(self._repeat(stop, self._begin_jobs, self._working)),
             asyncio.create_task(self._repeat(stop, self._apply_events)),

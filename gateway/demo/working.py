@@ -23,6 +23,7 @@ async def work(settings: Settings) -> None:
             runtime.redemptions,
             vault=runtime.oauth.vault,
             sign_head=runtime.sign_head,
+            webhooks=runtime.webhooks,
         )
         stop = asyncio.Event()
         beside = listener.beside_worker(runtime.database, runtime.clock, runtime.breakers, settings)

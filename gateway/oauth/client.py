@@ -348,6 +348,21 @@ def _authorities() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
+def wire(
+    *, sandbox: bool, concurrency: int, transport: httpx2.AsyncBaseTransport | None = None
+) -> httpx2.AsyncBaseTransport:
+    """The network: to public https addresses only; in the sandbox to any.
+
+    Args:
+        transport: Instead of the network, for tests.
+    """
+    limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    inner = transport or httpx2.AsyncHTTPTransport(
+        verify=_authorities(), limits=limits, trust_env=False
+    )
+    return inner if sandbox else PublicOnly(inner)
+
+
 def partner_client(
     connection: Connection,
     *,
@@ -366,13 +381,8 @@ def partner_client(
         concurrency: Calls under way at once.
         transport: Instead of the network, for tests.
     """
-    wire = transport or httpx2.AsyncHTTPTransport(
-        verify=_authorities(),
-        limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        trust_env=False,
-    )
     line = PartnerLine(
-        wire if sandbox else PublicOnly(wire),
+        wire(sandbox=sandbox, concurrency=concurrency, transport=transport),
         clock=clock if sandbox else None,
         timeout=timeout,
         concurrency=concurrency,

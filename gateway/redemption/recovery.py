@@ -252,13 +252,14 @@ class Recovery:
                     tx,
                     current,
                     State.HELD,
+                    now=now,
                     hold_ref=hold_ref,
                     partner_hold_until=current.points_hold_until,
                 )
             if current.state is not State.HELD:
                 return current
             current = await effects.move(
-                tx, current, State.CONFIRMING, deadline=now, due_at=now, polls=0, resends=0
+                tx, current, State.CONFIRMING, now=now, deadline=now, due_at=now, polls=0, resends=0
             )
             await store.queue_call(
                 tx,

@@ -118,6 +118,7 @@ class Saga:
             tx,
             redemption,
             State.CONFIRMING,
+            now=now,
             leased_until=self.lease(),
             deadline=deadline,
             due_at=now,
@@ -156,13 +157,15 @@ class Saga:
         self, tx: AsyncConnection, redemption: Redemption, partner_quote: str, cancel_quote_id: str
     ) -> tuple[Redemption, int]:
         """COMMITTED to CANCELLING, and the outbox row of the cancellation."""
+        now = self.clock.now()
         moved = await effects.move(
             tx,
             redemption,
             State.CANCELLING,
+            now=now,
             leased_until=self.lease(),
             cancel_quote_id=cancel_quote_id,
-            due_at=self.clock.now(),
+            due_at=now,
             polls=0,
             resends=0,
         )
@@ -254,7 +257,7 @@ class Saga:
                 assert current
                 if current.state is not State.RELEASING:
                     return current
-                return await effects.move(tx, current, State.RELEASED, released_at=now)
+                return await effects.move(tx, current, State.RELEASED, now=now, released_at=now)
         return await self._fence(redemption, Step.HOLD)
 
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
@@ -503,7 +506,7 @@ class Saga:
         if step is Step.CANCEL:
             if current.state is not State.CANCELLING:
                 return current
-            return await effects.move(tx, current, State.COMMITTED, cancel_quote_id=None)
+            return await effects.move(tx, current, State.COMMITTED, now=now, cancel_quote_id=None)
         if current.state not in (State.HOLDING, State.CONFIRMING):
             return current
         told = current.hold_ref is not None
@@ -530,6 +533,7 @@ class Saga:
                 tx,
                 current,
                 State.IN_DOUBT,
+                now=now,
                 doubt=step,
                 doubt_since=now,
                 due_at=now + pause(current, 0, silence),

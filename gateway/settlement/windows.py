@@ -13,11 +13,14 @@ from gateway import db
 from gateway.audit import service as audit
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound, Refused
+from gateway.events import service as events
+from gateway.events.model import EVERYBODY
+from gateway.events.service import Change
 from gateway.ledger import service as ledger
 from gateway.ledger.model import Journal, Kind
 from gateway.merchants import service as merchants
 from gateway.settlement import store
-from gateway.settlement.legs import settle_flows
+from gateway.settlement.legs import settle_flows, told_of
 from gateway.settlement.model import (
     HUB_PARTIES,
     NETTINGS,
@@ -144,6 +147,9 @@ async def publish_window(tx: AsyncConnection, *, window_id: str, now: datetime) 
             body=statement,
             now=now,
         )
+        data = {"netHash": window.net_hash}
+        told = Change("settlement.published", window_id, {EVERYBODY}, data)
+        await events.record(tx, told, now=now)
     return replace(window, state=WindowState.PUBLISHED)
 
 
@@ -319,6 +325,8 @@ async def _cut(tx: AsyncConnection, window: Window, *, now: datetime) -> Window:
     values = {"state": WindowState.CLOSED, "open_slot": None, "closed_at": now}
     await store.update_window(tx, window.id, **values)
     await store.add_window(tx, _new_window(window_after(window.id, now=now), now))
+    told = Change("settlement.window.closed", window.id, {EVERYBODY}, {})
+    await events.record(tx, told, now=now)
     return replace(window, state=WindowState.CLOSED, closed_at=now)
 
 
@@ -412,6 +420,8 @@ async def _instruct(
             payload={"leg_id": leg_id, "merchant": merchant},
             lane=merchant,
         )
+    told = [told_of(leg, "instructed", operator) for leg in legs]
+    await events.record(tx, *told, now=now)
     await _settle_even(tx, done, legs)
     return done
 
