@@ -1,4 +1,4 @@
-"""One Starlette application: /graphql, /oauth, /events and the plain routes, wired.
+"""One Starlette application: /graphql, /oauth, /events, health and the plain routes, wired.
 
 Reads settings, opens the runtime, and with `worker_inside` runs the worker beside the requests.
 """
@@ -8,16 +8,24 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from gateway import migrations
 from gateway.api import routes as plain
+from gateway.api import unavailable
 from gateway.api.certify import certify
 from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
 from gateway.api.limits import Limits
+from gateway.api.rates import Rates
 from gateway.api.schema import build
+from gateway.api.sockets import Sockets
 from gateway.db import Database
+from gateway.events.watching import Watcher
+from gateway.operations import listener
+from gateway.operations.health import Health
+from gateway.operations.requests import Observed
 from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.worker import Worker
@@ -37,6 +45,8 @@ def create_app(
         limits: What one GraphQL request may ask.
     """
 
+    health = Health(signing=True, working=settings.worker_inside)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
@@ -48,13 +58,23 @@ def create_app(
                 stack.push_async_callback(here.close)
             await here.oauth.start()
             app.state.runtime = here
-            app.router.routes[:] = _routes(here, limits)
+            health.database = here.database
+            services = _services(here)
+            stack.push_async_callback(services.watcher.close)
+            app.router.routes[:] = _routes(here, services, limits, health)
+            await stack.enter_async_context(listener.lag_measured())
             stack.push_async_callback(here.redemptions.abandon)
             app.state.stopping = asyncio.Event()
             await stack.enter_async_context(_working(here, app.state.stopping))
             yield
 
-    return Starlette(lifespan=lifespan)
+    app = Starlette(
+        lifespan=lifespan,
+        middleware=[Middleware(Observed)],
+        exception_handlers=unavailable.HANDLERS,
+    )
+    app.state.health = health
+    return app
 
 
 async def _migrate(settings: Settings) -> None:
@@ -65,8 +85,9 @@ async def _migrate(settings: Settings) -> None:
         await database.close()
 
 
-def _routes(runtime: Runtime, limits: Limits | None) -> list[Route]:
-    services = _services(runtime)
+def _routes(
+    runtime: Runtime, services: Services, limits: Limits | None, health: Health
+) -> list[BaseRoute]:
     secrets = {
         merchant: connection.webhook_secret
         for merchant, connection in runtime.connections.items()
@@ -75,8 +96,12 @@ def _routes(runtime: Runtime, limits: Limits | None) -> list[Route]:
     graphql = Endpoint(build(), services, limits)
     return [
         Route("/graphql", graphql.answer, methods=["GET", "POST"]),
+        WebSocketRoute("/graphql", Sockets(graphql).answer),
         *runtime.oauth.routes(),
         *plain.routes(services, secrets),
+        *listener.routes(
+            runtime.database, runtime.clock, runtime.breakers, runtime.settings, health
+        ),
     ]
 
 
@@ -92,7 +117,10 @@ def _services(runtime: Runtime) -> Services:
         settings=runtime.settings,
         guard=runtime.oauth.guard,
         redemptions=runtime.redemptions,
+        webhooks=runtime.webhooks,
+        watcher=Watcher(runtime.database, seconds=runtime.settings.events_poll_seconds),
         certify=run,
+        rates=Rates(runtime.settings),
     )
 
 
@@ -109,6 +137,8 @@ async def _working(runtime: Runtime, stopping: asyncio.Event) -> AsyncIterator[N
         runtime.settings,
         runtime.redemptions,
         vault=runtime.oauth.vault,
+        sign_head=runtime.sign_head,
+        webhooks=runtime.webhooks,
     )
     task = asyncio.create_task(worker.run(stopping))
     try:

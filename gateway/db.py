@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +33,9 @@ metadata = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A number the database gives: it rises, may have gaps, and becomes visible out of order."""
 
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
@@ -124,15 +128,20 @@ class Database:
     Args:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://…`.
         pool_size: Connections kept; SQLite needs one per concurrent reader.
+        wait_seconds: Longest wait for a connection, free or new, and for SQLite's writer lock.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, wait_seconds: float = 10.0) -> None:
         self.url = url
         self._sqlite = url.startswith("sqlite")
+        self._wait_seconds = wait_seconds
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        options["pool_timeout"] = wait_seconds
         if self._sqlite:
-            connect: dict[str, Any] = {"timeout": 30, "isolation_level": None}
+            connect: dict[str, Any] = {"timeout": wait_seconds, "isolation_level": None}
             options["connect_args"] = connect | {"async_creator_fn": driver.connect}
+        else:
+            options["connect_args"] = {"timeout": wait_seconds}
         self.engine: AsyncEngine = create_async_engine(url, **options)
         self._turn = asyncio.Lock()
         if self._sqlite:
@@ -141,16 +150,35 @@ class Database:
         else:
             sa.event.listen(self.engine.sync_engine, "checkout", _require_open)
 
+    @property
+    def file(self) -> Path | None:
+        """Where it lies, if it is a file."""
+        name = self.engine.url.database
+        return Path(name) if self._sqlite and name else None
+
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One writing transaction: commits at the end, rolls back on any exception."""
         async with contextlib.AsyncExitStack() as stack:
             if self._sqlite:
-                await stack.enter_async_context(self._turn)
+                await stack.enter_async_context(self._own_turn())
             connection = await stack.enter_async_context(self.engine.connect())
             connection = await connection.execution_options(writes=True)
             async with connection.begin():
                 yield connection
+
+    @contextlib.asynccontextmanager
+    async def _own_turn(self) -> AsyncIterator[None]:
+        """Write alone in this process, so that no writer starves."""
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise sa.exc.TimeoutError("no turn to write") from error
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -372,6 +400,15 @@ async def lease_jobs(
     return rows
 
 
+async def waiting_jobs(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """Jobs that are not done: name, state, how `many`, and `since`, the earliest `due_at`."""
+    what = (jobs.c.name, jobs.c.state)
+    query = sa.select(
+        *what, sa.func.count().label("many"), sa.func.min(jobs.c.due_at).label("since")
+    )
+    return list(await tx.execute(query.where(jobs.c.state != "DONE").group_by(*what)))
+
+
 async def finish_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
     """Mark a job done; False, and nothing changes, when its lease has gone to another."""
     done = {"state": "DONE", "leased_until": None, "last_error": None}
@@ -442,5 +479,80 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_race(error: BaseException) -> bool:
     """Whether running again may end better: a conflict, or another made the same row first."""
+    if is_unavailable(error):
+        return False
     unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
     return unique or is_conflict(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """How a database keeps what it has committed, and what of that is not safe."""
+
+    kind: str
+    version: str
+    settings: Mapping[str, str]
+    unsafe: tuple[str, ...]
+
+
+async def durability(tx: AsyncConnection) -> Durability:
+    """Look at the settings on which "committed" rests, as this connection has them."""
+    on_file = tx.dialect.name == "sqlite"
+    kind, ask, safe = ("SQLite", _PRAGMAS, _SAFE_FILE) if on_file else _SERVER
+    settings = {name: str(await tx.scalar(sa.text(query))) for name, query in ask.items()}
+    version = settings.pop("version")
+    unsafe = tuple(name for name, values in safe.items() if settings[name] not in values)
+    return Durability(kind, version, settings, unsafe)
+
+
+_PRAGMAS = {name: f"PRAGMA {name}" for name in ("journal_mode", "synchronous", "foreign_keys")}
+_PRAGMAS["version"] = "SELECT sqlite_version()"
+_SAFE_FILE = {"journal_mode": ("wal",), "synchronous": ("2", "3"), "foreign_keys": ("1",)}
+_SAFE_SERVER = {
+    "synchronous_commit": ("on", "remote_apply"),
+    "fsync": ("on",),
+    "full_page_writes": ("on",),
+    "transaction_isolation": ("read committed",),
+}
+_SERVER = (
+    "PostgreSQL",
+    {name: f"SHOW {name}" for name in _SAFE_SERVER} | {"version": "SHOW server_version"},
+    _SAFE_SERVER,
+)
+
+
+async def clock_difference(tx: AsyncConnection) -> timedelta:
+    """How far the database's clock is ahead of this machine's; to the second on SQLite."""
+    if tx.dialect.name == "sqlite":
+        told = await tx.scalar(sa.text("SELECT strftime('%s', 'now')"))
+        return datetime.fromtimestamp(int(told), UTC) - system_now().replace(microsecond=0)
+    theirs = await tx.scalar(sa.select(sa.func.clock_timestamp()))
+    assert isinstance(theirs, datetime)
+    return theirs - system_now()
+
+
+_NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
+_SQLITE_NOT_NOW = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database cannot be used now: gone, full, or busy for longer than we wait.
+
+    What was cut off in its COMMIT may have happened: only the idempotency key tells.
+    """
+    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
+        return True
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
+    if getattr(error, "connection_invalidated", False):
+        return True
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)

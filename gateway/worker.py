@@ -10,30 +10,44 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
+from gateway.audit import service as audit
 from gateway.catalog import service as catalog
 from gateway.compliance import service as compliance
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
-from gateway.ledger import service as ledger
+from gateway.events.webhooks import Webhooks
 from gateway.oauth import service as oauth
 from gateway.oauth.keys import Vault
 from gateway.points import service as points
-from gateway.ports import Partner
+from gateway.ports import Partner, SettlementNotice
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
-from gateway.values import back_off
+from gateway.telemetry import work
+from gateway.values import back_off, business_day, start_of
 
 log = telemetry.log(__name__)
 
 MAX_ATTEMPTS = 12  # of a job that fails by itself; what no partner answers is tried for ever
 LONGEST_WAIT = timedelta(hours=1)
 CHORES_EVERY_SECONDS = 2.0
+SEAL_BATCH = 1_000  # rows chained in one transaction
+
+
+class SignHead(Protocol):
+    """Signs the audit chain's head, or finds the one signed since an instant."""
+
+    async def __call__(
+        self, tx: AsyncConnection, *, since: datetime, now: datetime
+    ) -> str | None: ...
 
 
 class Places:
@@ -96,6 +110,7 @@ class Worker:
     Args:
         partners: Merchant id to adapter; hosted merchants included.
         vault: Seals the signing keys; without it nobody rotates them.
+        sign_head: Signs the audit chain's head for an instant: see `Runtime.sign_head`.
     """
 
     def __init__(
@@ -107,7 +122,10 @@ class Worker:
         redemptions: Redemptions,
         *,
         vault: Vault | None = None,
+        sign_head: SignHead | None = None,
+        webhooks: Webhooks | None = None,
     ) -> None:
+        self.webhooks = webhooks
         self.database = database
         self.partners = partners
         self.clock = clock
@@ -120,6 +138,7 @@ class Worker:
         }
         self._driving, self._working = Places(**bounds), Places(**bounds)
         self._leased: dict[str, datetime] = {}  # Jobs under way.
+        self.sign_head = sign_head
         self._jobs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "settlement_notice": self._settlement_notice,
             "cancel_late": redemptions.aftermath.cancel_late,
@@ -134,7 +153,9 @@ class Worker:
         leases are given up, so that another worker goes on at once.
         """
         feeds = asyncio.create_task(self._read_feeds(stop))
+        sending = [self.webhooks.run(stop)] if self.webhooks is not None else []
         loops = [
+            *(asyncio.create_task(each) for each in sending),
             asyncio.create_task(self._repeat(stop, self._begin_redemptions, self._driving)),
             asyncio.create_task(self._repeat(stop, self._begin_jobs, self._working)),
             asyncio.create_task(self._repeat(stop, self._apply_events)),
@@ -172,6 +193,7 @@ class Worker:
     ) -> None:
         """Act again and again; after a turn that did nothing, pause."""
         while not stop.is_set():
+            work.beat()
             try:
                 done = await act()
             except Exception:
@@ -246,7 +268,8 @@ class Worker:
 
     async def _run_job(self, row: Any) -> None:
         try:
-            await self._jobs[row.name](row.payload)
+            with work.job(row.name):
+                await self._jobs[row.name](row.payload)
         except Exception as error:
             await self._try_again(row, error)
         else:
@@ -276,12 +299,24 @@ class Worker:
         leg_id, merchant = payload["leg_id"], payload["merchant"]
         async with self.database.reading() as tx:
             notice = await settlement.notice(tx, leg_id)
+        notice = replace(notice, audit_head=await self._head_since(notice))
         partner = self.partners[merchant]
         receipt = await partner.settlement_notice(notice, op_key=f"{leg_id}:{merchant}")
         async with self.database.transaction() as tx:
             await settlement.record_notice(
                 tx, leg_id=leg_id, merchant=merchant, receipt=receipt, at=self.clock.now()
             )
+
+    async def _head_since(self, notice: SettlementNotice) -> str | None:
+        """The first head after a settlement's approval: every attempt says the same."""
+        if self.sign_head is None:
+            return None
+        now = self.clock.now()
+        async with self.database.transaction() as tx:
+            approved_at = (await settlement.settlement(tx, notice.settlement_id)).approved_at
+            while await audit.seal(tx, limit=SEAL_BATCH) == SEAL_BATCH:
+                pass
+            return await self.sign_head(tx, since=approved_at or now, now=now)
 
     async def _compensate(self, payload: dict[str, Any]) -> None:
         if not await self.redemptions.aftermath.compensate_again(payload):
@@ -301,11 +336,21 @@ class Worker:
             await points.mature(tx, now=now, limit=500)
             await points.expire(tx, now=now, limit=500)
         async with self.database.transaction() as tx:
-            await ledger.seal(tx, now=now, limit=1000)
             await oauth.sweep(tx, now=system_now())
         await self._rotate_keys()
         await self._publish_closed(now)
+        await self._seal(now)
         return 0
+
+    async def _seal(self, now: datetime) -> None:
+        """Chain what was committed, and sign the head once a business day."""
+        sealed = SEAL_BATCH
+        while sealed == SEAL_BATCH:
+            async with self.database.transaction() as tx:
+                sealed = await audit.seal(tx, limit=SEAL_BATCH)
+        if self.sign_head:
+            async with self.database.transaction() as tx:
+                await self.sign_head(tx, since=start_of(business_day(now)), now=now)
 
     async def _rotate_keys(self) -> None:
         if self.vault is None:

@@ -24,6 +24,7 @@ from strawberry.schema.config import StrawberryConfig
 from gateway.api.audit import AuditQuery
 from gateway.api.catalog_query import CatalogQuery
 from gateway.api.endpoint import Prepared
+from gateway.api.events import EventMutation, EventQuery, Subscription
 from gateway.api.finance import FinanceQuery
 from gateway.api.finance_effects import FinanceMutation
 from gateway.api.member import MemberQuery
@@ -45,6 +46,7 @@ class Query(
     CatalogQuery,
     MemberQuery,
     PartnerQuery,
+    EventQuery,
     FinanceQuery,
     ReconciliationQuery,
     OperatorQuery,
@@ -58,6 +60,7 @@ class Query(
 class Mutation(
     MemberMutation,
     PartnerMutation,
+    EventMutation,
     FinanceMutation,
     ReconciliationMutation,
     OperatorMutation,
@@ -91,6 +94,7 @@ def build() -> Schema:
     return GatewaySchema(
         query=Query,
         mutation=Mutation,
+        subscription=Subscription,
         extensions=[Prepared],
         config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
         federation_version="2.7",

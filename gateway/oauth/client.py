@@ -23,6 +23,7 @@ from gateway.oauth import jose
 from gateway.oauth.addresses import PublicOnly
 from gateway.oauth.breaker import Breaker
 from gateway.ports import past_held
+from gateway.telemetry import tracing
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_ANSWER = 8 * 1024 * 1024
@@ -233,8 +234,19 @@ class PartnerLine(httpx2.AsyncBaseTransport):
         self.breaker = breaker or Breaker()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request of ours, in a span of its own whose trace the partner is told."""
         if self._clock is not None:
             request.headers["Sandbox-Now"] = self._clock().isoformat()
+        what = "token" if _TOKEN_CALL in request.extensions else "call"
+        with tracing.span(f"http {what}", "client", host=request.url.host) as span:
+            if trace := tracing.header():
+                request.headers["traceparent"] = trace
+            answer = await self._send(request)
+            if span is not None:
+                span.set_attribute("http.response.status_code", answer.status_code)
+            return answer
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
         unstoppable = past_held.get() or _TOKEN_CALL in request.extensions
         if not unstoppable and not self.breaker.admit():
             raise httpx2.ConnectError("circuit breaker open", request=request)
@@ -336,6 +348,21 @@ def _authorities() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
+def wire(
+    *, sandbox: bool, concurrency: int, transport: httpx2.AsyncBaseTransport | None = None
+) -> httpx2.AsyncBaseTransport:
+    """The network: to public https addresses only; in the sandbox to any.
+
+    Args:
+        transport: Instead of the network, for tests.
+    """
+    limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    inner = transport or httpx2.AsyncHTTPTransport(
+        verify=_authorities(), limits=limits, trust_env=False
+    )
+    return inner if sandbox else PublicOnly(inner)
+
+
 def partner_client(
     connection: Connection,
     *,
@@ -354,13 +381,8 @@ def partner_client(
         concurrency: Calls under way at once.
         transport: Instead of the network, for tests.
     """
-    wire = transport or httpx2.AsyncHTTPTransport(
-        verify=_authorities(),
-        limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        trust_env=False,
-    )
     line = PartnerLine(
-        wire if sandbox else PublicOnly(wire),
+        wire(sandbox=sandbox, concurrency=concurrency, transport=transport),
         clock=clock if sandbox else None,
         timeout=timeout,
         concurrency=concurrency,

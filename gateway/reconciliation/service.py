@@ -13,6 +13,7 @@ from datetime import date, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.db import Clock, Database
 from gateway.errors import GatewayError, NoAnswer, NotFound, PartnerRejected, Refused
 from gateway.ports import Capability, Partner, Statement
@@ -270,6 +271,10 @@ async def sign_off_run(tx: AsyncConnection, *, run_id: str, actor: str, now: dat
         raise CloseBlocked(count=len(nobodys), amount_fen=amount_fen)
     values = {"state": RunState.LOCKED, "signed_off_by": actor, "signed_off_at": now}
     await store.update_run(tx, run_id, **values)
+    body = {"business_date": found.business_date.isoformat(), "result_hash": found.result_hash}
+    await audit.record(
+        tx, kind="reconciliation.signed_off", subject=run_id, actor=actor, body=body, now=now
+    )
     return replace(found, state=RunState.LOCKED, signed_off_by=actor, signed_off_at=now)
 
 

@@ -10,6 +10,7 @@ from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
 from gateway.points.model import compensation
 from gateway.promotions import service as promotions
+from gateway.redemption import telling
 from gateway.redemption.model import Leg, Redemption
 from gateway.settlement import service as settlement
 from gateway.values import half_up
@@ -65,4 +66,5 @@ async def compensate(
         actor=redemption.merchant_id,
         now=now,
     )
+    await telling.compensated(tx, redemption, leg, count, now=now)
     return True

@@ -20,7 +20,7 @@ from gateway.points import service as points
 from gateway.points.model import LegRequest
 from gateway.points.service import InsufficientPoints
 from gateway.ports import Fact, Outcome, QuoteExpired
-from gateway.redemption import compensation, races, store
+from gateway.redemption import compensation, races, store, telling
 from gateway.redemption.model import (
     BURNED,
     FOLLOWS,
@@ -48,6 +48,7 @@ async def move(
     redemption: Redemption,
     state: State,
     *,
+    now: datetime,
     leased_until: datetime | None = None,
     **values: Any,
 ) -> Redemption:
@@ -56,7 +57,7 @@ async def move(
     changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
     lease = {"leased_until": leased_until}
     await store.update(tx, redemption.id, changes | lease, keep_lease=True)
-    return replace(redemption, **changes)
+    return await telling.moved(tx, replace(redemption, **changes), now=now)
 
 
 async def to_review(
@@ -75,7 +76,7 @@ async def to_review(
             "owner": None,
         },
     )
-    return await move(tx, redemption, State.NEEDS_REVIEW, reason=reason)
+    return await move(tx, redemption, State.NEEDS_REVIEW, now=now, reason=reason)
 
 
 async def hold_points(
@@ -275,6 +276,7 @@ async def _hold_fact(
                 tx,
                 redemption,
                 State.HELD,
+                now=now,
                 hold_ref=fact.hold_ref,
                 partner_hold_until=until,
                 due_at=due,
@@ -297,7 +299,7 @@ async def _hold_fact(
             tx, redemption, reason=fact.reason or str(fact.outcome), fenced=fenced, now=now
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
-        return await move(tx, redemption, State.RELEASED, released_at=now)
+        return await move(tx, redemption, State.RELEASED, now=now, released_at=now)
     if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
         return await late_confirm(tx, redemption, fact, settings=settings, now=now)
     return redemption
@@ -347,7 +349,8 @@ async def _cancel_fact(
     elif fact.outcome not in _GONE or not waiting:
         return redemption
     await store.reopen_events(tx, redemption.id)
-    return await move(tx, redemption, State.COMMITTED, reason=fact.reason, cancel_quote_id=None)
+    back: dict[str, Any] = {"reason": fact.reason, "cancel_quote_id": None}
+    return await move(tx, redemption, State.COMMITTED, now=now, **back)
 
 
 async def commit(
@@ -374,6 +377,7 @@ async def commit(
         tx,
         redemption,
         state,
+        now=now,
         booking_ref=fact.booking_ref,
         fact_version=fact.version,
         committed_at=now,
@@ -437,11 +441,11 @@ async def release(
         actor=redemption.member_id,
         now=now,
     )
+    why: dict[str, Any] = {"reason": reason, "fenced": fenced}
     if tell_partner:
-        return await move(
-            tx, redemption, State.RELEASING, reason=reason, due_at=now, polls=0, fenced=fenced
-        )
-    return await move(tx, redemption, State.RELEASED, reason=reason, released_at=now, fenced=fenced)
+        told = why | {"due_at": now, "polls": 0}
+        return await move(tx, redemption, State.RELEASING, now=now, **told)
+    return await move(tx, redemption, State.RELEASED, now=now, released_at=now, **why)
 
 
 async def late_confirm(
@@ -450,7 +454,7 @@ async def late_confirm(
     """A confirmation after the release (contracts §5.5): hold the same points again and burn."""
     released_at = redemption.released_at or now
     if redemption.state is State.RELEASING:
-        redemption = await move(tx, redemption, State.RELEASED, released_at=now)
+        redemption = await move(tx, redemption, State.RELEASED, now=now, released_at=now)
     if redemption.fenced:
         detail = f"confirmed as {fact.booking_ref} after its fence"
         await store.add_finding(
@@ -507,9 +511,8 @@ async def reverse(
     if fault is Fault.REDEEMER:
         for leg in redemption.legs:
             await compensation.compensate(tx, redemption, leg, now=now)
-    return await move(
-        tx, redemption, State.CANCELLED, fault=fault, fact_version=version, cancelled_at=now
-    )
+    values: dict[str, Any] = {"fault": fault, "fact_version": version, "cancelled_at": now}
+    return await move(tx, redemption, State.CANCELLED, now=now, **values)
 
 
 async def fulfil(
@@ -535,6 +538,7 @@ async def fulfil(
         tx,
         redemption,
         State.FULFILLED,
+        now=now,
         final_fare_fen=fare,
         fact_version=max(version, redemption.fact_version),
         fulfilled_at=now,

@@ -156,8 +156,10 @@ class Inbox:
                     return "needs review"
         if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
             return f"ignored: {redemption.state}"
-        if version <= redemption.fact_version:
-            return f"ignored: version {version} is not after {redemption.fact_version}"
+        known = redemption.fact_version
+        # A booking that is asked about after its use is told as CONFIRMED with the use's version.
+        if version < known or (version == known and event.kind is EventKind.CANCELLED):
+            return f"ignored: version {version} is not after {known}"
         if event.kind is EventKind.CANCELLED:
             await effects.reverse(tx, redemption, fault=Fault.REDEEMER, version=version, now=now)
         else:

@@ -222,7 +222,7 @@ async def _act(
             fact = await _confirmed(tx, redemption, proposal, now=now)
             if not released:
                 return await effects.commit(tx, redemption, fact, now=now)
-            again = await effects.move(tx, redemption, State.RELEASED)
+            again = await effects.move(tx, redemption, State.RELEASED, now=now)
             return await effects.late_confirm(tx, again, fact, settings=settings, now=now)
         case Resolve.RELEASE:
             return await _release(tx, redemption, now=now)
@@ -236,7 +236,9 @@ async def _act(
             await store.reopen_events(tx, redemption.id)
             was = (State.CANCELLED, State.FULFILLED)
             state = review.came_from if review.came_from in was else State.COMMITTED
-            return await effects.move(tx, redemption, state, reason=None, cancel_quote_id=None)
+            return await effects.move(
+                tx, redemption, state, now=now, reason=None, cancel_quote_id=None
+            )
 
 
 async def _confirmed(

@@ -25,7 +25,7 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, failpoint, store
+from gateway.redemption import effects, failpoint, figures, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
     WORKED,
@@ -38,6 +38,7 @@ from gateway.redemption.model import (
     after_status,
 )
 from gateway.settings import Settings
+from gateway.telemetry import tracing
 from gateway.values import fingerprint
 
 log = telemetry.log(__name__)
@@ -117,6 +118,7 @@ class Saga:
             tx,
             redemption,
             State.CONFIRMING,
+            now=now,
             leased_until=self.lease(),
             deadline=deadline,
             due_at=now,
@@ -155,13 +157,15 @@ class Saga:
         self, tx: AsyncConnection, redemption: Redemption, partner_quote: str, cancel_quote_id: str
     ) -> tuple[Redemption, int]:
         """COMMITTED to CANCELLING, and the outbox row of the cancellation."""
+        now = self.clock.now()
         moved = await effects.move(
             tx,
             redemption,
             State.CANCELLING,
+            now=now,
             leased_until=self.lease(),
             cancel_quote_id=cancel_quote_id,
-            due_at=self.clock.now(),
+            due_at=now,
             polls=0,
             resends=0,
         )
@@ -185,9 +189,11 @@ class Saga:
         """Do what is due for one leased redemption. A refusal is an outcome, not an error."""
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
+            trace = await figures.trace_of(tx, redemption_id) if tracing.on() else None
         assert redemption, "a leased redemption exists"
         try:
-            await self._advance(redemption)
+            with tracing.entering(tracing.read(trace), f"saga {redemption.state}", "consumer"):
+                await self._advance(redemption)
         except (PartnerRejected, PartnerUnavailable) as refusal:
             log.info("redemption undone", redemption=redemption_id, code=refusal.code)
 
@@ -251,7 +257,7 @@ class Saga:
                 assert current
                 if current.state is not State.RELEASING:
                     return current
-                return await effects.move(tx, current, State.RELEASED, released_at=now)
+                return await effects.move(tx, current, State.RELEASED, now=now, released_at=now)
         return await self._fence(redemption, Step.HOLD)
 
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
@@ -420,7 +426,8 @@ class Saga:
         self.under_way.add(redemption.id)
         failpoint.reached(self.settings, verb, "before_call")
         try:
-            fact = await (call() if verb == Step.HOLD else self._past_held(call))
+            with tracing.span(f"saga {verb}", redemption=redemption.id, step=str(step)):
+                fact = await (call() if verb == Step.HOLD else self._past_held(call))
             answer = Answer(CallState.ANSWERED, fact=answered(fact, redemption.op_key(step)))
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
@@ -499,7 +506,7 @@ class Saga:
         if step is Step.CANCEL:
             if current.state is not State.CANCELLING:
                 return current
-            return await effects.move(tx, current, State.COMMITTED, cancel_quote_id=None)
+            return await effects.move(tx, current, State.COMMITTED, now=now, cancel_quote_id=None)
         if current.state not in (State.HOLDING, State.CONFIRMING):
             return current
         told = current.hold_ref is not None
@@ -526,6 +533,7 @@ class Saga:
                 tx,
                 current,
                 State.IN_DOUBT,
+                now=now,
                 doubt=step,
                 doubt_since=now,
                 due_at=now + pause(current, 0, silence),

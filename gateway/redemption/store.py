@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import Instant, Json, insert_missing, metadata
-from gateway.redemption.model import CallState, Fault, Leg, Redemption, State, Step
+from gateway.redemption.model import WORKED, CallState, Fault, Leg, Redemption, State, Step
+from gateway.telemetry import tracing
+from gateway.values import new_id
 
 _states = ", ".join(f"'{state}'" for state in State)
 
@@ -97,6 +99,7 @@ calls = sa.Table(
     sa.Column("queued_at", Instant, nullable=False),
     sa.Column("answered_at", Instant),
     sa.Column("detail", sa.String),
+    sa.Column("traceparent", sa.String),  # of who queued it, while spans are recorded
 )
 
 facts = sa.Table(
@@ -110,6 +113,8 @@ facts = sa.Table(
     sa.Column("booking_ref", sa.String),
     sa.Column("body", Json, nullable=False),
     sa.Column("recorded_at", Instant, nullable=False),
+    sa.Column("fact_id", sa.String, default=lambda: new_id("fct"), index=True),  # null: before 0002
+    info={"append_only": True, "sealed": "fact_id"},
 )
 
 events = sa.Table(
@@ -226,6 +231,20 @@ review_resolutions = sa.Table(
     sa.CheckConstraint("state IN ('PROPOSED', 'APPROVED', 'WITHDRAWN')", name="state"),
     sa.CheckConstraint("approved_by IS NULL OR approved_by <> proposed_by", name="four_eyes"),
     sa.CheckConstraint("(state = 'APPROVED') = (approved_by IS NOT NULL)", name="approved"),
+)
+
+recoveries = sa.Table(  # what partners knew after a restore: one row a redemption
+    "redemption_recoveries",
+    metadata,
+    sa.Column("redemption_id", sa.String, primary_key=True),  # also of none that is known here
+    sa.Column("merchant_id", sa.String, nullable=False),
+    sa.Column("known", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("result", sa.String, nullable=False),  # what became of it, or why it waits
+    sa.Column("evidence", Json, nullable=False),  # everything the partner said
+    sa.Column("found_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.CheckConstraint("state IN ('FOUND', 'ENDED', 'REVIEW')", name="state"),
 )
 
 _leg_names = [item.name for item in fields(Leg)]
@@ -367,6 +386,7 @@ async def queue_call(
     attempt = (last or 0) + 1
     row = {"op_key": op_key, "verb": verb, "attempt": attempt, "redemption_id": redemption_id}
     row |= {"body_hash": body_hash, "state": str(CallState.PENDING), "queued_at": now}
+    row["traceparent"] = tracing.header() if tracing.on() else None
     await tx.execute(_QUEUE_CALL, row)
     return attempt
 
@@ -565,3 +585,41 @@ async def find_donation(
 async def set_donation_reversed(tx: AsyncConnection, donation_id: str, *, now: datetime) -> None:
     values = {"state": "REVERSED", "reversed_at": now}
     await tx.execute(sa.update(donations).where(donations.c.id == donation_id).values(values))
+
+
+async def add_recovery(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Note a redemption that a partner knows; what was noted before stays."""
+    first = {"state": "FOUND", "result": "found"}
+    await tx.execute(insert_missing(tx, recoveries), first | dict(row))
+
+
+async def set_recovery(tx: AsyncConnection, redemption_id: str, **values: Any) -> None:
+    mine = recoveries.c.redemption_id == redemption_id
+    await tx.execute(sa.update(recoveries).where(mine).values(values))
+
+
+async def recovery_result(tx: AsyncConnection, redemption_id: str) -> str | None:
+    """What became of a redemption in a recovery before this one."""
+    query = sa.select(recoveries.c.result).where(recoveries.c.redemption_id == redemption_id)
+    found: str | None = await tx.scalar(query)
+    return found
+
+
+async def list_recoveries(tx: AsyncConnection, *states: str) -> list[sa.Row[Any]]:
+    """What partners knew, by redemption, which is by its making."""
+    query = sa.select(recoveries).order_by(recoveries.c.redemption_id)
+    if states:
+        query = query.where(recoveries.c.state.in_(states))
+    return list(await tx.execute(query))
+
+
+async def undecided(tx: AsyncConnection, merchant_id: str, *, since: datetime) -> list[str]:
+    """Redemptions at a merchant whose end the partner may know better after a restore: all that
+    are on their way, and those committed whose booking may have been cancelled since."""
+    r = redemptions.c
+    open_ = r.state.in_([str(state) for state in WORKED])
+    committed = r.state.in_([str(State.COMMITTED), str(State.LATE_CONFIRMED)])
+    cancellable = sa.or_(r.cancel_until.is_(None), r.cancel_until >= since)
+    query = sa.select(r.id).where(r.merchant_id == merchant_id)
+    query = query.where(sa.or_(open_, sa.and_(committed, cancellable)))
+    return list(await tx.scalars(query.order_by(r.id)))

@@ -7,7 +7,10 @@ from datetime import date, datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.errors import NotFound, Refused
+from gateway.events import service as events
+from gateway.events.service import Change
 from gateway.settlement import store
 from gateway.settlement.model import Agreement, AgreementKind, Cover
 from gateway.values import InvalidInput, amount, business_day, month_of, next_month
@@ -126,7 +129,7 @@ async def propose_agreement(
     """
     if proposer not in {issuer, redeemer, payee}:
         raise NotFound(id=proposer)
-    return await add_agreement(
+    made = await add_agreement(
         tx,
         issuer=issuer,
         redeemer=redeemer,
@@ -142,6 +145,8 @@ async def propose_agreement(
         signed_by=(proposer,),
         now=now,
     )
+    await _tell(tx, made, "agreement.proposed", now=now)
+    return made
 
 
 async def sign_agreement(
@@ -171,7 +176,19 @@ async def sign_agreement(
     signed_by = tuple(sorted({*agreement.signed_by, merchant_id}))
     signed_at = now if agreement.parties <= set(signed_by) else None
     await store.sign(tx, agreement, signed_by=signed_by, signed_at=signed_at)
-    return replace(agreement, signed_by=signed_by, signed_at=signed_at)
+    body = {"version": agreement.version, "signed_by": list(signed_by)}
+    await audit.record(
+        tx, kind="agreement.signed", subject=agreement_id, actor=merchant_id, body=body, now=now
+    )
+    agreement = replace(agreement, signed_by=signed_by, signed_at=signed_at)
+    if signed_at is not None:
+        await _tell(tx, agreement, "agreement.signed", now=now)
+    return agreement
+
+
+async def _tell(tx: AsyncConnection, made: Agreement, event_type: str, *, now: datetime) -> None:
+    data = {"version": made.version, "issuer": made.issuer, "redeemer": made.redeemer}
+    await events.record(tx, Change(event_type, made.id, made.parties, data), now=now)
 
 
 async def agreement_for(

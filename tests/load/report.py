@@ -65,6 +65,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         ]  # fmt: skip
         rows = [(name, ours, raw, ours / raw if ours and raw else "") for name, ours, raw in sides]
         table(console, "Against raw SQL in the same run", ("", "ours", "raw", "ours/raw"), rows)
+    console.print(f"Rows that redemptions share: {', '.join(found['shared_rows'])}.")
     errors = found["errors"]
     table(console, "Errors", ("step: code", "count"), list(errors.items()) or [("none", 0)])
     broken = found["broken_invariants"]

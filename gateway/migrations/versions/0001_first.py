@@ -254,7 +254,6 @@ def upgrade() -> None:
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_error", sa.String(), nullable=True),
-        sa.Column("lane", sa.String(), nullable=True),
         sa.CheckConstraint("state IN ('DUE', 'DONE', 'DEAD')", name=op.f("ck_jobs_state")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("key", name=op.f("uq_jobs_key")),
@@ -457,7 +456,6 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
-        sa.Column("use_version", sa.Integer(), nullable=True),
         sa.Column("redemption_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("merchant_id", "event_id", name=op.f("pk_partner_events")),
     )
@@ -1346,63 +1344,6 @@ def upgrade() -> None:
             ["redemption_id"], ["redemptions.id"], name=op.f("fk_redemption_legs_redemption_id")
         ),
         sa.PrimaryKeyConstraint("redemption_id", "leg_no", name=op.f("pk_redemption_legs")),
-    )
-    op.create_table(
-        "redemption_review_resolutions",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("redemption_id", sa.String(), nullable=False),
-        sa.Column("outcome", sa.String(), nullable=False),
-        sa.Column("fault", sa.String(), nullable=True),
-        sa.Column("evidence", sa.String(), nullable=True),
-        sa.Column("note", sa.String(), nullable=False),
-        sa.Column("amount_fen", sa.BigInteger(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("proposed_by", sa.String(), nullable=False),
-        sa.Column("proposed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("approved_by", sa.String(), nullable=True),
-        sa.Column("approved_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "(state = 'APPROVED') = (approved_by IS NOT NULL)",
-            name=op.f("ck_redemption_review_resolutions_approved"),
-        ),
-        sa.CheckConstraint(
-            "outcome IN ('COMMIT', 'RELEASE', 'CANCEL', 'KEEP')",
-            name=op.f("ck_redemption_review_resolutions_outcome"),
-        ),
-        sa.CheckConstraint(
-            "state IN ('PROPOSED', 'APPROVED', 'WITHDRAWN')",
-            name=op.f("ck_redemption_review_resolutions_state"),
-        ),
-        sa.CheckConstraint(
-            "approved_by IS NULL OR approved_by <> proposed_by",
-            name=op.f("ck_redemption_review_resolutions_four_eyes"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["redemption_id"],
-            ["redemptions.id"],
-            name=op.f("fk_redemption_review_resolutions_redemption_id"),
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_redemption_review_resolutions")),
-    )
-    op.create_index(
-        op.f("ix_redemption_review_resolutions_redemption_id"),
-        "redemption_review_resolutions",
-        ["redemption_id"],
-        unique=False,
-    )
-    op.create_table(
-        "redemption_reviews",
-        sa.Column("redemption_id", sa.String(), nullable=False),
-        sa.Column("reason", sa.String(), nullable=False),
-        sa.Column("came_from", sa.String(), nullable=False),
-        sa.Column("step", sa.String(), nullable=False),
-        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("owner", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["redemption_id"], ["redemptions.id"], name=op.f("fk_redemption_reviews_redemption_id")
-        ),
-        sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_reviews")),
     )
     op.create_table(
         "saga_findings",

@@ -1,0 +1,41 @@
+"""What others are told of a redemption: one event per state change, in its transaction."""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.events import service as events
+from gateway.events.service import Change
+from gateway.redemption.model import Leg, Redemption
+
+
+async def moved(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> Redemption:
+    """Record the state a redemption has just taken; its row is locked by the change."""
+    data = {
+        "state": str(redemption.state),
+        "merchant": redemption.merchant_id,
+        "offer": redemption.offer_id,
+    }
+    if redemption.reason is not None:
+        data["reason"] = redemption.reason
+    concerned = {redemption.merchant_id, *(leg.issuer for leg in redemption.legs)}
+    word = f"redemption.{redemption.state.lower()}"
+    change = Change(word, redemption.id, concerned, data, redemption.member_id)
+    await events.record(tx, change, now=now)
+    return redemption
+
+
+async def compensated(
+    tx: AsyncConnection, redemption: Redemption, leg: Leg, points: int, *, now: datetime
+) -> None:
+    """Record that compensation was issued for a leg."""
+    data = {
+        "merchant": redemption.merchant_id,
+        "offer": redemption.offer_id,
+        "programme": leg.programme_id,
+        "points": points,
+    }
+    concerned = {redemption.merchant_id, leg.issuer}
+    word = "redemption.compensated"
+    change = Change(word, redemption.id, concerned, data, redemption.member_id)
+    await events.record(tx, change, now=now)
