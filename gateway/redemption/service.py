@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
@@ -465,7 +466,10 @@ class Redemptions:
 
     async def abandon(self) -> None:
         """At a process's end: hand back what was called and whose answer nobody here will store."""
-        await self.hand_back(self.saga.under_way)
+        try:
+            await self.hand_back(self.saga.under_way)
+        except SQLAlchemyError:  # Leases end by themselves, too.
+            log.exception("nothing handed back")
 
     async def drive(self, redemption_id: str) -> None:
         """Do what is due for one leased redemption; a failure is tried again after its lease."""
