@@ -44,6 +44,7 @@ Late confirmations, contracts §5.5:
 1 points are there      saga: test_a_late_confirmation_takes_the_points_again
 2 points are spent      test_a_late_confirmation_without_points_is_cancelled
 3 refused, as consumed  test_a_late_confirmation_that_was_consumed_is_uncovered
+  its end was lost      test_a_late_cancellation_that_nobody_noted_is_not_done_twice
 4 after a fence         test_a_confirmation_after_the_fence_is_the_partners
 
 Whatever the table says, a partner that fails often is asked nothing new, and a merchant that is
@@ -291,6 +292,35 @@ async def test_a_late_confirmation_that_was_consumed_is_uncovered(coalition: Coa
     await coalition.jobs(later=True)
     assert await findings(coalition, late) == ["LATE_CONFIRM_UNCOVERED"]
     assert (await coalition.wallet("mbr_demo_01", "P-LL"))[0] >= 0
+
+
+async def test_a_late_cancellation_that_nobody_noted_is_not_done_twice(
+    coalition: Coalition,
+) -> None:
+    late = await released_after_no_answer(coalition)
+    await spend_everything(coalition)
+    await told(coalition, late, "confirmed", 2)
+    partner = coalition.partners["M05"]
+    partner.script["cancel"] = ["lost_after"]
+    await coalition.jobs()
+    assert await findings(coalition, late) == []
+    partner.script["cancel_quote"] = ["reject"]  # It is cancelled: there is nothing to quote.
+    await coalition.jobs(later=True)
+    assert await findings(coalition, late) == ["LATE_CONFIRM_CANCELLED"]
+
+
+async def test_a_compensation_that_waited_is_issued_once(coalition: Coalition) -> None:
+    done = await coalition.redeemed(*TICKET)
+    await told(coalition, done, "cancelled", 2)
+    after = await coalition.wallet("mbr_demo_01", "P-LL")
+    assert after == (20_450, 0)
+    payload = {"redemption": done.id, "leg": 1}
+    for _ in range(2):  # A worker whose lease has run out, and the one that took over.
+        assert await coalition.redemptions.aftermath.compensate_again(payload)
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == after
+    async with coalition.database.reading() as tx:
+        rows = await settlement.obligations(tx, cause_id=done.id)
+    assert [row.type for row in rows].count("COMPENSATION") == 1
 
 
 async def test_a_confirmation_after_the_fence_is_the_partners(coalition: Coalition) -> None:
