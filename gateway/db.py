@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -140,6 +141,12 @@ class Database:
         if self._sqlite:
             sa.event.listen(self.engine.sync_engine, "connect", _tune)
             sa.event.listen(self.engine.sync_engine, "begin", _begin)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it lies, if it is a file."""
+        name = self.engine.url.database
+        return Path(name) if self._sqlite and name else None
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -363,6 +370,15 @@ async def lease_jobs(
     return rows
 
 
+async def waiting_jobs(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """Jobs that are not done: name, state, how `many`, and `since`, the earliest `due_at`."""
+    what = (jobs.c.name, jobs.c.state)
+    query = sa.select(
+        *what, sa.func.count().label("many"), sa.func.min(jobs.c.due_at).label("since")
+    )
+    return list(await tx.execute(query.where(jobs.c.state != "DONE").group_by(*what)))
+
+
 async def finish_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
     """Mark a job done; False, and nothing changes, when its lease has gone to another."""
     done = {"state": "DONE", "leased_until": None, "last_error": None}
@@ -435,3 +451,49 @@ def is_race(error: BaseException) -> bool:
     """Whether running again may end better: a conflict, or another made the same row first."""
     unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
     return unique or is_conflict(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """How a database keeps what it has committed, and what of that is not safe."""
+
+    kind: str
+    version: str
+    settings: Mapping[str, str]
+    unsafe: tuple[str, ...]
+
+
+async def durability(tx: AsyncConnection) -> Durability:
+    """Look at the settings on which "committed" rests, as this connection has them."""
+    on_file = tx.dialect.name == "sqlite"
+    kind, ask, safe = ("SQLite", _PRAGMAS, _SAFE_FILE) if on_file else _SERVER
+    settings = {name: str(await tx.scalar(sa.text(query))) for name, query in ask.items()}
+    version = settings.pop("version")
+    unsafe = tuple(name for name, values in safe.items() if settings[name] not in values)
+    return Durability(kind, version, settings, unsafe)
+
+
+_PRAGMAS = {name: f"PRAGMA {name}" for name in ("journal_mode", "synchronous", "foreign_keys")}
+_PRAGMAS["version"] = "SELECT sqlite_version()"
+_SAFE_FILE = {"journal_mode": ("wal",), "synchronous": ("2", "3"), "foreign_keys": ("1",)}
+_SAFE_SERVER = {
+    "synchronous_commit": ("on", "remote_apply"),
+    "fsync": ("on",),
+    "full_page_writes": ("on",),
+    "transaction_isolation": ("read committed",),
+}
+_SERVER = (
+    "PostgreSQL",
+    {name: f"SHOW {name}" for name in _SAFE_SERVER} | {"version": "SHOW server_version"},
+    _SAFE_SERVER,
+)
+
+
+async def clock_difference(tx: AsyncConnection) -> timedelta:
+    """How far the database's clock is ahead of this machine's; to the second on SQLite."""
+    if tx.dialect.name == "sqlite":
+        told = await tx.scalar(sa.text("SELECT strftime('%s', 'now')"))
+        return datetime.fromtimestamp(int(told), UTC) - system_now().replace(microsecond=0)
+    theirs = await tx.scalar(sa.select(sa.func.clock_timestamp()))
+    assert isinstance(theirs, datetime)
+    return theirs - system_now()

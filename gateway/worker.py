@@ -29,6 +29,7 @@ from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
+from gateway.telemetry import work
 from gateway.values import back_off
 
 log = telemetry.log(__name__)
@@ -179,6 +180,7 @@ class Worker:
     ) -> None:
         """Act again and again; after a turn that did nothing, pause."""
         while not stop.is_set():
+            work.beat()
             try:
                 done = await act()
             except Exception:
@@ -253,7 +255,8 @@ class Worker:
 
     async def _run_job(self, row: Any) -> None:
         try:
-            await self._jobs[row.name](row.payload)
+            with work.job(row.name):
+                await self._jobs[row.name](row.payload)
         except Exception as error:
             await self._try_again(row, error)
         else:
