@@ -588,16 +588,3 @@ async def overdue(tx: AsyncConnection, *, slot_on: date) -> list[Redemption]:
     """Redemptions whose slot was on a day and that nobody has said were consumed."""
     found = await store.unfulfilled(tx, words=f"{slot_on:%Y-%m-%d}")
     return [each for each in found if slot_date(each.slot) == slot_on]
-
-
-async def doubt_ages(tx: AsyncConnection, *, now: datetime) -> dict[str, queue.DoubtAge]:
-    """IN_DOUBT by merchant: count, oldest age and p99 (R8)."""
-    return await queue.doubt_ages(tx, now=now)
-
-
-async def queue_depths(tx: AsyncConnection, *, now: datetime) -> dict[str, db.Depth]:
-    """What is due and not done: `redemptions`, and partners' `events` that are not applied."""
-    return {
-        "redemptions": await queue.depth(tx, now=now),
-        "events": await queue.events_depth(tx, now=now),
-    }
