@@ -1,11 +1,10 @@
 """The failure table of the saga, cell by cell: what happens at each step when something goes wrong.
 
 Row and column of contracts §5.4, and the test that holds the cell. `saga` is test_saga.py, `lies`
-test_partner_lies.py, `quotes` test_quotes.py, `kill` e2e/test_kill.py, `settle`
-test_settlement.py, `api` api/test_concurrency.py, `reviews` test_reviews.py; the rest is here.
+test_partner_lies.py, `kill` e2e/test_kill.py, `reviews` test_reviews.py; the rest is here.
 
 step        cell        test
-1 quote     no          quotes: test_what_the_partner_refuses_is_refused
+1 quote     no          test_a_quote_that_the_partner_refuses_shows_why
             unknown     lies: test_a_price_that_is_none_is_no_answer
             late        test_an_expired_quote_is_refused
 2 points    no          saga: test_points_short_by_one_hold_nothing
@@ -51,7 +50,9 @@ Whatever the table says, a partner that fails often is asked nothing new, and a 
 paused neither; what is past HELD goes its way: the tests at the end.
 """
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -63,7 +64,7 @@ from gateway.merchants import service as merchants
 from gateway.oauth.client import PartnerLine
 from gateway.points import service as points
 from gateway.points.service import HoldAlreadyResolved, InsufficientPoints
-from gateway.ports import CancelTooLate, Fact, HoldExpired, Outcome, QuoteExpired
+from gateway.ports import CancelTooLate, Fact, HoldExpired, Outcome, QuoteExpired, SoldOut
 from gateway.redemption import effects
 from gateway.redemption import service as redemptions
 from gateway.redemption.model import Redemption, State, Step
@@ -105,7 +106,21 @@ async def spend_everything(coalition: Coalition) -> None:
         await coalition.redeemed(*TICKET)
 
 
+def test_every_test_that_the_table_names_is_there() -> None:
+    named = set(re.findall(r"test_\w+", (__doc__ or "").replace(".py", " ")))
+    here = [path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("*.py")]
+    files = {path.stem for path in Path(__file__).parents[1].rglob("test_*.py")}
+    defined = set(re.findall(r"def (test_\w+)", "".join(here)))
+    assert named - files - defined == set()
+
+
 # -- rows 1 to 5 ----------------------------------------------------------------------------------
+
+
+async def test_a_quote_that_the_partner_refuses_shows_why(coalition: Coalition) -> None:
+    coalition.partners["M05"].script["quote"] = ["reject"]
+    with pytest.raises(SoldOut):
+        await coalition.quote(*TICKET)
 
 
 async def test_an_expired_quote_is_refused(coalition: Coalition) -> None:
