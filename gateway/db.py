@@ -438,37 +438,6 @@ async def _end_lease(
     return bool((await tx.execute(sa.update(jobs).where(mine).values(values))).rowcount)
 
 
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How much waits in a queue, and since when its oldest item has been due."""
-
-    waiting: int
-    oldest: timedelta
-    dead: int = 0
-
-
-async def job_depths(tx: AsyncConnection, *, system_now: datetime) -> dict[str, Depth]:
-    """Jobs by name: due now, the age of the oldest, and those given up."""
-    overdue = sa.and_(jobs.c.state == "DUE", jobs.c.due_at <= system_now)
-    found = await tx.execute(
-        sa.select(
-            jobs.c.name,
-            sa.func.sum(sa.case((overdue, 1), else_=0)).label("waiting"),
-            sa.func.min(sa.case((overdue, jobs.c.due_at))).label("since"),
-            sa.func.sum(sa.case((jobs.c.state == "DEAD", 1), else_=0)).label("dead"),
-        )
-        .where(jobs.c.state != "DONE")
-        .group_by(jobs.c.name)
-        .order_by(jobs.c.name)
-    )
-    return {
-        row.name: Depth(
-            int(row.waiting), system_now - row.since if row.since else timedelta(0), int(row.dead)
-        )
-        for row in found
-    }
-
-
 def is_conflict(error: BaseException) -> bool:
     """Whether a database error says that another transaction was first (busy, deadlock)."""
     cause = getattr(error, "orig", error)

@@ -14,6 +14,7 @@ from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now, waiting_jobs
 from gateway.oauth.breaker import Breaker
 from gateway.redemption import figures as redemptions
+from gateway.redemption import queue
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
 from gateway.telemetry import metrics, work
@@ -100,6 +101,13 @@ async def _redemptions(tx: AsyncConnection, now: datetime) -> None:
     ages = await redemptions.doubt_ages(tx, now)
     metrics.DOUBT_OLDEST.set(ages[-1] if ages else 0)
     metrics.DOUBT_P99.set(ages[math.ceil(len(ages) * 0.99) - 1] if ages else 0)
+    counts: dict[tuple[str, ...], float] = {}
+    oldest_of: dict[tuple[str, ...], float] = {}
+    for merchant, each in (await queue.doubt_ages(tx, now=now)).items():
+        counts[merchant,] = each.count
+        oldest_of[merchant,] = each.oldest / timedelta(seconds=1)
+    metrics.replace(metrics.DOUBT_COUNT, counts)
+    metrics.replace(metrics.DOUBT_AGE, oldest_of)
     waiting, oldest = await redemptions.outbox(tx)
     metrics.OUTBOX.set(waiting)
     metrics.OUTBOX_AGE.set(_age(now, oldest))

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
@@ -465,7 +466,10 @@ class Redemptions:
 
     async def abandon(self) -> None:
         """At a process's end: hand back what was called and whose answer nobody here will store."""
-        await self.hand_back(self.saga.under_way)
+        try:
+            await self.hand_back(self.saga.under_way)
+        except SQLAlchemyError:  # Leases end by themselves, too.
+            log.exception("nothing handed back")
 
     async def drive(self, redemption_id: str) -> None:
         """Do what is due for one leased redemption; a failure is tried again after its lease."""
@@ -584,16 +588,3 @@ async def overdue(tx: AsyncConnection, *, slot_on: date) -> list[Redemption]:
     """Redemptions whose slot was on a day and that nobody has said were consumed."""
     found = await store.unfulfilled(tx, words=f"{slot_on:%Y-%m-%d}")
     return [each for each in found if slot_date(each.slot) == slot_on]
-
-
-async def doubt_ages(tx: AsyncConnection, *, now: datetime) -> dict[str, queue.DoubtAge]:
-    """IN_DOUBT by merchant: count, oldest age and p99 (R8)."""
-    return await queue.doubt_ages(tx, now=now)
-
-
-async def queue_depths(tx: AsyncConnection, *, now: datetime) -> dict[str, db.Depth]:
-    """What is due and not done: `redemptions`, and partners' `events` that are not applied."""
-    return {
-        "redemptions": await queue.depth(tx, now=now),
-        "events": await queue.events_depth(tx, now=now),
-    }
