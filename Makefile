@@ -9,7 +9,7 @@ UV := uv==0.13.9
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo serve test check bench docs migration lock clean
+.PHONY: demo serve test check bench load simulate simulate-mutants docs migration lock clean
 
 demo: .venv/ready  ## the whole coalition day, played from outside; ends 0 only if it all holds
 	$(BIN)/gateway demo $(ARGS)
@@ -30,11 +30,22 @@ check: .venv/ready  ## style, types, import directions, generated docs
 bench: .venv/ready  ## figures as ratios to a floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
+load: .venv/ready  ## redemptions a second over HTTP beside raw SQL; ARGS="--minutes 10 --clients 16"
+	$(BIN)/python -m tests.load $(ARGS)
+
+SEEDS ?= 1000
+FIRST ?= 1
+simulate: .venv/ready  ## the services under faults, seed by seed: SEEDS=10000 FIRST=1, or SEED=7 with its trace
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+simulate-mutants: .venv/ready  ## plant faults in the services and see that the simulation finds them
+	$(BIN)/python -m tests.simulation --mutants $(ARGS)
+
 docs: .venv/ready  ## write the generated pages of docs/ again
 	$(BIN)/gateway docs
 
-migration: .venv/ready  ## unreleased: write migration 0001 again from the tables
-	$(BIN)/python -m gateway.migrations.generate
+migration: .venv/ready  ## write the next revision from the tables; ARGS="what it is for"
+	$(BIN)/python -m gateway.migrations.generate $(ARGS)
 
 lock:  ## resolve pyproject.toml again; ARGS=--upgrade takes newer versions
 	$(PYTHON) -m venv .venv/uv

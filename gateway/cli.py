@@ -6,9 +6,11 @@ remote failed.
 """
 
 import asyncio
+import contextlib
 import importlib
 import json
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from gateway import docgen, migrations, telemetry
@@ -37,6 +40,8 @@ database_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(database_app, name="db")
 schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
+audit_app = typer.Typer(help="The audit chain: evidence of what was done.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
 clock_app = typer.Typer(help="The sandbox's business clock.", no_args_is_help=True)
 app.add_typer(clock_app, name="clock")
 
@@ -143,6 +148,124 @@ def invariants(as_json: AsJson = False) -> None:
     rows = [(each.id, "ok" if each.ok else "BROKEN", each.title, each.detail) for each in found]
     _print_rows(("id", "verdict", "invariant", "detail"), rows, as_json=as_json)
     if not all(each.ok for each in found):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def doctor(
+    partners: Annotated[bool, typer.Option("--partners", help="ask every partner, too")] = False,
+    books: Annotated[bool, typer.Option(help="check the invariants, which reads all")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Look at everything an operator would; change nothing. Exit 1 if a check fails."""
+    told = _load("gateway.operations.telling")
+    asked = {"partners": partners, "books": books}
+    if not asyncio.run(told.tell(_settings(), asked, out=_out, err=_err, as_json=as_json)):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@audit_app.command("verify")
+def verify_audit(
+    head: Annotated[
+        Path | None, typer.Option(help="a signed head that a merchant kept, to compare with")
+    ] = None,
+    jwks: Annotated[
+        Path | None, typer.Option(help="the keys that go with it; the database's by default")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the audit chain over every sealed row; exit 1 and name the first bad one."""
+    evidence = _load("gateway.operations.evidence")
+    model = _load("gateway.audit.model")
+    began = time.perf_counter()
+    try:
+        with _progress("verifying") as bar:
+            found = asyncio.run(
+                evidence.verify(
+                    _settings().url, kept=head, jwks=jwks, begin=bar.begin, progress=bar.at
+                )
+            )
+    except model.BrokenChain as broken:
+        _err.print(str(broken), highlight=False)
+        raise typer.Exit(CHECK_FAILED) from broken
+    except (model.BadHead, OSError) as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(USAGE) from error
+    seconds = max(time.perf_counter() - began, 0.001)
+    rows = [(table, f"{count:,}") for table, count in found.tables.items()]
+    rows += [("links", f"{found.links:,}"), ("signed heads that agree", f"{found.heads:,}")]
+    rows += [("kept head", "agrees" if head else "none given"), ("last seal", found.seal)]
+    rows += [("links a second", f"{found.links / seconds:,.0f}")]
+    _print_rows(("what", "verified"), rows, as_json=as_json)
+
+
+@app.command()
+def backup(
+    path: Annotated[Path, typer.Argument(help="of the copy; it must not exist")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the database while it is in use, and verify the copy; exit 1 if it is broken."""
+    backups = _load("gateway.operations.backup")
+    try:
+        with _progress("copying") as bar:
+            made = asyncio.run(backups.backup(_settings().url, path, progress=bar.of))
+    except backups.BackupError as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(CHECK_FAILED) from error
+    _print_verdict(made, as_json=as_json)
+
+
+@app.command()
+def restore(
+    path: Annotated[Path, typer.Argument(help="of the backup")],
+    force: Annotated[
+        bool, typer.Option("--force", help="also over a database that is there")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of the database and verify it. Then: `gateway recover`."""
+    backups = _load("gateway.operations.backup")
+    try:
+        made = asyncio.run(backups.restore(_settings().url, path, force=force))
+    except backups.BackupError as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(CHECK_FAILED) from error
+    _print_verdict(made, as_json=as_json)
+    if made.broken:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def recover(
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z"],
+            help="business time of the backup; ten minutes before its newest record by default",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """After a restore: find what was lost since, from the partners' side, and end it.
+
+    Safe to run again. Ends 1 while something waits for a person, 3 while a partner has to answer.
+    """
+    recovery = _load("gateway.operations.recovery")
+    with _progress("asking partners") as bar:
+        found = asyncio.run(recovery.recover(_settings(), since=since, progress=bar.phase))
+    rows = [
+        (each.redemption_id, each.merchant_id, "yes" if each.known else "no", each.state,
+         each.result)
+        for each in found.rows
+    ]  # fmt: skip
+    _print_rows(("redemption", "merchant", "known here", "state", "result"), rows, as_json=as_json)
+    if not as_json:
+        _print_rows(("outcome", "redemptions"), [(k, str(n)) for k, n in found.counts.items()])
+    for merchant, code in found.unreached.items():
+        _err.print(f"{merchant} was not reached: {code}; run `gateway recover` again")
+    if found.unreached or found.waiting:
+        raise typer.Exit(REMOTE_FAILED)
+    if found.reviews:
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -265,6 +388,38 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
         typer.echo(line)
+
+
+def _print_verdict(made: Any, *, as_json: bool) -> None:
+    rows = [("revision", str(made.revision)), ("bytes", f"{made.bytes:,}")]
+    rows += [("links of the audit chain", f"{made.links:,}"), ("newest record", str(made.newest))]
+    rows += [("broken", each) for each in made.broken] or [("invariants", "hold")]
+    _print_rows(("what", "found"), rows, as_json=as_json)
+
+
+class _Bar:
+    """A progress bar on standard error, gone when it is done."""
+
+    def __init__(self, shown: Progress, what: str) -> None:
+        self._shown, self._task = shown, shown.add_task(what, total=None)
+
+    def begin(self, total: int) -> None:
+        self._shown.update(self._task, total=total)
+
+    def at(self, done: int) -> None:
+        self._shown.update(self._task, completed=done)
+
+    def phase(self, what: str, done: int, total: int) -> None:
+        self._shown.update(self._task, description=what, completed=done, total=total)
+
+    def of(self, done: int, total: int) -> None:
+        self._shown.update(self._task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[_Bar]:
+    with Progress(console=_err, transient=True) as shown:
+        yield _Bar(shown, what)
 
 
 async def _upgrade(settings: Settings) -> str | None:

@@ -1,4 +1,4 @@
-"""The generated pages of docs/: settings, errors, commands, events; a test compares them."""
+"""Generated pages of docs/: settings, errors, metrics, events, commands; a test compares them."""
 
 import importlib
 import pkgutil
@@ -14,6 +14,7 @@ from gateway.errors import Denied, GatewayError, Invalid, NoAnswer, PartnerRejec
 from gateway.events.model import SCHEDULE
 from gateway.events.model import TYPES as EVENT_TYPES
 from gateway.settings import Settings
+from gateway.telemetry import metrics
 
 _EVENTS = """\
 An event says that one object changed its state. It is written with the change, or not at all.
@@ -58,6 +59,7 @@ def pages(command: Any) -> dict[str, str]:
     return {
         "docs/settings.md": settings_page(),
         "docs/errors.md": errors_page(),
+        "docs/metrics.md": metrics_page(),
         "docs/cli.md": cli_page(command),
         "docs/events.md": events_page(),
     }
@@ -124,6 +126,22 @@ def errors_page() -> str:
         parts.append(f"## {room}\n")
         parts.extend(_error(leaf) for leaf in found)
     return "\n".join(parts)
+
+
+def metrics_page() -> str:
+    """Every metric: its name, kind, labels and meaning."""
+    rows = (
+        f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.what} |"
+        for each in metrics.DECLARED
+    )
+    text = (
+        "At `/metrics` of each process, beside those of the process itself (`process_*`,\n"
+        "`python_*`). What is read from the database is at most 5 s old and the same in every\n"
+        "process: take it from one, or take the maximum. A label never names a member or an\n"
+        "object.\n\n"
+    )
+    head = "| metric | kind | labels | meaning |\n|---|---|---|---|\n"
+    return f"{_NOTE}# Metrics\n\n{text}{head}" + "\n".join(rows) + "\n"
 
 
 def events_page() -> str:

@@ -2,15 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import httpx2
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import partners as adapters
-from gateway.db import Clock, Database
+from gateway.audit import service as audit
+from gateway.audit.model import HEAD_TYPE
+from gateway.db import Clock, Database, system_now
 from gateway.events import webhooks
 from gateway.events.webhooks import Webhooks
-from gateway.oauth.client import partner_client, wire
+from gateway.measured import MeasuredDatabase, watched
+from gateway.oauth import jose, keys
+from gateway.oauth.breaker import Breaker
+from gateway.oauth.client import PartnerClient, partner_client, wire
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
@@ -34,6 +42,7 @@ class Runtime:
     webhooks: Webhooks
     secret: bytes
     clients: list[httpx2.AsyncClient]
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, settings: Settings) -> "Runtime":
@@ -42,30 +51,20 @@ class Runtime:
         Raises:
             ValueError: The partners file says something that is not known.
         """
-        database = Database(settings.url)
+        database = MeasuredDatabase(
+            settings.url,
+            pool_size=settings.database_connections,
+            wait_seconds=settings.database_wait_seconds,
+        )
         clock = Clock()
         async with database.reading() as tx:
             await clock.refresh(tx)
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
-        clients: list[httpx2.AsyncClient] = []
-
-        def client_for(connection: adapters.Connection) -> httpx2.AsyncClient:
-            client = partner_client(
-                connection,
-                clock=clock.now,
-                sandbox=settings.sandbox,
-                timeout=settings.partner_timeout_seconds,
-                concurrency=settings.partner_concurrency,
-            )
-            clients.append(client)
-            return client
-
-        loaded = adapters.load(connections.values(), client_for)
-        partners = Partners(loaded, database, clock)
+        loaded, clients = connect(connections, settings, clock)
+        partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
         sender = webhook_client(settings)
-        clients.append(sender)
         return cls(
             settings=settings,
             database=database,
@@ -76,14 +75,49 @@ class Runtime:
             redemptions=Redemptions(database, partners, clock, settings, secret),
             webhooks=Webhooks(database, sender, settings, vault=oauth.vault, secret=secret),
             secret=secret,
-            clients=clients,
+            clients=[*clients.values(), sender],
+            breakers={merchant: client.breaker for merchant, client in clients.items()},
         )
+
+    async def sign_head(self, tx: AsyncConnection, *, since: datetime, now: datetime) -> str | None:
+        """The first signed head of the audit chain since an instant; signed now if there is none.
+
+        Returns:
+            A compact JWS; None while nothing is sealed.
+        """
+
+        async def sign(claims: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+            await keys.ensure(tx, self.oauth.vault, now=system_now())
+            key = await tx.run_sync(self.oauth.ring.active)
+            return jose.encode(claims, key, typ=HEAD_TYPE), key.as_dict(private=False)
+
+        issuer = self.settings.base_url
+        return await audit.sign_head(tx, sign=sign, issuer=issuer, since=since, now=now)
 
     async def close(self) -> None:
         """Close all connections."""
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def connect(
+    connections: Mapping[str, adapters.Connection], settings: Settings, clock: Clock
+) -> tuple[dict[str, Partner], dict[str, PartnerClient]]:
+    """The partners and their HTTP clients, by merchant; the caller closes the clients."""
+    clients: dict[str, PartnerClient] = {}
+
+    def client_for(connection: adapters.Connection) -> httpx2.AsyncClient:
+        client = clients[connection.merchant] = partner_client(
+            connection,
+            clock=clock.now,
+            sandbox=settings.sandbox,
+            timeout=settings.partner_timeout_seconds,
+            concurrency=settings.partner_concurrency,
+        )
+        return client
+
+    return adapters.load(connections.values(), client_for), clients
 
 
 def webhook_client(settings: Settings) -> httpx2.AsyncClient:

@@ -78,7 +78,7 @@ QUERIES: Mapping[str, Policy] = dict(
         ),
         *_of(
             _OPERATOR,
-            {"operator:read": "partners sagas budgets coverage"},
+            {"operator:read": "partners sagas reviews budgets coverage"},
         ),
         *_of(_AUDIT, {"audit:read": "redLines"}),
     ]
@@ -125,6 +125,9 @@ MUTATIONS: Mapping[str, Policy] = dict(
                 "budget:write": "proposeBudget",
                 "budget:approve": "approveBudget",
                 "licence:write": "recordLicence",
+                "saga:operate": "fencePartnerOperation",
+                "review:write": "proposeReviewResolution",
+                "review:approve": "approveReviewResolution",
                 "sandbox:clock": "setSandboxClock",
             },
         ),

@@ -33,6 +33,7 @@ from gateway.api.operator import OperatorMutation, OperatorQuery
 from gateway.api.partner import PartnerQuery
 from gateway.api.partner_effects import PartnerMutation
 from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
+from gateway.api.reviews import ReviewMutation, ReviewQuery
 from gateway.api.scalars import SCALARS
 from gateway.values import InvalidInput
 
@@ -49,6 +50,7 @@ class Query(
     FinanceQuery,
     ReconciliationQuery,
     OperatorQuery,
+    ReviewQuery,
     AuditQuery,
 ):
     """What can be asked. Every field has a policy; a field without one is refused."""
@@ -62,6 +64,7 @@ class Mutation(
     FinanceMutation,
     ReconciliationMutation,
     OperatorMutation,
+    ReviewMutation,
 ):
     """What can be done. A refusal is an entry of the payload's `errors` and changes nothing."""
 

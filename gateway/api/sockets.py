@@ -170,7 +170,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
         asked = Asked(
             operation.query, operation.operation_name or None, operation.variables or {}, False
         )
-        document, kind, _ = self._view.endpoint.prepare(actor, asked)
+        document, kind, *_ = self._view.endpoint.prepare(actor, asked)
         if kind is not OperationType.SUBSCRIPTION:
             raise Unreadable("queries and mutations are sent by POST")
         context = Context(self._view.endpoint.services, actor, self._locale, request_id, document)

@@ -1,4 +1,4 @@
-"""Post journals, read balances, seal what was posted."""
+"""Post journals, read balances."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
 from gateway.ledger import store
 from gateway.ledger.model import (
     Change,
@@ -16,17 +15,9 @@ from gateway.ledger.model import (
     Line,
     changes,
     guarded,
-    id_floor,
     points_book,
 )
-from gateway.values import fingerprint, new_id
-
-_LATEST_MS = 3_600_000  # No transaction is open for an hour.
-_FIRST = "0" * 64  # What the first seal rests on.
-
-
-class BrokenChain(Exception):
-    """The hash chain does not verify; the text names the first bad row."""
+from gateway.values import new_id
 
 
 async def post(tx: AsyncConnection, journals: Sequence[Journal], *, now: datetime) -> list[str]:
@@ -116,61 +107,6 @@ async def entries(
     return [(row["journal_id"], _journal(row)) for row in rows]
 
 
-async def seal(tx: AsyncConnection, *, now: datetime, limit: int) -> int:
-    """Chain committed journals that are not sealed yet. One sealer runs at a time.
-
-    The sealer numbers them itself, because a database's own numbers can become visible out of
-    order. A journal committed late is sealed late, up to an hour after those made with it.
-
-    Returns:
-        How many were sealed; less than `limit` when none is left.
-
-    Source: ADR on sealing after commit, which costs the hot path nothing.
-    """
-    await db.lock_exclusive(tx, store.SEAL_LOCK)
-    last = await store.last_seal(tx)
-    number, previous = (last.number, last.seal) if last else (0, _FIRST)
-    rows = []
-    for row in await store.unsealed(tx, above=await _floor(tx), limit=limit):
-        number += 1
-        digest = _digest(number, previous, row)
-        rows.append({"number": number, "journal_id": row["journal_id"]})
-        rows[-1] |= {"previous": previous, "seal": digest}
-        previous = digest
-    if rows:
-        await store.insert_seals(tx, rows)
-    return len(rows)
-
-
-async def verify_chain(tx: AsyncConnection, *, batch: int = 1_000) -> int:
-    """Recompute every seal.
-
-    Returns:
-        The number of links.
-
-    Raises:
-        BrokenChain: A journal, line or seal was changed, deleted, inserted or swapped.
-    """
-    number, previous = 0, _FIRST
-    if late := await store.unsealed(tx, below=await _floor(tx), limit=1):
-        raise BrokenChain(f"journal {late[0]['journal_id']} was never sealed")
-    while rows := await store.sealed(tx, number, batch):
-        for row in rows:
-            number += 1
-            if row["number"] != number:
-                raise BrokenChain(f"seal {number} is missing")
-            if row["previous"] != previous or row["seal"] != _digest(number, previous, row):
-                raise BrokenChain(f"seal {number}, journal {row['journal_id']}, was changed")
-            previous = row["seal"]
-    return number
-
-
-async def _floor(tx: AsyncConnection) -> str:
-    """The id below which all journals are sealed."""
-    newest = await store.newest_sealed(tx)
-    return id_floor(newest, margin_ms=_LATEST_MS) if newest else ""
-
-
 async def _change(tx: AsyncConnection, wanted: Sequence[Change]) -> None:
     if not wanted:
         return
@@ -230,11 +166,3 @@ def _journal(row: Mapping[str, Any]) -> Journal:
         approver=row["approver"],
         note=row["note"],
     )
-
-
-_SEALED = ("journal_id", "op_key", "kind", "cause_id", "actor", "approver", "note")
-
-
-def _digest(number: int, previous: str, row: Mapping[str, Any]) -> str:
-    document = {name: row[name] for name in (*_SEALED, "effective_at", "recorded_at", "lines")}
-    return fingerprint({"number": number, "previous": previous, "journal": document})

@@ -141,7 +141,8 @@ async def grant_consent(
         NotFound: There is no such member.
         InvalidInput: No known purpose, or a pair without its parties.
     """
-    await get(tx, member_id)
+    if not await store.lock(tx, member_id):  # Two grants at once are one.
+        raise NotFound(id=member_id)
     row = _consent(member_id, purpose=purpose, issuer=issuer, redeemer=redeemer, now=now)
     for given in await store.select_consents(
         tx, member_id, purpose=purpose, issuer=row["issuer"], redeemer=row["redeemer"]

@@ -85,6 +85,12 @@ async def select(tx: AsyncConnection, ids: Iterable[str]) -> list[sa.Row[Any]]:
     return list(await tx.execute(sa.select(members).where(members.c.member_id.in_(list(ids)))))
 
 
+async def lock(tx: AsyncConnection, member_id: str) -> bool:
+    """Keep others from the same member until the end; False when there is none."""
+    query = sa.select(members.c.member_id).where(members.c.member_id == member_id)
+    return await tx.scalar(query.with_for_update(key_share=True)) is not None
+
+
 async def update_tiers(tx: AsyncConnection, member_id: str, tiers: dict[str, str]) -> None:
     await tx.execute(sa.update(members).where(members.c.member_id == member_id).values(tiers=tiers))
 

@@ -3,6 +3,7 @@
 A table whose `info` says `append_only` refuses UPDATE and DELETE by trigger, on both databases.
 """
 
+import asyncio
 import importlib
 import pkgutil
 from pathlib import Path
@@ -14,9 +15,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import gateway
-from gateway.db import Database, lock_exclusive, metadata
+from gateway.db import Database, metadata
 from gateway.migrations import triggers
 
+_LOOK_AGAIN_SECONDS = 0.1
 _LOCK = 7_201  # Two processes that start at once migrate one after the other.
 
 
@@ -37,13 +39,56 @@ def append_only() -> list[str]:
     return sorted(table.name for table in tables if table.info.get("append_only"))
 
 
-async def upgrade(database: Database) -> None:
-    """Bring a database to the newest schema; what is there already stays as it is."""
+def sealed() -> frozenset[str]:
+    """Names of the tables whose rows the audit chain seals."""
+    tables = all_tables().tables.values()
+    return frozenset(t.name for t in tables if {"sealed", "sealed_with"} & t.info.keys())
+
+
+async def upgrade(database: Database, *, to: str = "head") -> None:
+    """Bring a database to the newest schema, or to a revision; what is there stays as it is.
+
+    On PostgreSQL each revision commits by itself, under a lock of the session, because an index is
+    made CONCURRENTLY outside of a transaction. On SQLite it is one transaction: foreign keys wait
+    while a table is copied, and are checked before the commit.
+    """
     if database.url.startswith("sqlite"):
         Path(database.engine.url.database or ".").parent.mkdir(parents=True, exist_ok=True)
-    async with database.transaction() as tx:
-        await lock_exclusive(tx, _LOCK)
-        await tx.run_sync(_upgrade)
+        await _upgrade_sqlite(database, to)
+    else:
+        await _upgrade_postgresql(database, to)
+
+
+async def _upgrade_postgresql(database: Database, to: str) -> None:
+    async with database.engine.connect() as connection:
+        while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
+            # Whoever waits inside of a statement holds a snapshot, and CREATE INDEX CONCURRENTLY
+            # waits for every snapshot: the two would wait for each other.
+            await connection.commit()
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        await connection.commit()
+        try:
+            await connection.run_sync(_upgrade, to)
+            await connection.commit()
+        finally:
+            await connection.rollback()
+            await connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
+            await connection.commit()
+
+
+async def _upgrade_sqlite(database: Database, to: str) -> None:
+    async with database.engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        await raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            writing = await connection.execution_options(writes=True)
+            async with writing.begin():
+                await writing.run_sync(_upgrade, to)
+                orphans = (await writing.exec_driver_sql("PRAGMA foreign_key_check")).all()
+                assert not orphans, f"rows without what they refer to: {orphans[:5]}"
+        finally:
+            await raw.execute("PRAGMA foreign_keys=ON")
 
 
 async def current(database: Database) -> str | None:
@@ -57,12 +102,28 @@ def newest() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
+def superseded() -> frozenset[str]:
+    """The revisions that are older than the newest one here; a revision not known is newer."""
+    script = ScriptDirectory.from_config(_config())
+    head = script.get_current_head()
+    return frozenset(each.revision for each in script.walk_revisions()) - {head}
+
+
 def create_all(connection: sa.Connection) -> None:
     """Make all tables and their triggers without migrations: for tests."""
     all_tables().create_all(connection)
     for table in append_only():
         for statement in triggers.forbid_changes(table, connection.dialect.name):
             connection.exec_driver_sql(statement)
+    context = MigrationContext.configure(connection)
+    context.stamp(ScriptDirectory.from_config(_config()), "head")
+
+
+def configuration(connection: sa.Connection) -> Config:
+    """Alembic's configuration, to run on a connection."""
+    config = _config()
+    config.attributes["connection"] = connection
+    return config
 
 
 def _config() -> Config:
@@ -71,10 +132,8 @@ def _config() -> Config:
     return config
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+def _upgrade(connection: sa.Connection, to: str) -> None:
+    command.upgrade(configuration(connection), to)
 
 
 def _current(connection: sa.Connection) -> str | None:

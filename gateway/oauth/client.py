@@ -23,12 +23,14 @@ from gateway.oauth import jose
 from gateway.oauth.addresses import PublicOnly
 from gateway.oauth.breaker import Breaker
 from gateway.ports import past_held
+from gateway.telemetry import tracing
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_ANSWER = 8 * 1024 * 1024
 _RENEW_AT = 0.8  # of a token's life
 _UNKNOWN_LIFE = 300.0  # of a token that does not say
 _TRIES = 2
+_LEAST_WAIT = 0.2  # Seconds before a throttled call goes out again, whatever the partner says.
 _CONNECT = 5.0  # Seconds to connect: nothing was sent, which is worth knowing early.
 _TOKEN_CALL = "gateway.token"  # noqa: S105  # An extension's name: this call fetches a token.
 
@@ -232,15 +234,26 @@ class PartnerLine(httpx2.AsyncBaseTransport):
         self.breaker = breaker or Breaker()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request of ours, in a span of its own whose trace the partner is told."""
         if self._clock is not None:
             request.headers["Sandbox-Now"] = self._clock().isoformat()
+        what = "token" if _TOKEN_CALL in request.extensions else "call"
+        with tracing.span(f"http {what}", "client", host=request.url.host) as span:
+            if trace := tracing.header():
+                request.headers["traceparent"] = trace
+            answer = await self._send(request)
+            if span is not None:
+                span.set_attribute("http.response.status_code", answer.status_code)
+            return answer
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
         unstoppable = past_held.get() or _TOKEN_CALL in request.extensions
         if not unstoppable and not self.breaker.admit():
             raise httpx2.ConnectError("circuit breaker open", request=request)
         tell = self.breaker.note if unstoppable else self.breaker.record
         told = False
         try:
-            answer = await self._within_deadline(request)
+            answer = await self._unless_throttled(request)
             told = True
             tell(ok=answer.status_code < 500)
             return answer
@@ -256,10 +269,21 @@ class PartnerLine(httpx2.AsyncBaseTransport):
             if not told and not unstoppable:
                 self.breaker.abandon()
 
-    async def _within_deadline(self, request: httpx2.Request) -> httpx2.Response:
-        sent = False
+    async def _unless_throttled(self, request: httpx2.Request) -> httpx2.Response:
+        """Send again what the partner throttles, as long as its wait ends within the deadline."""
+        clock = asyncio.get_running_loop().time
         wanted = request.extensions.get("timeout", {}).get("read")
-        seconds = self._timeout if wanted is None else min(self._timeout, wanted)
+        until = clock() + (self._timeout if wanted is None else min(self._timeout, wanted))
+        while True:
+            answer = await self._within_deadline(request, until - clock())
+            wait = answer.headers.get("retry-after", "") if answer.status_code == 429 else ""
+            seconds = max(float(wait), _LEAST_WAIT) if wait.isascii() and wait.isdigit() else None
+            if seconds is None or clock() + seconds >= until:
+                return answer
+            await asyncio.sleep(seconds)
+
+    async def _within_deadline(self, request: httpx2.Request, seconds: float) -> httpx2.Response:
+        sent = False
         try:
             async with asyncio.timeout(seconds), self._places:
                 sent = True

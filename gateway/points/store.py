@@ -101,7 +101,7 @@ movements = sa.Table(  # every change of a lot, with the journal it belongs to
     sa.Column("moved_at", Instant, nullable=False),
     sa.CheckConstraint("held_delta <> 0 OR remaining_delta <> 0", name="delta"),
     sa.Index("ix_points_lot_movements_lot", "lot_id"),
-    info={"append_only": True},
+    info={"append_only": True, "sealed_with": "ledger_journals"},
 )
 
 earnings = sa.Table(

@@ -39,7 +39,10 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
              AND EXISTS (SELECT 1 FROM partner_calls c WHERE c.redemption_id = r.id
                          AND c.verb = 'confirm' AND c.state IN ('UNKNOWN', 'PENDING'))
              AND NOT EXISTS (SELECT 1 FROM partner_facts f WHERE f.redemption_id = r.id
-                             AND f.outcome IN ('rejected','fenced','released','cancelled'))""",
+                             AND f.outcome IN ('rejected','fenced','released','cancelled'))
+             AND NOT EXISTS (SELECT 1 FROM redemption_review_resolutions v
+                             WHERE v.redemption_id = r.id AND v.state = 'APPROVED'
+                             AND v.outcome = 'RELEASE')""",
     ),
     (
         "R4",

@@ -40,7 +40,7 @@ class State(StrEnum):
 
 S = State
 FOLLOWS: Mapping[State, frozenset[State]] = {
-    S.HOLDING: frozenset({S.HELD, S.IN_DOUBT, S.RELEASED}),
+    S.HOLDING: frozenset({S.HELD, S.IN_DOUBT, S.RELEASED, S.NEEDS_REVIEW}),
     S.HELD: frozenset({S.CONFIRMING, S.RELEASING, S.RELEASED}),
     S.CONFIRMING: frozenset({S.COMMITTED, S.IN_DOUBT, S.RELEASING, S.RELEASED, S.NEEDS_REVIEW}),
     S.IN_DOUBT: frozenset(
@@ -61,7 +61,9 @@ FOLLOWS: Mapping[State, frozenset[State]] = {
     S.RELEASED: frozenset({S.LATE_CONFIRMED, S.NEEDS_REVIEW}),
     S.CANCELLING: frozenset({S.CANCELLED, S.COMMITTED, S.IN_DOUBT, S.FULFILLED, S.NEEDS_REVIEW}),
     S.CANCELLED: frozenset({S.NEEDS_REVIEW}),
-    S.NEEDS_REVIEW: frozenset({S.COMMITTED, S.RELEASING, S.RELEASED, S.CANCELLED, S.FULFILLED}),
+    S.NEEDS_REVIEW: frozenset(
+        {S.COMMITTED, S.RELEASING, S.RELEASED, S.CANCELLED, S.FULFILLED, S.LATE_CONFIRMED}
+    ),
 }
 BURNED = frozenset({S.COMMITTED, S.LATE_CONFIRMED, S.FULFILLED, S.CANCELLING, S.CANCELLED})
 WORKED = (S.HOLDING, S.HELD, S.CONFIRMING, S.IN_DOUBT, S.RELEASING, S.CANCELLING)
@@ -82,6 +84,15 @@ class Fault(StrEnum):
     MEMBER = "MEMBER"
     REDEEMER = "REDEEMER"
     GATEWAY = "GATEWAY"
+
+
+class Resolve(StrEnum):
+    """What two people may decide about a redemption whose rules are exhausted."""
+
+    COMMIT = "COMMIT"  # the partner has it booked: burn
+    RELEASE = "RELEASE"  # the partner has nothing: points back
+    CANCEL = "CANCEL"  # it was cancelled after all: points back, obligations reversed
+    KEEP = "KEEP"  # it stays what it was
 
 
 class CallState(StrEnum):
@@ -208,7 +219,9 @@ class Redemption:
 
     @property
     def last_step(self) -> Step:
-        """The last step before the commit that was asked of the partner."""
+        """The last step that was asked of the partner."""
+        if self.committed_at is not None:
+            return Step.CANCEL
         return Step.HOLD if self.deadline is None else Step.CONFIRM
 
     @property
@@ -251,6 +264,18 @@ def credible(fact: Fact, op_key: str) -> Fact:
     except InvalidInput as error:
         raise ValueError("a text that cannot be stored") from error
     return fact
+
+
+def ways_out(came_from: State, *, committed: bool) -> tuple[Resolve, ...]:
+    """What may be decided about a redemption that needs a person.
+
+    Args:
+        came_from: The state before.
+        committed: Whether its points are burned, or were.
+    """
+    if came_from is State.CANCELLED:
+        return (Resolve.KEEP,)
+    return (Resolve.CANCEL, Resolve.KEEP) if committed else (Resolve.COMMIT, Resolve.RELEASE)
 
 
 def check_move(old: State, new: State) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import Instant, Json, insert_missing, metadata
 from gateway.redemption.model import WORKED, CallState, Fault, Leg, Redemption, State, Step
+from gateway.telemetry import tracing
+from gateway.values import new_id
 
 _states = ", ".join(f"'{state}'" for state in State)
 
@@ -97,6 +99,7 @@ calls = sa.Table(
     sa.Column("queued_at", Instant, nullable=False),
     sa.Column("answered_at", Instant),
     sa.Column("detail", sa.String),
+    sa.Column("traceparent", sa.String),  # of who queued it, while spans are recorded
 )
 
 facts = sa.Table(
@@ -110,6 +113,8 @@ facts = sa.Table(
     sa.Column("booking_ref", sa.String),
     sa.Column("body", Json, nullable=False),
     sa.Column("recorded_at", Instant, nullable=False),
+    sa.Column("fact_id", sa.String, default=lambda: new_id("fct"), index=True),  # null: before 0002
+    info={"append_only": True, "sealed": "fact_id"},
 )
 
 events = sa.Table(
@@ -121,6 +126,7 @@ events = sa.Table(
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("applied_at", Instant),
     sa.Column("outcome", sa.String),  # applied; ignored: why; postponed
+    sa.Column("use_version", sa.Integer),  # of a use that was postponed
     sa.Column("redemption_id", sa.String, index=True),
 )
 
@@ -194,6 +200,53 @@ findings = sa.Table(
     sa.Column("found_at", Instant, nullable=False),
 )
 
+reviews = sa.Table(
+    "redemption_reviews",
+    metadata,
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("came_from", sa.String, nullable=False),  # the state before
+    sa.Column("step", sa.String, nullable=False),  # hold, confirm, cancel: the last one asked
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("owner", sa.String),
+)
+
+review_resolutions = sa.Table(
+    "redemption_review_resolutions",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), nullable=False, index=True),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("fault", sa.String),
+    sa.Column("evidence", sa.String),  # the partner's booking
+    sa.Column("note", sa.String, nullable=False),
+    sa.Column("amount_fen", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("proposed_by", sa.String, nullable=False),
+    sa.Column("proposed_at", Instant, nullable=False),
+    sa.Column("approved_by", sa.String),
+    sa.Column("approved_at", Instant),
+    sa.CheckConstraint("outcome IN ('COMMIT', 'RELEASE', 'CANCEL', 'KEEP')", name="outcome"),
+    sa.CheckConstraint("state IN ('PROPOSED', 'APPROVED', 'WITHDRAWN')", name="state"),
+    sa.CheckConstraint("approved_by IS NULL OR approved_by <> proposed_by", name="four_eyes"),
+    sa.CheckConstraint("(state = 'APPROVED') = (approved_by IS NOT NULL)", name="approved"),
+)
+
+recoveries = sa.Table(  # what partners knew after a restore: one row a redemption
+    "redemption_recoveries",
+    metadata,
+    sa.Column("redemption_id", sa.String, primary_key=True),  # also of none that is known here
+    sa.Column("merchant_id", sa.String, nullable=False),
+    sa.Column("known", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("result", sa.String, nullable=False),  # what became of it, or why it waits
+    sa.Column("evidence", Json, nullable=False),  # everything the partner said
+    sa.Column("found_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.CheckConstraint("state IN ('FOUND', 'ENDED', 'REVIEW')", name="state"),
+)
+
 _leg_names = [item.name for item in fields(Leg)]
 
 # Statements of the hot path, built once; the values come with each execution.
@@ -249,6 +302,16 @@ async def find_many(tx: AsyncConnection, ids: Sequence[str]) -> dict[str, Redemp
     """Redemptions by id."""
     rows = list(await tx.execute(sa.select(redemptions).where(redemptions.c.id.in_(ids))))
     return {item.id: item for item in await _with_legs(tx, rows)}
+
+
+async def unfulfilled(tx: AsyncConnection, *, words: str) -> list[Redemption]:
+    """Committed redemptions whose slot names some words, oldest first."""
+    r = redemptions.c
+    states = [str(State.COMMITTED), str(State.LATE_CONFIRMED)]
+    query = sa.select(redemptions).where(
+        r.state.in_(states), r.slot.contains(words, autoescape=True)
+    )
+    return await _with_legs(tx, list(await tx.execute(query.order_by(r.created_at, r.id))))
 
 
 async def page(
@@ -309,26 +372,6 @@ async def add_returned(tx: AsyncConnection, redemption_id: str, points: Mapping[
         await tx.execute(sa.update(legs).where(where).values(more))
 
 
-async def lease_due(
-    tx: AsyncConnection, *, now: datetime, system_now: datetime, lease_seconds: int, limit: int
-) -> list[str]:
-    """Take redemptions that are due; no two workers get the same one."""
-    r = redemptions.c
-    free = sa.or_(r.leased_until.is_(None), r.leased_until < system_now)
-    query = (
-        sa.select(r.id)
-        .where(r.state.in_([str(state) for state in WORKED]), r.due_at <= now, free)
-        .order_by(r.due_at, r.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row.id for row in await tx.execute(query)]
-    until = system_now + timedelta(seconds=lease_seconds)
-    if ids:
-        await tx.execute(sa.update(redemptions).where(r.id.in_(ids)).values(leased_until=until))
-    return ids
-
-
 async def queue_call(
     tx: AsyncConnection,
     *,
@@ -343,6 +386,7 @@ async def queue_call(
     attempt = (last or 0) + 1
     row = {"op_key": op_key, "verb": verb, "attempt": attempt, "redemption_id": redemption_id}
     row |= {"body_hash": body_hash, "state": str(CallState.PENDING), "queued_at": now}
+    row["traceparent"] = tracing.header() if tracing.on() else None
     await tx.execute(_QUEUE_CALL, row)
     return attempt
 
@@ -397,10 +441,57 @@ async def add_finding(
     await tx.execute(insert_missing(tx, findings), row)
 
 
-async def list_findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """All findings, oldest first."""
-    order = (findings.c.found_at, findings.c.redemption_id)
-    return list(await tx.execute(sa.select(findings).order_by(*order)))
+async def list_findings(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
+    """Findings with merchant and list price of their redemption, oldest first."""
+    r = redemptions.c
+    query = sa.select(findings, r.merchant_id, r.list_fen).join_from(findings, redemptions)
+    order = (findings.c.found_at, findings.c.redemption_id, findings.c.code)
+    return list(await tx.execute(query.where(*where).order_by(*order)))
+
+
+async def open_review(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Note why a redemption needs a person; one that needed one before needs one again."""
+    if not (await tx.execute(insert_missing(tx, reviews), row)).rowcount:
+        mine = reviews.c.redemption_id == row["redemption_id"]
+        await tx.execute(sa.update(reviews).where(mine).values(row))
+
+
+async def update_review(tx: AsyncConnection, redemption_id: str, values: Mapping[str, Any]) -> None:
+    mine = reviews.c.redemption_id == redemption_id
+    await tx.execute(sa.update(reviews).where(mine).values(values))
+
+
+async def find_reviews(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
+    """Reviews with the merchant of their redemption, what is due first first."""
+    query = sa.select(reviews, redemptions.c.merchant_id).join_from(reviews, redemptions)
+    order = (reviews.c.due_at, reviews.c.redemption_id)
+    return list(await tx.execute(query.where(*where).order_by(*order)))
+
+
+async def add_review_resolution(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    await tx.execute(sa.insert(review_resolutions).values(**row))
+
+
+async def find_review_resolutions(
+    tx: AsyncConnection, *where: sa.ColumnElement[bool], lock: bool = False
+) -> list[sa.Row[Any]]:
+    """Decisions about redemptions and proposals, oldest first."""
+    v = review_resolutions.c
+    query = sa.select(review_resolutions).where(*where).order_by(v.proposed_at, v.id)
+    return list(await tx.execute(query.with_for_update() if lock else query))
+
+
+async def update_review_resolutions(
+    tx: AsyncConnection, *where: sa.ColumnElement[bool], **values: Any
+) -> None:
+    await tx.execute(sa.update(review_resolutions).where(*where).values(values))
+
+
+async def all_facts(tx: AsyncConnection, redemption_ids: Sequence[str]) -> list[sa.Row[Any]]:
+    """What partners have said of redemptions, oldest first."""
+    f = facts.c
+    query = sa.select(facts).where(f.redemption_id.in_(redemption_ids))
+    return list(await tx.execute(query.order_by(f.recorded_at, f.op_key, f.version)))
 
 
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
@@ -421,6 +512,14 @@ async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:
     await tx.execute(sa.update(events).where(mine).values(applied_at=None, outcome=None))
 
 
+async def postponed_use(tx: AsyncConnection, redemption_id: str) -> int | None:
+    """The highest version of a use that was told while a cancellation was under way."""
+    mine = (events.c.redemption_id == redemption_id) & (events.c.outcome == "postponed")
+    highest = sa.select(sa.func.max(events.c.use_version)).where(mine)
+    found: int | None = await tx.scalar(highest)
+    return found
+
+
 async def close_event(
     tx: AsyncConnection,
     *,
@@ -429,11 +528,12 @@ async def close_event(
     outcome: str,
     redemption_id: str | None,
     now: datetime,
+    use_version: int | None = None,
 ) -> None:
     """Note what became of a webhook."""
     mine = (events.c.merchant_id == merchant_id) & (events.c.event_id == event_id)
     values = {"applied_at": now, "outcome": outcome, "redemption_id": redemption_id}
-    await tx.execute(sa.update(events).where(mine).values(values))
+    await tx.execute(sa.update(events).where(mine).values(values | {"use_version": use_version}))
 
 
 async def add_voucher(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
@@ -485,3 +585,41 @@ async def find_donation(
 async def set_donation_reversed(tx: AsyncConnection, donation_id: str, *, now: datetime) -> None:
     values = {"state": "REVERSED", "reversed_at": now}
     await tx.execute(sa.update(donations).where(donations.c.id == donation_id).values(values))
+
+
+async def add_recovery(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Note a redemption that a partner knows; what was noted before stays."""
+    first = {"state": "FOUND", "result": "found"}
+    await tx.execute(insert_missing(tx, recoveries), first | dict(row))
+
+
+async def set_recovery(tx: AsyncConnection, redemption_id: str, **values: Any) -> None:
+    mine = recoveries.c.redemption_id == redemption_id
+    await tx.execute(sa.update(recoveries).where(mine).values(values))
+
+
+async def recovery_result(tx: AsyncConnection, redemption_id: str) -> str | None:
+    """What became of a redemption in a recovery before this one."""
+    query = sa.select(recoveries.c.result).where(recoveries.c.redemption_id == redemption_id)
+    found: str | None = await tx.scalar(query)
+    return found
+
+
+async def list_recoveries(tx: AsyncConnection, *states: str) -> list[sa.Row[Any]]:
+    """What partners knew, by redemption, which is by its making."""
+    query = sa.select(recoveries).order_by(recoveries.c.redemption_id)
+    if states:
+        query = query.where(recoveries.c.state.in_(states))
+    return list(await tx.execute(query))
+
+
+async def undecided(tx: AsyncConnection, merchant_id: str, *, since: datetime) -> list[str]:
+    """Redemptions at a merchant whose end the partner may know better after a restore: all that
+    are on their way, and those committed whose booking may have been cancelled since."""
+    r = redemptions.c
+    open_ = r.state.in_([str(state) for state in WORKED])
+    committed = r.state.in_([str(State.COMMITTED), str(State.LATE_CONFIRMED)])
+    cancellable = sa.or_(r.cancel_until.is_(None), r.cancel_until >= since)
+    query = sa.select(r.id).where(r.merchant_id == merchant_id)
+    query = query.where(sa.or_(open_, sa.and_(committed, cancellable)))
+    return list(await tx.scalars(query.order_by(r.id)))

@@ -7,6 +7,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.errors import NotFound, Refused
 from gateway.events import service as events
 from gateway.events.service import Change
@@ -175,6 +176,10 @@ async def sign_agreement(
     signed_by = tuple(sorted({*agreement.signed_by, merchant_id}))
     signed_at = now if agreement.parties <= set(signed_by) else None
     await store.sign(tx, agreement, signed_by=signed_by, signed_at=signed_at)
+    body = {"version": agreement.version, "signed_by": list(signed_by)}
+    await audit.record(
+        tx, kind="agreement.signed", subject=agreement_id, actor=merchant_id, body=body, now=now
+    )
     agreement = replace(agreement, signed_by=signed_by, signed_at=signed_at)
     if signed_at is not None:
         await _tell(tx, agreement, "agreement.signed", now=now)

@@ -8,6 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.errors import NotFound
 from gateway.events import service as events
 from gateway.events.service import Change
@@ -125,6 +126,15 @@ async def acknowledge_leg(
     if roles:
         values = {"ack_client_id": client_id, "ack_signature": signature, "acknowledged_at": now}
         await store.update_party(tx, leg_id, roles=roles, **values)
+        body = {"merchant": merchant, "roles": [str(role) for role in roles]}
+        await audit.record(
+            tx,
+            kind="leg.acknowledged",
+            subject=leg_id,
+            actor=client_id,
+            body=body | {"signature": signature},
+            now=now,
+        )
     if Role.DEBTOR in roles:
         sent = (store.legs.c.leg_id == leg_id, store.legs.c.state == LegState.APPROVED)
         if await store.update_legs(tx, *sent, state=LegState.SENT):

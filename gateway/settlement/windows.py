@@ -5,11 +5,12 @@ import hashlib
 import io
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.audit import service as audit
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound, Refused
 from gateway.events import service as events
@@ -44,8 +45,6 @@ from gateway.settlement.model import (
     window_id_of,
 )
 from gateway.values import new_id
-
-AT_ONCE = datetime(2000, 1, 1, tzinfo=UTC)  # Jobs are due by system time: due on any clock.
 
 
 class WindowNotOpen(Refused):
@@ -138,6 +137,16 @@ async def publish_window(tx: AsyncConnection, *, window_id: str, now: datetime) 
     window = await _window_in(tx, window_id, {WindowState.NETTED, WindowState.PUBLISHED})
     await store.update_window(tx, window_id, state=WindowState.PUBLISHED)
     if window.state is not WindowState.PUBLISHED:
+        body = {"net_hash": window.net_hash, "count": window.count, "sum_fen": window.sum_fen}
+        statement = body | {"positions": await positions(tx, window_id=window_id)}
+        await audit.record(
+            tx,
+            kind="settlement.published",
+            subject=window_id,
+            actor="gateway",
+            body=statement,
+            now=now,
+        )
         data = {"netHash": window.net_hash}
         told = Change("settlement.published", window_id, {EVERYBODY}, data)
         await events.record(tx, told, now=now)
@@ -255,6 +264,15 @@ async def approve_settlement(
         limit_fen=limit_fen,
     )
     approved = replace(settlement, approved_by=actor, approved_at=now)
+    body = {"net_hash": current, "total_fen": settlement.total_fen, "limit_fen": limit_fen}
+    await audit.record(
+        tx,
+        kind="settlement.approved",
+        subject=settlement_id,
+        actor=actor,
+        body=body | {"proposed_by": settlement.proposed_by},
+        now=now,
+    )
     legs = await store.find_legs(tx, store.legs.c.settlement_id == settlement_id)
     await _post_net(tx, approved, now=now)
     return await _instruct(tx, approved, legs, now=now)
@@ -400,7 +418,7 @@ async def _instruct(
             name="settlement_notice",
             key=f"{leg_id}:{merchant}",
             payload={"leg_id": leg_id, "merchant": merchant},
-            due_at=AT_ONCE,
+            lane=merchant,
         )
     told = [told_of(leg, "instructed", operator) for leg in legs]
     await events.record(tx, *told, now=now)

@@ -1,6 +1,7 @@
 """The saga on a real database: each step answered, refused, lost before and after its effect."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -254,6 +255,24 @@ async def test_a_partner_at_fault_pays_for_the_compensation(coalition: Coalition
     found = await rows(coalition, done.id)
     assert ("COMPENSATION", "M05", "M04", 450) in found
     assert sum(fen for kind, payer, payee, fen in found if payee == "M04") == 4_050 + 20 + 450
+
+
+async def test_what_a_poll_tells_of_a_used_booking_does_not_hide_its_use(
+    coalition: Coalition,
+) -> None:
+    """The poll's CONFIRMED carries the booking's version, which its use has raised."""
+    held = await coalition.held(*TICKET)
+    partner, op_key = coalition.partners["M05"], held.op_key(Step.CONFIRM)
+    partner.script["confirm"] = ["lost_after"]
+    await coalition.confirm(held)
+    partner.operations[op_key] = replace(partner.operations[op_key], version=2)
+    await coalition.work(seconds=2)
+    assert (await coalition.get(held)).fact_version == 2
+
+    used = {"id": "e1", "kind": "booking.fulfilled", "op_key": op_key, "version": 2}
+    await coalition.redemptions.inbox.receive("M05", "e1", used)
+
+    assert (await coalition.get(held)).state is State.FULFILLED
 
 
 async def test_a_lower_final_fare_gives_the_difference_back(coalition: Coalition) -> None:

@@ -60,6 +60,7 @@ class Box:
         self.database = Database(self.settings.url)
         self.wire = Wire.open(self.settings.base_url)
         self.children: dict[str, Child] = {}
+        self.environment: dict[str, str] = {}  # of what is started from now on
         self.made = install.prepare(self.settings, port=self.settings.port)
         self._keep_ports()
         self.control = Control(*self._control())
@@ -126,12 +127,19 @@ class Box:
         """SIGKILL one of them."""
         self.children[name].kill()
 
+    async def ended(self, name: str) -> None:
+        """Wait until one of them that was told to end has ended well."""
+        code = await asyncio.to_thread(self.children[name].died_of, PATIENCE)
+        assert code == 0, f"{name}: {code}: {self.children[name].said()}"
+
     async def killed_itself(self, name: str) -> None:
         """Wait until one of them has died, and see that it was by SIGKILL."""
         code = await asyncio.to_thread(self.children[name].died_of, PATIENCE)
         assert code is signal.SIGKILL, f"{name}: {code}: {self.children[name].said()}"
 
-    def _start(self, name: str, program: str, arguments: list[str], failpoint: str) -> None:
+    def _start(
+        self, name: str, program: str, arguments: list[str], failpoint: str, **more: str
+    ) -> None:
         if name in self.children:
             self.children[name].kill()
         env = SETTINGS | {
@@ -139,6 +147,7 @@ class Box:
             "GATEWAY_PORT": str(self.settings.port),
             "GATEWAY_DATABASE_URL": self.settings.url,
         }
+        env |= self.environment | more
         if failpoint:
             env["GATEWAY_FAILPOINT"] = failpoint
         self.children[name] = Child(name, program, arguments, env, self.home)

@@ -43,6 +43,10 @@ class Child:
         self._process.kill()
         self._process.join()
 
+    def end(self) -> None:
+        """SIGTERM: it finishes what it does and ends."""
+        self._process.terminate()
+
     def died_of(self, seconds: float) -> signal.Signals | int | None:
         """The signal that ended it, or its exit code; None while it runs after that long."""
         self._process.join(seconds)

@@ -14,8 +14,6 @@ depends_on = None
 APPEND_ONLY: tuple[str, ...] = (
     "catalog_quotes",
     "compliance_decisions",
-    "event_feed",
-    "events",
     "ledger_journals",
     "ledger_lines",
     "ledger_seals",
@@ -222,29 +220,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_donations")),
     )
     op.create_index(op.f("ix_donations_member_id"), "donations", ["member_id"], unique=False)
-    op.create_table(
-        "event_router",
-        sa.Column("one", sa.Integer(), nullable=False),
-        sa.Column("low", sa.BigInteger(), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("one = 1", name=op.f("ck_event_router_one")),
-        sa.PrimaryKeyConstraint("one", name=op.f("pk_event_router")),
-    )
-    op.create_table(
-        "events",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("object_id", sa.String(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("type", sa.String(), nullable=False),
-        sa.Column("merchants", sa.String(), nullable=False),
-        sa.Column("member_id", sa.String(), nullable=True),
-        sa.Column("data", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
-        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("seq > 0", name=op.f("ck_events_seq")),
-        sa.PrimaryKeyConstraint("number", name=op.f("pk_events")),
-        sa.UniqueConstraint("object_id", "seq", name=op.f("uq_events_object_id_seq")),
-        info={"append_only": True},
-    )
     op.create_table(
         "hosted_operations",
         sa.Column("op_key", sa.String(), nullable=False),
@@ -908,31 +883,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("open_slot", name=op.f("uq_settlement_windows_open_slot")),
     )
     op.create_table(
-        "webhook_endpoints",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("merchant_id", sa.String(), nullable=False),
-        sa.Column("url", sa.String(), nullable=False),
-        sa.Column(
-            "types", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
-        ),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("sealed", sa.String(), nullable=False),
-        sa.Column("previous", sa.String(), nullable=True),
-        sa.Column("previous_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            "state IN ('ACTIVE', 'PAUSED', 'GONE')", name=op.f("ck_webhook_endpoints_state")
-        ),
-        sa.CheckConstraint(
-            "(previous IS NULL) = (previous_until IS NULL)",
-            name=op.f("ck_webhook_endpoints_previous"),
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_endpoints")),
-    )
-    op.create_index(
-        op.f("ix_webhook_endpoints_merchant_id"), "webhook_endpoints", ["merchant_id"], unique=False
-    )
-    op.create_table(
         "cancel_quotes",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("redemption_id", sa.String(), nullable=False),
@@ -960,20 +910,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("token", "offer_id", name=op.f("pk_catalog_tokens")),
     )
     op.create_index("ix_catalog_tokens_offer_id", "catalog_tokens", ["offer_id"], unique=False)
-    op.create_table(
-        "event_feed",
-        sa.Column("merchant_id", sa.String(), nullable=False),
-        sa.Column("position", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("routed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["number"], ["events.number"], name=op.f("fk_event_feed_number")),
-        sa.PrimaryKeyConstraint("merchant_id", "position", name=op.f("pk_event_feed")),
-        info={"append_only": True},
-    )
-    op.create_index(op.f("ix_event_feed_number"), "event_feed", ["number"], unique=False)
-    op.create_index(
-        "ix_event_feed_position", "event_feed", ["position", "merchant_id"], unique=False
-    )
     op.create_table(
         "ledger_lines",
         sa.Column("journal_id", sa.String(), nullable=False),
@@ -1464,37 +1400,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("voucher_id", name=op.f("pk_vouchers")),
         sa.UniqueConstraint("merchant_id", "code", name=op.f("uq_vouchers_merchant_id_code")),
         sa.UniqueConstraint("redemption_id", name=op.f("uq_vouchers_redemption_id")),
-    )
-    op.create_table(
-        "webhook_deliveries",
-        sa.Column("endpoint_id", sa.String(), nullable=False),
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("object_id", sa.String(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("answer", sa.String(), nullable=True),
-        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "state IN ('DUE', 'DELIVERED', 'DEAD')", name=op.f("ck_webhook_deliveries_state")
-        ),
-        sa.ForeignKeyConstraint(
-            ["endpoint_id"],
-            ["webhook_endpoints.id"],
-            name=op.f("fk_webhook_deliveries_endpoint_id"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["number"], ["events.number"], name=op.f("fk_webhook_deliveries_number")
-        ),
-        sa.PrimaryKeyConstraint("endpoint_id", "number", name=op.f("pk_webhook_deliveries")),
-    )
-    op.create_index(
-        "ix_webhook_deliveries_due",
-        "webhook_deliveries",
-        ["state", "endpoint_id", "object_id", "number"],
-        unique=False,
     )
     op.create_table(
         "oauth_codes",

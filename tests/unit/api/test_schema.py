@@ -75,6 +75,9 @@ TABLE = {
     (Role.OPERATOR, "budget:write"): "proposeBudget",
     (Role.OPERATOR, "budget:approve"): "approveBudget",
     (Role.OPERATOR, "licence:write"): "recordLicence",
+    (Role.OPERATOR, "saga:operate"): "fencePartnerOperation",
+    (Role.OPERATOR, "review:write"): "proposeReviewResolution",
+    (Role.OPERATOR, "review:approve"): "approveReviewResolution",
     (Role.OPERATOR, "sandbox:clock"): "setSandboxClock",
 }
 ALLOWED = {(role, name): scope for (role, scope), names in TABLE.items() for name in names.split()}
@@ -103,7 +106,7 @@ READS = {
     Role.PARTNER: "partner agreements obligations bills settlementLegs events webhooks",
     Role.FINANCE: "settlementWindows settlement reconciliationRuns reconciliationRun breaks"
     " journals trialBalance obligations settlementLegs agreements",
-    Role.OPERATOR: "partners sagas budgets coverage",
+    Role.OPERATOR: "partners sagas reviews budgets coverage",
     Role.COMPLIANCE: "redLines",
     Role.REGULATOR: "redLines",
 }

@@ -1,0 +1,1 @@
+"""What operators do beside the product: health, doctor, evidence, backup, recovery."""

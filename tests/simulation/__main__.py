@@ -1,0 +1,114 @@
+"""Simulate many seeds, or one and show its trace, or see that the planted mutants are found."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tests.simulation import mutants
+from tests.simulation.campaign import Total, spread
+from tests.simulation.engine import Simulator
+from tests.simulation.situations import SOMETIMES, missing
+
+ENOUGH = 1_000  # seeds after which every situation must have occurred
+
+
+def main() -> int:
+    """Run what was asked for; 1 when something was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1_000, help="how many (1000)")
+    parser.add_argument("--first", type=int, default=1, help="the first (1)")
+    parser.add_argument("--seed", type=int, help="only this one, with its trace")
+    parser.add_argument("--processes", type=int, default=2, help="how many at once (2)")
+    parser.add_argument("--mutants", action="store_true", help="plant every mutant, find it")
+    parser.add_argument("names", nargs="*", metavar="MUTANT", help="only these mutants")
+    asked = parser.parse_args()
+    console = Console()
+    console = Console(width=max(console.width, 110))
+    if asked.mutants:
+        return mutants.campaign(console, asked.names, processes=asked.processes)
+    if asked.seed is not None:
+        return one(console, asked.seed)
+    return many(console, asked.first, asked.seeds, asked.processes)
+
+
+def one(console: Console, seed: int) -> int:
+    """Play one seed and show what happened."""
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606
+    simulator = Simulator()
+    try:
+        run = simulator.run(seed, traced=True)
+    finally:
+        simulator.close()
+    for line in run.trace:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    console.print(f"seed {seed}: {run.io_points} I/O points, {run.commits} commits")
+    console.print(f"digest {run.digest}")
+    for problem in run.problems:
+        console.print(f"[red]{escape(problem)}")
+    return 1 if run.problems else 0
+
+
+def many(console: Console, first: int, count: int, processes: int) -> int:
+    """Play many seeds; figures, coverage and failures at the end."""
+    columns = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[found]}"), console=console) as progress:
+        task = progress.add_task("seeds", total=count, found="")
+
+        def show(total: Total) -> None:
+            found = f"{total.seeds / total.seconds:.1f} a second, {len(total.failures)} failed"
+            progress.update(task, completed=total.seeds, found=found)
+
+        total = spread(first, count, processes, show)
+    _figures(console, total, first, processes)
+    _coverage(console, total)
+    lacking = missing(total.counts) if count >= ENOUGH else []
+    for name in lacking:
+        console.print(f"[red]never happened: {name}")
+    for seed, problems in total.failures[:20]:
+        console.print(f"[red]seed {seed}: {escape(problems[0])}")
+        console.print(f"  again, with its trace: make simulate SEED={seed}")
+    return 1 if total.failures or lacking else 0
+
+
+def _figures(console: Console, total: Total, first: int, processes: int) -> None:
+    table = Table("figure", "value", title="simulation")
+    rows: list[tuple[str, Any]] = [
+        ("seeds", f"{first} to {first + total.seeds - 1}"),
+        ("violations", len(total.failures)),
+        ("I/O points (places a crash can strike)", total.io_points),
+        ("commits, all checked", total.commits),
+        ("crashes", sum(n for name, n in total.counts.items() if name.startswith("crash "))),
+        ("seconds, with processes", f"{total.seconds:.0f}, {processes}"),
+        ("seeds a second", f"{total.seeds / total.seconds:.1f}"),
+        ("CPU seconds a seed", f"{total.cpu_seconds / max(total.seeds, 1):.3f}"),
+    ]
+    for name, value in rows:
+        table.add_row(name, str(value))
+    console.print(table)
+
+
+def _coverage(console: Console, total: Total) -> None:
+    """How often each fault, state, move and situation occurred."""
+    table = Table("kind", "how often", title="coverage")
+    for kind in ("fault", "lie", "crash", "state", "move", "end", "finding", "done"):
+        found = sorted(
+            (name.removeprefix(f"{kind} "), n)
+            for name, n in total.counts.items()
+            if name.startswith(f"{kind} ")
+        )
+        table.add_row(kind, escape(", ".join(f"{name} {n}" for name, n in found)))
+    some = {name: sum(total.counts[one] for one in ones) for name, ones in SOMETIMES.items()}
+    table.add_row("sometimes", ", ".join(f"{name} {n}" for name, n in some.items()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""A child process with one mutant planted: `python -m tests.simulation.planted NAME FIRST COUNT`.
+
+Prints, as one line of JSON, the first seed that fails and its problem; null when none does.
+"""
+
+import json
+import sys
+
+from tests.simulation import mutants
+
+
+def main() -> int:
+    """Plant it before the product is imported, then look for it."""
+    name, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    mutants.plant(mutants.named(name))
+    from tests.simulation.engine import Simulator  # The product, with its fault.
+
+    simulator = Simulator()
+    found = None
+    try:
+        for seed in range(first, first + count):
+            run = simulator.run(seed, traced=count == 1)
+            if count == 1:
+                print("\n".join(run.trace), file=sys.stderr)  # noqa: T201
+            if run.problems:
+                found = {"seed": seed, "problem": run.problems[0]}
+                break
+    finally:
+        simulator.close()
+    print(json.dumps(found, ensure_ascii=False))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

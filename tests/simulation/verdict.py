@@ -1,0 +1,150 @@
+"""The end of a run: everything has ended, agrees with the merchants, and nothing told is lost."""
+
+from typing import TYPE_CHECKING
+
+from gateway import invariants
+from gateway.redemption.model import State
+from tests.simulation.people import People
+from tests.simulation.world import Down, Process, World
+
+if TYPE_CHECKING:
+    from tests.simulation.partner import Merchant
+
+BURNED = {"COMMITTED", "LATE_CONFIRMED", "FULFILLED", "CANCELLING", "CANCELLED"}
+LATE = {"FENCE_VIOLATED", "LATE_CONFIRM_CANCELLED", "LATE_CONFIRM_UNCOVERED"}
+
+
+async def all_invariants(world: World, process: Process) -> None:
+    """Every invariant of the product, in one reading transaction."""
+    async with process.database.reading() as tx:
+        for result in await invariants.check(tx):
+            if not result.ok:
+                world.wrong(f"{result.id} {result.title}: {result.detail}")
+
+
+class Verdict:
+    """Judges the end of a run against what the merchants know and what people were told."""
+
+    def __init__(self, world: World, people: People) -> None:
+        self.world = world
+        self.people = people
+        self.findings: dict[str, set[str]] = {}
+        for id, code in world.check.rows("SELECT redemption_id, code FROM saga_findings"):
+            self.findings.setdefault(id, set()).add(code)
+            world.counts[f"finding {code}"] += 1
+
+    def judge(self) -> None:
+        """All that can be judged without asking a process."""
+        rows = self.world.check.rows(
+            "SELECT id, merchant_id, state, epoch, doubt, reason FROM redemptions ORDER BY id"
+        )
+        ends = {}
+        for id, merchant, state, epoch, doubt, reason in rows:
+            ends[id] = state
+            self.world.counts[f"end {state}"] += 1
+            told = f"{id} ends {state} {doubt or ''} {reason or ''}"
+            self._one(id, self.world.merchants[merchant], state, told)
+            del epoch
+        for legs, count in self.world.check.rows(
+            "SELECT n, count(*) FROM (SELECT count(*) AS n FROM redemption_legs"
+            " GROUP BY redemption_id) GROUP BY n"
+        ):
+            self.world.counts[f"legs {legs}"] += count
+        for kind, count in self.world.check.rows(
+            "SELECT kind, count(*) FROM ledger_journals GROUP BY kind"
+        ):
+            self.world.counts[f"journal {kind}"] += count
+        self._nothing_held(ends)
+        self._nothing_lost(ends)
+        self._all_applied()
+
+    def _one(self, id: str, merchant: "Merchant", state: str, told: str) -> None:
+        """One redemption against its merchant's truth."""
+        world, truth = self.world, merchant.truth
+        booking = truth.booking_of(f"{id}:confirm:1")
+        said = booking.state if booking else "nothing"
+        lied = truth.lies.get(id, set())
+        found = self.findings.get(id, set())
+        ok = {
+            "COMMITTED": said == "CONFIRMED",
+            "LATE_CONFIRMED": said == "CONFIRMED",
+            "FULFILLED": said == "FULFILLED" or id in self.people.told.tilled,
+            "CANCELLED": said == "CANCELLED",
+            "RELEASED": said in ("nothing", "CANCELLED") or bool(found & LATE),
+            "NEEDS_REVIEW": bool(lied & {"contradict", "change_mind", "confirm_late"}),
+        }.get(state, False)
+        if not ok:
+            lies = f", which lied: {sorted(lied)}" if lied else ""
+            world.wrong(f"{told}; {merchant.code} says {said}{lies}; findings {sorted(found)}")
+        if "FENCE_VIOLATED" in found and not lied:
+            world.wrong(f"{told} with FENCE_VIOLATED, and nobody lied")
+        if state == "RELEASED":
+            hold = truth.holds.get(f"h/{id}:hold:1")
+            if hold and hold.state == "HELD" and merchant.now() < hold.expires_at:
+                world.wrong(f"{told}; {merchant.code} still holds {hold.ref}")
+
+    def _nothing_held(self, ends: dict[str, str]) -> None:
+        for id, state in self.world.check.rows(
+            "SELECT redemption_id, state FROM points_holds WHERE state = 'HELD'"
+        ):
+            if ends.get(id) != "NEEDS_REVIEW":
+                self.world.wrong(f"a hold of {id} is left {state}, which ends {ends.get(id)}")
+        for cause, state in self.world.check.rows(
+            "SELECT cause_id, state FROM settlement_reservations WHERE state = 'RESERVED'"
+        ):
+            if ends.get(cause) != "NEEDS_REVIEW":
+                self.world.wrong(f"a reservation of {cause} is left {state}")
+
+    def _nothing_lost(self, ends: dict[str, str]) -> None:
+        world, told = self.world, self.people.told
+        for id, states in told.redemptions.items():
+            end = ends.get(id)
+            if end is None:
+                world.wrong(f"{id} was told of, and is not there")
+            elif end == "NEEDS_REVIEW":
+                continue
+            elif set(states) & BURNED and end not in BURNED:
+                world.wrong(f"{id} was told {states}, and ends {end}")
+            elif "CANCELLED" in states and end != "CANCELLED":
+                world.wrong(f"{id} was told CANCELLED, and ends {end}")
+        kept = {row[0] for row in world.check.rows("SELECT id FROM donations")}
+        for id in sorted(told.donations - kept):
+            world.wrong(f"donation {id} is lost")
+        earned = {row[0] for row in world.check.rows("SELECT earning_id FROM points_earnings")}
+        for id in sorted(told.earnings - earned):
+            world.wrong(f"earning {id} is lost")
+        events = set(world.check.rows("SELECT merchant_id, event_id FROM partner_events"))
+        for merchant, event in sorted(world.check.acknowledged_events - events):
+            world.wrong(f"webhook {event} of {merchant} is lost")
+
+    def _all_applied(self) -> None:
+        for (id,) in self.world.check.rows(
+            "SELECT event_id FROM partner_events WHERE applied_at IS NULL"
+        ):
+            self.world.wrong(f"webhook {id} was never applied")
+        for name, error in self.world.check.rows(
+            "SELECT name, last_error FROM jobs WHERE state = 'DUE' OR state = 'DEAD'"
+        ):
+            if name != "compensate":
+                self.world.wrong(f"job {name} is not done: {error}")
+
+    async def replays(self) -> None:
+        """Asked again under the same key, everybody gets the same object."""
+        world = self.world
+        for ask, id in self.people.told.replays:
+            try:
+                made = await world.gateway().call(ask)
+            except Down as down:
+                world.wrong(f"no answer in calm weather: {down}")
+                continue
+            found = made[0] if isinstance(made, tuple) else made
+            if found.id != id:
+                world.wrong(f"asked again, {id} became {found.id}")
+
+
+def settled(state: str) -> bool:
+    """Whether a redemption needs nothing more."""
+    return state in (
+        *(State.COMMITTED, State.FULFILLED, State.RELEASED, State.CANCELLED),
+        *(State.LATE_CONFIRMED, State.NEEDS_REVIEW),
+    )
