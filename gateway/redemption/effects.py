@@ -55,6 +55,7 @@ async def move(
     """Change the state, and columns with it; the lease ends, or is taken until an instant."""
     check_move(redemption.state, state)
     changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
+    changes |= {"told": redemption.told + 1}
     lease = {"leased_until": leased_until}
     await store.update(tx, redemption.id, changes | lease, keep_lease=True)
     return await telling.moved(tx, replace(redemption, **changes), now=now)

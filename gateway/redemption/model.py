@@ -209,6 +209,7 @@ class Redemption:
     released_at: datetime | None = None
     cancelled_at: datetime | None = None
     retry_of: str | None = None
+    told: int = 0  # events recorded of it: the sequence of the last one
     legs: tuple[Leg, ...] = ()
 
     def op_key(self, step: Step) -> str:

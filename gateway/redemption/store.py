@@ -57,6 +57,7 @@ redemptions = sa.Table(
     sa.Column("released_at", Instant),
     sa.Column("cancelled_at", Instant),
     sa.Column("retry_of", sa.String),
+    sa.Column("told", sa.Integer, nullable=False, server_default="0"),
     sa.Column("leased_until", Instant),  # system time
     sa.CheckConstraint(f"state IN ({_states})", name="state"),
     sa.CheckConstraint("list_fen >= 0 AND cash_fen >= 0 AND cash_fen <= list_fen", name="amounts"),

@@ -20,7 +20,7 @@ async def moved(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -
         data["reason"] = redemption.reason
     concerned = {redemption.merchant_id, *(leg.issuer for leg in redemption.legs)}
     word = f"redemption.{redemption.state.lower()}"
-    change = Change(word, redemption.id, concerned, data, redemption.member_id)
+    change = Change(word, redemption.id, concerned, data, redemption.member_id, redemption.told)
     await events.record(tx, change, now=now)
     return redemption
 
@@ -28,8 +28,9 @@ async def moved(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -
 async def compensated(
     tx: AsyncConnection, redemption: Redemption, leg: Leg, points: int, *, now: datetime
 ) -> None:
-    """Record that compensation was issued for a leg."""
+    """Record that compensation was issued for a leg, which happens once."""
     data = {
+        "redemption": redemption.id,
         "merchant": redemption.merchant_id,
         "offer": redemption.offer_id,
         "programme": leg.programme_id,
@@ -37,5 +38,6 @@ async def compensated(
     }
     concerned = {redemption.merchant_id, leg.issuer}
     word = "redemption.compensated"
-    change = Change(word, redemption.id, concerned, data, redemption.member_id)
+    leg_id = f"{redemption.id}.{leg.leg_no}"
+    change = Change(word, leg_id, concerned, data, redemption.member_id, seq=1)
     await events.record(tx, change, now=now)
