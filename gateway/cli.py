@@ -46,6 +46,7 @@ _err = Console(stderr=True)
 
 def main() -> None:
     """The console script."""
+    telemetry.log_uncaught()
     app()
 
 

@@ -130,6 +130,7 @@ class Database:
         self.url = url
         self._sqlite = url.startswith("sqlite")
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        options["hide_parameters"] = True  # Else an error's text has a row's persons in it.
         if self._sqlite:
             connect: dict[str, Any] = {"timeout": 30, "isolation_level": None}
             options["connect_args"] = connect | {"async_creator_fn": driver.connect}

@@ -1,12 +1,13 @@
 """What the application and the worker share: database, clock, partners, redemptions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import httpx2
 
 import partners as adapters
+from gateway import telemetry
 from gateway.db import Clock, Database
 from gateway.measured import MeasuredDatabase, watched
 from gateway.oauth.breaker import Breaker
@@ -16,6 +17,8 @@ from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+
+_PRIVATE_PARTS = ("d", "k", "p", "q")  # Of a JWK.
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Runtime:
     connections: Mapping[str, adapters.Connection]
     partners: Mapping[str, Partner]
     redemptions: Redemptions
-    secret: bytes
+    secret: bytes = field(repr=False)
     clients: list[httpx2.AsyncClient]
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
@@ -46,6 +49,7 @@ class Runtime:
             await clock.refresh(tx)
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
+        conceal(settings, connections.values())
         loaded, clients = connect(connections, settings, clock)
         partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
@@ -67,6 +71,17 @@ class Runtime:
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def conceal(settings: Settings, connections: Iterable[adapters.Connection]) -> None:
+    """Keep this process's own secrets out of its logs, whatever text they get into."""
+    secrets = [settings.metrics_token, settings.database_password]
+    if settings.vault_key_path.exists():
+        secrets.append(settings.vault_key_path.read_text(encoding="utf-8").strip())
+    for connection in connections:
+        secrets += [connection.auth.secret or "", connection.webhook_secret]
+        secrets += [str((connection.auth.key or {}).get(part, "")) for part in _PRIVATE_PARTS]
+    telemetry.conceal(secrets)
 
 
 def connect(
