@@ -34,7 +34,8 @@ def create_app(
     """The application; it opens its runtime at start and closes it at the end.
 
     On the embedded default the database is brought to the newest schema first. The signing keys
-    and the sandbox's apps are made if they are missing.
+    and the sandbox's apps are made if they are missing. Setting `app.state.stopping` tells the
+    worker inside to begin nothing more; requests are the server's.
 
     Args:
         runtime: One that is open already; its owner closes it.
@@ -57,7 +58,9 @@ def create_app(
             health.database = here.database
             app.router.routes[:] = _routes(here, limits, health)
             await stack.enter_async_context(listener.lag_measured())
-            await stack.enter_async_context(_working(here))
+            stack.push_async_callback(here.redemptions.abandon)
+            app.state.stopping = asyncio.Event()
+            await stack.enter_async_context(_working(here, app.state.stopping))
             yield
 
     app = Starlette(lifespan=lifespan, middleware=[Middleware(Observed)])
@@ -109,7 +112,7 @@ def _services(runtime: Runtime) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def _working(runtime: Runtime) -> AsyncIterator[None]:
+async def _working(runtime: Runtime, stopping: asyncio.Event) -> AsyncIterator[None]:
     """Run the worker beside the requests, if this process is to."""
     if not runtime.settings.worker_inside:
         yield
@@ -121,10 +124,9 @@ async def _working(runtime: Runtime) -> AsyncIterator[None]:
         runtime.settings,
         runtime.redemptions,
     )
-    stop = asyncio.Event()
-    task = asyncio.create_task(worker.run(stop))
+    task = asyncio.create_task(worker.run(stopping))
     try:
         yield
     finally:
-        stop.set()
+        stopping.set()
         await task

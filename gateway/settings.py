@@ -30,6 +30,12 @@ class Settings:
     worker_poll_seconds: float = _setting(0.5, "pause of an idle worker")
     feed_poll_seconds: float = _setting(60.0, "pause between two readings of partners' feeds")
     lease_seconds: int = _setting(60, "a job not finished by then is given to another worker")
+    worker_concurrency: int = _setting(32, "redemptions a worker drives at once; jobs as many")
+    worker_partner_concurrency: int = _setting(8, "of these, at most so many at one partner")
+    shutdown_grace_seconds: float = _setting(
+        20.0, "after SIGTERM: time to finish calls under way; the rest is handed back"
+    )
+    key_rotation_days: int = _setting(90, "life of a signing key; 0: rotated by hand only")
     partner_timeout_seconds: float = _setting(15.0, "deadline of one call with effect")
     live_timeout_seconds: float = _setting(1.0, "deadline of live prices in a catalog query")
     partner_concurrency: int = _setting(32, "calls in flight per partner (bulkhead)")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -76,13 +77,16 @@ async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], N
         settings,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
     )
     server = _Server(config, ready)
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        """Unready first; a second signal does not wait."""
+        """Unready first; then what is asked already is answered, within the grace.
+
+        A second signal does not wait for load balancers to look.
+        """
         if app.state.health.stopping or not settings.shutdown_delay_seconds:
             finish()
         else:
@@ -91,6 +95,8 @@ async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], N
 
     def finish() -> None:
         server.should_exit = True
+        if stopping := getattr(app.state, "stopping", None):
+            stopping.set()
 
     on_signals(end)
     tracing.export_to(settings.otel_endpoint, service="gateway")

@@ -11,7 +11,7 @@ from gateway.worker import Worker
 
 
 async def work(settings: Settings) -> None:
-    """Work until asked to end; the round under way is finished."""
+    """Work until asked to end; then what is under way is finished, or handed back."""
     tracing.export_to(settings.otel_endpoint, service="worker")
     runtime = await Runtime.open(settings)
     try:
