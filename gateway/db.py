@@ -371,15 +371,6 @@ async def lease_jobs(
     return rows
 
 
-async def waiting_jobs(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """Jobs that are not done: name, state, how `many`, and `since`, the earliest `due_at`."""
-    what = (jobs.c.name, jobs.c.state)
-    query = sa.select(
-        *what, sa.func.count().label("many"), sa.func.min(jobs.c.due_at).label("since")
-    )
-    return list(await tx.execute(query.where(jobs.c.state != "DONE").group_by(*what)))
-
-
 async def finish_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
     """Mark a job done; False, and nothing changes, when its lease has gone to another."""
     done = {"state": "DONE", "leased_until": None, "last_error": None}
