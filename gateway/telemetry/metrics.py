@@ -141,7 +141,7 @@ WINDOW_AGE = _gauge(
 )
 WEBHOOKS = _counter(
     "gateway_webhook_deliveries_total",
-    "Webhooks sent out, by merchant and outcome.",
+    "Webhooks sent out: ok, refused, no_answer, failed.",
     "merchant",
     "outcome",
 )
