@@ -137,6 +137,7 @@ class Database:
         self._wait_seconds = wait_seconds
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
         options["pool_timeout"] = wait_seconds
+        options["hide_parameters"] = True  # Else an error's text has a row's persons in it.
         if self._sqlite:
             connect: dict[str, Any] = {"timeout": wait_seconds, "isolation_level": None}
             options["connect_args"] = connect | {"async_creator_fn": driver.connect}
@@ -398,15 +399,6 @@ async def lease_jobs(
         bump = {"leased_until": until, "attempts": jobs.c.attempts + 1}
         await tx.execute(sa.update(jobs).where(taken).values(bump))
     return rows
-
-
-async def waiting_jobs(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """Jobs that are not done: name, state, how `many`, and `since`, the earliest `due_at`."""
-    what = (jobs.c.name, jobs.c.state)
-    query = sa.select(
-        *what, sa.func.count().label("many"), sa.func.min(jobs.c.due_at).label("since")
-    )
-    return list(await tx.execute(query.where(jobs.c.state != "DONE").group_by(*what)))
 
 
 async def finish_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:

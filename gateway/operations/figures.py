@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -98,16 +97,12 @@ async def read(tx: AsyncConnection, *, now: datetime, at: datetime) -> None:
 async def _redemptions(tx: AsyncConnection, now: datetime) -> None:
     for state, many in (await redemptions.open_states(tx)).items():
         metrics.REDEMPTIONS.labels(state).set(many)
-    ages = await redemptions.doubt_ages(tx, now)
-    metrics.DOUBT_OLDEST.set(ages[-1] if ages else 0)
-    metrics.DOUBT_P99.set(ages[math.ceil(len(ages) * 0.99) - 1] if ages else 0)
-    counts: dict[tuple[str, ...], float] = {}
-    oldest_of: dict[tuple[str, ...], float] = {}
-    for merchant, each in (await queue.doubt_ages(tx, now=now)).items():
-        counts[merchant,] = each.count
-        oldest_of[merchant,] = each.oldest / timedelta(seconds=1)
-    metrics.replace(metrics.DOUBT_COUNT, counts)
-    metrics.replace(metrics.DOUBT_AGE, oldest_of)
+    doubts = await queue.doubt_ages(tx, now=now)
+    metrics.replace(metrics.DOUBTS, {(name,): each.count for name, each in doubts.items()})
+    metrics.replace(
+        metrics.DOUBT_OLDEST, {(name,): _seconds(each.oldest) for name, each in doubts.items()}
+    )
+    metrics.replace(metrics.DOUBT_P99, {(n,): _seconds(each.p99) for n, each in doubts.items()})
     waiting, oldest = await redemptions.outbox(tx)
     metrics.OUTBOX.set(waiting)
     metrics.OUTBOX_AGE.set(_age(now, oldest))
@@ -126,4 +121,8 @@ async def _jobs(tx: AsyncConnection, at: datetime) -> None:
 
 
 def _age(now: datetime, since: datetime | None) -> float:
-    return 0.0 if since is None else max(0.0, (now - since) / timedelta(seconds=1))
+    return 0.0 if since is None else _seconds(now - since)
+
+
+def _seconds(age: timedelta) -> float:
+    return max(0.0, age / timedelta(seconds=1))

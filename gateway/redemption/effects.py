@@ -36,6 +36,7 @@ from gateway.redemption.model import (
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import LegToReserve, rate_leg
+from gateway.telemetry import metrics
 from gateway.values import amount, new_id
 
 TOO_OLD = "DOUBT_TOO_OLD"
@@ -54,6 +55,7 @@ async def move(
 ) -> Redemption:
     """Change the state, and columns with it; the lease ends, or is taken until an instant."""
     check_move(redemption.state, state)
+    metrics.MOVES.labels(str(state)).inc()
     changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
     changes |= {"told": redemption.told + 1}
     lease = {"leased_until": leased_until}
