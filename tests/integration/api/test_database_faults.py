@@ -225,8 +225,9 @@ async def test_postgresql_killed_under_load(
                 buying = [asyncio.create_task(many(one, 6)) for one in shoppers]
                 for _ in range(2):
                     seen = len(coalition.partners["M05"].effects)
-                    while len(coalition.partners["M05"].effects) < seen + 5:  # noqa: ASYNC110
-                        await asyncio.sleep(0.005)
+                    while len(coalition.partners["M05"].effects) < seen + 5:
+                        failed, _ = await asyncio.wait(buying, timeout=0.005)
+                        assert [task.exception() for task in failed] == []
                     postgres.kill()
                     ready = await gateway.http.get(f"{gateway.base}/readyz")
                     assert ready.status_code == 503
