@@ -9,7 +9,7 @@ UV := uv==0.13.9
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo serve test check bench load docs migration lock clean
+.PHONY: demo serve test check bench load docs migration lock chaos clean
 
 demo: .venv/ready  ## the whole coalition day, played from outside; ends 0 only if it all holds
 	$(BIN)/gateway demo $(ARGS)
@@ -32,6 +32,9 @@ bench: .venv/ready  ## figures as ratios to a floor measured in the same run
 
 load: .venv/ready  ## redemptions a second over HTTP beside raw SQL; ARGS="--minutes 10 --clients 16"
 	$(BIN)/python -m tests.load $(ARGS)
+
+chaos: .venv/ready  ## 500 kill -9 under load, and three books compared; ARGS="--seed 2 --kills 50"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 docs: .venv/ready  ## write the generated pages of docs/ again
 	$(BIN)/gateway docs

@@ -1,4 +1,4 @@
-"""Two gateways over one database: one sweeps what the other is still doing. One effect, one burn."""
+"""Two gateways over one database: one sweeps what the other is still doing. One effect."""
 
 import asyncio
 from dataclasses import replace

@@ -156,8 +156,10 @@ class Box:
         self.children[name].kill()
         made = Skewed(["serve" if name == "gateway" else name], self._env(), self.home, seconds)
         self.children[name] = made
-        if name == "gateway":
-            await self._gateway_answers()
+        async with asyncio.timeout(3 * PATIENCE):  # It is not forked: it reads all its modules.
+            while '"feed ' not in made.said() and "startup complete" not in made.said():
+                self._alive(name)
+                await asyncio.sleep(0.05)
         return made
 
     def _alive(self, name: str) -> None:

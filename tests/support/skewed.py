@@ -31,7 +31,7 @@ class Skewed:
         mine = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
         faked = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(self._offset)}
         faked |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        with self.log.open("ab") as said:
+        with self.log.open("wb") as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", *arguments],
                 env=mine | faked | dict(env),
