@@ -430,6 +430,37 @@ async def _end_lease(
     return bool((await tx.execute(sa.update(jobs).where(mine).values(values))).rowcount)
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits in a queue, and since when its oldest item has been due."""
+
+    waiting: int
+    oldest: timedelta
+    dead: int = 0
+
+
+async def job_depths(tx: AsyncConnection, *, system_now: datetime) -> dict[str, Depth]:
+    """Jobs by name: due now, the age of the oldest, and those given up."""
+    overdue = sa.and_(jobs.c.state == "DUE", jobs.c.due_at <= system_now)
+    found = await tx.execute(
+        sa.select(
+            jobs.c.name,
+            sa.func.sum(sa.case((overdue, 1), else_=0)).label("waiting"),
+            sa.func.min(sa.case((overdue, jobs.c.due_at))).label("since"),
+            sa.func.sum(sa.case((jobs.c.state == "DEAD", 1), else_=0)).label("dead"),
+        )
+        .where(jobs.c.state != "DONE")
+        .group_by(jobs.c.name)
+        .order_by(jobs.c.name)
+    )
+    return {
+        row.name: Depth(
+            int(row.waiting), system_now - row.since if row.since else timedelta(0), int(row.dead)
+        )
+        for row in found
+    }
+
+
 def is_conflict(error: BaseException) -> bool:
     """Whether a database error says that another transaction was first (busy, deadlock)."""
     cause = getattr(error, "orig", error)
@@ -444,6 +475,33 @@ def is_race(error: BaseException) -> bool:
         return False
     unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
     return unique or is_conflict(error)
+
+
+_NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
+_SQLITE_NOT_NOW = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database cannot be used now: gone, full, or busy for longer than we wait.
+
+    What was cut off in its COMMIT may have happened: only the idempotency key tells.
+    """
+    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
+        return True
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
+    if getattr(error, "connection_invalidated", False):
+        return True
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,30 +548,3 @@ async def clock_difference(tx: AsyncConnection) -> timedelta:
     theirs = await tx.scalar(sa.select(sa.func.clock_timestamp()))
     assert isinstance(theirs, datetime)
     return theirs - system_now()
-
-
-_NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
-_SQLITE_NOT_NOW = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Whether the database cannot be used now: gone, full, or busy for longer than we wait.
-
-    What was cut off in its COMMIT may have happened: only the idempotency key tells.
-    """
-    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
-        return True
-    cause = getattr(error, "orig", error)
-    if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
-    if getattr(error, "connection_invalidated", False):
-        return True
-    return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)

@@ -161,9 +161,9 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     count, ages = sum(each.count for each in doubts), [_short(each.oldest) for each in doubts]
     found.append(checks.doubts(count, max(ages, default=timedelta()), settings))
     found += checks.stuck(await redemptions.stuck(tx, now=now, system_now=at, patience=PATIENCE))
-    depths = await db.waiting_jobs(tx)
-    dead = {row.name: row.many for row in depths if row.state == "DEAD"}
-    late = {row.name: _short(at - row.since) for row in depths if row.state == "DUE"}
+    depths = await db.job_depths(tx, system_now=at)
+    dead = {name: each.dead for name, each in depths.items() if each.dead}
+    late = {name: _short(each.oldest) for name, each in depths.items()}
     found += checks.jobs(dead, late)
     head, waiting, oldest = await audit.state(tx, limit=SEALS_COUNTED)
     found.append(checks.seal(head, waiting, _short(at - oldest) if oldest else timedelta()))

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.audit import service as audit
-from gateway.db import Clock, Database, system_now, waiting_jobs
+from gateway.db import Clock, Database, job_depths, system_now
 from gateway.oauth.breaker import Breaker
 from gateway.redemption import figures as redemptions
 from gateway.redemption import queue
@@ -103,19 +103,23 @@ async def _redemptions(tx: AsyncConnection, now: datetime) -> None:
         metrics.DOUBT_OLDEST, {(name,): _seconds(each.oldest) for name, each in doubts.items()}
     )
     metrics.replace(metrics.DOUBT_P99, {(n,): _seconds(each.p99) for n, each in doubts.items()})
+    due = await queue.depth(tx, now=now)
+    metrics.DUE.set(due.waiting)
+    metrics.DUE_AGE.set(_seconds(due.oldest))
     waiting, oldest = await redemptions.outbox(tx)
     metrics.OUTBOX.set(waiting)
     metrics.OUTBOX_AGE.set(_age(now, oldest))
-    metrics.EVENTS_WAITING.set(await redemptions.waiting_events(tx))
+    events = await queue.events_depth(tx, now=now)
+    metrics.EVENTS_WAITING.set(events.waiting)
+    metrics.EVENTS_AGE.set(_seconds(events.oldest))
 
 
 async def _jobs(tx: AsyncConnection, at: datetime) -> None:
     depths: dict[tuple[str, ...], float] = {}
     ages: dict[tuple[str, ...], float] = {}
-    for row in await waiting_jobs(tx):
-        depths[row.name, row.state] = row.many
-        if row.state == "DUE":
-            ages[row.name,] = _age(at, row.since)
+    for name, depth in (await job_depths(tx, system_now=at)).items():
+        depths |= {(name, "DUE"): depth.waiting, (name, "DEAD"): depth.dead}
+        ages[name,] = _seconds(depth.oldest)
     metrics.replace(metrics.JOBS, depths)
     metrics.replace(metrics.JOBS_AGE, ages)
 

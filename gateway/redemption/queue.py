@@ -1,4 +1,4 @@
-"""The redemption row as a queue: leases of what is due; and how old doubt is, by partner.
+"""The redemption row as a queue: leases of what is due, how deep it is, how old doubt is.
 
 Any number of workers lease from it. A lease is a matter of pace, never of truth: whoever acts on
 a redemption locks its row and looks at its state first, so a holder whose lease has run out
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.db import Depth
 from gateway.redemption import store
 from gateway.redemption.model import WORKED, State
 
@@ -69,6 +70,21 @@ async def hand_back(tx: AsyncConnection, redemption_ids: Sequence[str]) -> None:
     """End the leases of what is not done: it is due for any worker, at once."""
     mine = _r.id.in_(redemption_ids) & _worked
     await tx.execute(sa.update(store.redemptions).where(mine).values(leased_until=None))
+
+
+async def depth(tx: AsyncConnection, *, now: datetime) -> Depth:
+    """How many redemptions are due and not done, leased ones included."""
+    query = sa.select(sa.func.count(), sa.func.min(_r.due_at)).where(_worked, _r.due_at <= now)
+    count, since = (await tx.execute(query)).one()
+    return Depth(count, now - since if since else timedelta(0))
+
+
+async def events_depth(tx: AsyncConnection, *, now: datetime) -> Depth:
+    """How many partners' webhooks are stored and not applied."""
+    e = store.events.c
+    query = sa.select(sa.func.count(), sa.func.min(e.received_at)).where(e.applied_at.is_(None))
+    count, since = (await tx.execute(query)).one()
+    return Depth(count, now - since if since else timedelta(0))
 
 
 async def doubt_ages(tx: AsyncConnection, *, now: datetime) -> dict[str, DoubtAge]:

@@ -116,9 +116,12 @@ DOUBT_OLDEST = _gauge("gateway_in_doubt_oldest_seconds", "Age of the oldest of t
 DOUBT_P99 = _gauge(
     "gateway_in_doubt_p99_seconds", "Age that 99 % of them are not above.", "merchant"
 )
+DUE = _gauge("gateway_redemptions_due", "Redemptions that the worker is to look at.")
+DUE_AGE = _gauge("gateway_redemptions_due_oldest_seconds", "How long the oldest has been due.")
 OUTBOX = _gauge("gateway_outbox_calls", "Partner calls queued and without an answer.")
 OUTBOX_AGE = _gauge("gateway_outbox_oldest_seconds", "Age of the oldest of them.")
 EVENTS_WAITING = _gauge("gateway_partner_events", "Partners' webhooks not yet applied.")
+EVENTS_AGE = _gauge("gateway_partner_events_oldest_seconds", "Age of the oldest of them.")
 
 # -- work behind the requests -------------------------------------------------------------------
 
