@@ -97,6 +97,8 @@ class StepCheck:
         self.states: dict[str, tuple[str, Any]] = {}
         self.acknowledged_events: set[tuple[str, str]] = set()
         self._lines = self._last_line()
+        used = self.rows("SELECT agreement_id, month, used_fen FROM settlement_agreement_usage")
+        self.opening = {(agreement, month): fen for agreement, month, fen in used}
         self._version = 0
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from unittest import mock
 import structlog
 
 from gateway import worker
-from tests.simulation import entropy, storage, template
+from tests.simulation import entropy, reckoning, storage, template
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.people import People
 from tests.simulation.verdict import Verdict, all_invariants, settled
@@ -109,6 +109,9 @@ async def _whole(world: World) -> None:
     await _settle(world)
     verdict = Verdict(world, people)
     verdict.judge()
+    reckoning.lots_in_order(world)
+    reckoning.money_adds_up(world)
+    reckoning.cover_adds_up(world)
     await verdict.replays()
     await _all_invariants(world)
 
