@@ -48,12 +48,16 @@ class Mutant:
         return path.read_text("utf-8")
 
 
-MUTANTS: tuple[Mutant, ...] = ()
+def all_of_them() -> "tuple[Mutant, ...]":
+    """Every mutant."""
+    from tests.simulation.planted_faults import MUTANTS  # It needs `Mutant`.
+
+    return MUTANTS
 
 
 def named(name: str) -> Mutant:
     """One of them."""
-    return next(one for one in MUTANTS if one.name == name)
+    return next(one for one in all_of_them() if one.name == name)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -114,7 +118,7 @@ def hunt(mutant: Mutant) -> Found:
 
 def campaign(console: Console, names: Sequence[str], *, processes: int) -> int:
     """Plant all, or those named, and print what found them; 1 when one was not found."""
-    chosen = [one for one in MUTANTS if not names or one.name in names]
+    chosen = [one for one in all_of_them() if not names or one.name in names]
     table = Table("mutant", "seeds needed", "of", "found by", title="mutants")
     lost = 0
     columns = (TextColumn("mutants"), BarColumn(), MofNCompleteColumn())
