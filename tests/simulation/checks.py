@@ -99,7 +99,8 @@ class StepCheck:
         self._lines = self._last_line()
         used = self.rows("SELECT agreement_id, month, used_fen FROM settlement_agreement_usage")
         self.opening = {(agreement, month): fen for agreement, month, fen in used}
-        self._version = 0
+        ends = self.rows("SELECT lot_id, coalesce(expires_at, '9999') FROM points_lots")
+        self.ends: dict[str, str] = dict(ends)
 
     def close(self) -> None:
         self.eye.close()

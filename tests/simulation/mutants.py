@@ -118,10 +118,14 @@ def hunt(mutant: Mutant) -> Found:
 
 def campaign(console: Console, names: Sequence[str], *, processes: int) -> int:
     """Plant all, or those named, and print what found them; 1 when one was not found."""
+    from tests.simulation.engine import TEMPLATE, Simulator  # Not in a child: it loads the product.
+
     chosen = [one for one in all_of_them() if not names or one.name in names]
     table = Table("mutant", "seeds needed", "of", "found by", title="mutants")
     lost = 0
     columns = (TextColumn("mutants"), BarColumn(), MofNCompleteColumn())
+    simulator = Simulator()
+    os.environ[TEMPLATE] = str(simulator.template)
     with Progress(*columns, console=console) as progress, ThreadPoolExecutor(processes) as pool:
         task = progress.add_task("mutants", total=len(chosen))
         for found in pool.map(hunt, chosen):
@@ -129,7 +133,10 @@ def campaign(console: Console, names: Sequence[str], *, processes: int) -> int:
             lost += found.seed is None
             seed = "[red]not found" if found.seed is None else str(found.seed)
             told = escape(found.problem[:90])
+            if not console.is_terminal:
+                console.print(f"{found.mutant.name}: {seed}: {told}", soft_wrap=True)
             table.add_row(found.mutant.name, seed, str(found.mutant.within), told)
+    simulator.close()
     console.print(table)
     console.print(f"{len(chosen) - lost} of {len(chosen)} mutants found")
     return 1 if lost else 0

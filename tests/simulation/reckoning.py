@@ -7,7 +7,7 @@ from tests.simulation.world import World
 
 _MOVES = """SELECT m.lot_id, m.kind, m.hold_id, m.held_delta, m.remaining_delta, m.moved_at,
               m.journal_id, l.member_id, l.programme_id, coalesce(l.expires_at, '9999'),
-              l.earned_on, coalesce(h.epoch, 1)
+              l.earned_on, coalesce(h.epoch, 1), m.expires_at
             FROM points_lot_movements m JOIN points_lots l ON l.lot_id = m.lot_id
             LEFT JOIN points_holds h ON h.hold_id = m.hold_id
             ORDER BY m.rowid"""
@@ -42,8 +42,9 @@ def lots_in_order(world: World) -> None:
     for _, rows in groups:
         if rows[0][1] == "HOLD" and rows[0][11] == 1:
             _debit_in_order(world, rows, left, held, known)
-        for lot, _, _, held_delta, delta, _, _, member, programme, end, earned, _ in rows:
-            known[lot] = (member, programme, end, earned, lot)
+        for lot, _, _, held_delta, delta, _, _, member, programme, end, earned, _, longer in rows:
+            first = known[lot][2] if lot in known else world.check.ends.get(lot, end)
+            known[lot] = (member, programme, longer or first, earned, lot)
             left[lot] = left.get(lot, 0) + delta
             held[lot] = held.get(lot, 0) + held_delta
 

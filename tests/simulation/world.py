@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.db import Clock, Database
+from gateway.errors import GatewayError
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.worker import Worker
@@ -112,7 +113,7 @@ class Process:
     def lapse(self, *, inside: bool) -> float | None:
         """Let others run before a statement; sometimes for long."""
         draw = self.world.rng.random()
-        if draw > (0.12 if inside else 0.5):
+        if draw > (0.08 if inside else 0.4):
             return None
         if draw < 0.004 and self.world.strikes("stall"):
             self.world.saw("fault stall", self.name)
@@ -153,6 +154,11 @@ class Process:
         except SQLAlchemyError as error:
             self.world.saw("database error", repr(error)[:200])
             raise Down("500") from error
+        except GatewayError:
+            raise
+        except Exception as error:
+            self.world.wrong(f"an error nobody expects: {error!r}")
+            raise Down("500") from error
 
     async def _work(self) -> None:
         """The worker's own rounds, further apart than in earnest."""
@@ -165,6 +171,8 @@ class Process:
                 await self.worker.turn()
             except SQLAlchemyError as error:
                 self.world.saw("worker round failed", repr(error)[:200])
+            except Exception as error:
+                self.world.wrong(f"a round ends with {error!r}")
 
 
 class World:
