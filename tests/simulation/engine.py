@@ -51,6 +51,7 @@ class Simulator:
         self.folder = storage.place()
         given = os.environ.get(TEMPLATE)
         self.template = Path(given) if given else self.folder / "template.db"
+        self._logs = structlog.get_config()
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
             processors=[_logged],
@@ -65,6 +66,7 @@ class Simulator:
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        structlog.configure(**self._logs)
         logging.disable(logging.NOTSET)
         gc.unfreeze()
         gc.enable()
@@ -160,14 +162,14 @@ async def _calm_down(world: World) -> None:
         if process.dead:
             process.start()
     await asyncio.sleep(max(world.settings.partner_timeout_seconds * 4, 500.0))
-    while world.hooks:
+    while world.hooks:  # noqa: ASYNC110 - the time is virtual
         await asyncio.sleep(30.0)
 
 
 async def _settle(world: World) -> None:
     """Let the worker work, from one due instant to the next, until nothing is left."""
     last = world.workers[1]
-    for round in range(ROUNDS):
+    for number in range(ROUNDS):
         await last.spawn(last.worker.turn())
         await _review(world)
         due = world.check.rows(
@@ -178,22 +180,22 @@ async def _settle(world: World) -> None:
             "SELECT min(due_at) FROM jobs WHERE state = 'DUE' AND name <> 'compensate'"
         )[0][0]
         if due is None and jobs is None and not world.hooks:
-            world.counts["rounds to settle"] += round
+            world.counts["rounds to settle"] += number
             return
-        await asyncio.sleep(7.0 if round % 8 else 120.0)
+        await asyncio.sleep(7.0 if number % 8 else 120.0)
     left = world.check.rows("SELECT id, state, doubt, due_at, leased_until FROM redemptions")
     world.wrong(f"not settled: {[row for row in left if not settled(row[1])]}, jobs {jobs}")
 
 
 async def _review(world: World) -> None:
     """The operator fences what has been in doubt for too long."""
-    for (id,) in world.check.rows(
+    for (ref,) in world.check.rows(
         "SELECT id FROM redemptions WHERE state = 'NEEDS_REVIEW' AND reason = 'DOUBT_TOO_OLD'"
     ):
-        world.saw("operator fences", id)
+        world.saw("operator fences", ref)
         try:
             await world.gateway().call(
-                lambda process, id=id: process.redemptions.fence(redemption_id=id)
+                lambda process, ref=ref: process.redemptions.fence(redemption_id=ref)
             )
         except Down:
             continue
@@ -224,5 +226,3 @@ def _result(world: World) -> Run:
     return Run(
         world.seed, world.problems, world.counts, world.io_points, world.commits, digest, trace
     )
-
-

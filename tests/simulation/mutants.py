@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -128,7 +128,8 @@ def campaign(console: Console, names: Sequence[str], *, processes: int) -> int:
     os.environ[TEMPLATE] = str(simulator.template)
     with Progress(*columns, console=console) as progress, ThreadPoolExecutor(processes) as pool:
         task = progress.add_task("mutants", total=len(chosen))
-        for found in pool.map(hunt, chosen):
+        for done in as_completed([pool.submit(hunt, one) for one in chosen]):
+            found = done.result()
             progress.advance(task)
             lost += found.seed is None
             seed = "[red]not found" if found.seed is None else str(found.seed)

@@ -82,7 +82,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the last lot goes first",
         POINTS,
         "sorted(lots, key=lambda lot: (place.get(lot.id, len(place)), *_age(lot)))",
-        "sorted(lots, key=lambda lot: (place.get(lot.id, len(place)), *_age(lot)), reverse=True)",
+        "sorted(lots, key=lambda lot: (place.get(lot.id, len(place)), *_age(lot)))[::-1]",
         60,
     ),
     Mutant(
@@ -184,8 +184,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the member is not given all legs back",
         EFFECTS,
-        "    back = {leg.leg_no: leg.points - leg.returned_points for leg in redemption.legs}\n",
-        "    back = {leg.leg_no: leg.points - leg.returned_points for leg in redemption.legs[:1]}\n",
+        "leg.points - leg.returned_points for leg in redemption.legs}\n",
+        "leg.points - leg.returned_points for leg in redemption.legs[:1]}\n",
         200,
     ),
     Mutant(
@@ -213,11 +213,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the key is claimed after the effect",
         SERVICE,
-        """            await db.settle_key(tx, scope=claim["scope"], key=claim["key"], object_id=settled.id)
-        if used:""",
-        """        async with self.database.transaction() as tx:
-            await db.settle_key(tx, scope=claim["scope"], key=claim["key"], object_id=settled.id)
-        if used:""",
+        """            settled = used or redemption
+            await db.settle_key(tx""",
+        """            settled = used or redemption
+        async with self.database.transaction() as tx:
+            await db.settle_key(tx""",
         1_000,
     ),
 )
