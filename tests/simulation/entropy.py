@@ -46,7 +46,11 @@ def _hex(nbytes: int = 32) -> str:
 
 def _drawn(name: str) -> Callable[..., Any]:
     """A function that draws from the seed of the run."""
-    return lambda *given: getattr(_Source.rng, name)(*given)
+
+    def draw(*given: Any) -> Any:
+        return getattr(_Source.rng, name)(*given)
+
+    return draw
 
 
 _SECRETS = SimpleNamespace(
