@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
-from unittest import mock
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import worker
 from tests.simulation import entropy, reckoning, storage, template
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.people import People
@@ -27,7 +25,6 @@ from tests.simulation.world import Down, World
 
 ROUNDS = 400
 TEMPLATE = "SIMULATION_TEMPLATE"  # A template made before, for children.
-CHORES_EVERY_SECONDS = 120.0  # Two seconds in earnest; nothing hangs on it.
 
 
 @dataclass
@@ -76,9 +73,8 @@ class Simulator:
         loop = VirtualLoop(Random(f"loop {seed}"))  # noqa: S311
         path = storage.copy(self.template, self.folder)
         entropy.use(lambda: loop.now_us, Random(f"ids {seed}"))  # noqa: S311
-        chores = mock.patch.object(worker, "CHORES_EVERY_SECONDS", CHORES_EVERY_SECONDS)
         gc.disable()
-        with entropy.replaced(), storage.inline(), chores:
+        with entropy.replaced(), storage.inline():
             world = World(seed, loop, path, traced)
             loop.set_task_factory(_task)
             loop.set_exception_handler(lambda _, context: _unexpected(world, context))

@@ -17,16 +17,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "void on timeout",
         SAGA,
-        """        current = await store.find(tx, redemption.id, lock=True)
-        assert current
-        if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
-            return await effects.move(""",
-        """        current = await store.find(tx, redemption.id, lock=True)
-        assert current
-        if current.state in (State.HOLDING, State.CONFIRMING):
+        "        if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):\n",
+        """        if current.state in (State.HOLDING, State.CONFIRMING):
             return await effects.release(tx, current, reason="TIMEOUT", now=now)
-        if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
-            return await effects.move(""",
+        if current.state is State.CANCELLING:
+""",
         60,
     ),
     Mutant(
@@ -49,11 +44,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a fence without an answer counts",
         SAGA,
-        "        if answer.fact is None:\n            await self._wait(redemption, step, verb=",
-        """        if answer.fact is None:
-            answer = replace(answer, fact=Fact(op_key, Outcome.FENCED))
+        """        answer = await self._ask(redemption, step, ask, verb="fence")
         if answer.fact is None:
-            await self._wait(redemption, step, verb=""",
+""",
+        """        answer = await self._ask(redemption, step, ask, verb="fence")
+        answer = replace(answer, fact=answer.fact or Fact(op_key, Outcome.FENCED))
+        if answer.fact is None:
+""",
         300,
     ),
     Mutant(
@@ -177,7 +174,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the postponed webhook stays postponed",
         EFFECTS,
-        "        await store.reopen_events(tx, redemption.id)\n",
+        "    await store.reopen_events(tx, redemption.id)\n",
         "",
         2_000,
     ),
