@@ -499,6 +499,7 @@ class Saga:
         if step is Step.CANCEL:
             if current.state is not State.CANCELLING:
                 return current
+            await store.reopen_events(tx, current.id)
             return await effects.move(tx, current, State.COMMITTED, cancel_quote_id=None)
         if current.state not in (State.HOLDING, State.CONFIRMING):
             return current
