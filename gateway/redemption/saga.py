@@ -506,6 +506,7 @@ class Saga:
         if step is Step.CANCEL:
             if current.state is not State.CANCELLING:
                 return current
+            await store.reopen_events(tx, current.id)
             return await effects.move(tx, current, State.COMMITTED, now=now, cancel_quote_id=None)
         if current.state not in (State.HOLDING, State.CONFIRMING):
             return current
