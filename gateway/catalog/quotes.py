@@ -8,9 +8,12 @@ list price is the truth: when it is another one, the parts are worked out again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
+from gateway.batch import Ask
 from gateway.catalog import pricing, service, store
 from gateway.catalog.model import (
     ELSEWHERE,
@@ -41,7 +44,7 @@ from gateway.settlement import service as settlement
 from gateway.settlement.model import Agreement, AgreementKind, rate_leg
 from gateway.values import MAX_AMOUNT, InvalidInput, fingerprint, new_id
 
-__all__ = ["LegInput", "quote", "request_quote"]
+__all__ = ["LegInput", "ask", "found", "quote", "request_quote"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +154,20 @@ async def quote(tx: AsyncConnection, quote_id: str, *, member_id: str | None = N
     Raises:
         NotFound: There is none for this member.
     """
-    found = await store.get_quote(tx, quote_id)
-    if found is None or member_id not in (None, found.member_id):
+    (rows,) = await db.read(tx, ask(quote_id))
+    return found(rows, quote_id, member_id=member_id)
+
+
+def ask(quote_id: str) -> Ask:
+    """A stored quote, for `found`."""
+    return store.ask_quote(quote_id)
+
+
+def found(rows: Sequence[Any], quote_id: str, *, member_id: str | None) -> StoredQuote:
+    """The quote out of the rows of `ask`; as `quote`."""
+    if not rows or member_id not in (None, rows[0].member_id):
         raise NotFound(field=("quote",), id=quote_id)
-    return found
+    return store.quote_of(rows[0])
 
 
 async def _basis(

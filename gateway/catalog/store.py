@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.catalog.model import Offer, QuoteLeg, StoredQuote
 
 offers = sa.Table(
@@ -278,17 +279,18 @@ _QUOTE = sa.select(quotes).where(quotes.c.quote_id == sa.bindparam("quote"))
 async def put_quote(tx: AsyncConnection, quote: StoredQuote) -> None:
     row = {name: getattr(quote, name) for name in StoredQuote.__dataclass_fields__}
     row |= {"quote_id": row.pop("id"), "legs": [_leg_row(leg) for leg in quote.legs]}
-    await tx.execute(_INSERT_QUOTE, row)
+    await db.write(tx, _INSERT_QUOTE, [row])
 
 
 def _leg_row(leg: QuoteLeg) -> dict[str, Any]:
     return {name: getattr(leg, name) for name in QuoteLeg.__dataclass_fields__}
 
 
-async def get_quote(tx: AsyncConnection, quote_id: str) -> StoredQuote | None:
-    row = (await tx.execute(_QUOTE, {"quote": quote_id})).one_or_none()
-    if row is None:
-        return None
+def ask_quote(quote_id: str) -> Ask:
+    return Ask(_QUOTE, {"quote": quote_id})
+
+
+def quote_of(row: sa.Row[Any]) -> StoredQuote:
     values = dict(row._mapping)
     values["id"] = values.pop("quote_id")
     values["legs"] = tuple(QuoteLeg(**leg) for leg in values["legs"])

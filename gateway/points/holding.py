@@ -10,6 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
+from gateway.batch import Ask
 from gateway.errors import Refused
 from gateway.ledger import service as ledger
 from gateway.ledger.model import (
@@ -58,8 +60,8 @@ class HoldAlreadyResolved(Refused):
 
 
 @dataclass(slots=True)
-class _Taken:
-    """A stored hold and the lots it took, in order of allocation."""
+class Taken:
+    """A hold and the lots it took, in order of allocation."""
 
     hold: Hold
     lots: list[tuple[str, int]] = field(default_factory=list)
@@ -155,13 +157,18 @@ async def release(
     hub_lines: HubLines,
     actor: str,
     now: datetime,
+    known: Sequence[Taken] | None = None,
 ) -> None:
     """Give held points back to the lots they came from. Releasing twice is fine.
+
+    Args:
+        known: The epoch's holds, if they are at hand.
 
     Raises:
         HoldAlreadyResolved: They were burned.
     """
-    taken = await _open(tx, redemption_id, epoch, HoldState.VOIDED)
+    known = await _load(tx, redemption_id, epoch) if known is None else known
+    taken = _open(known, HoldState.VOIDED)
     if not taken:
         return
     moves = {one.hold.id: [(lot_id, -n, 0) for lot_id, n in one.lots] for one in taken}
@@ -192,16 +199,19 @@ async def burn(
     hub_lines: HubLines,
     actor: str,
     now: datetime,
+    known: Sequence[Taken] | None = None,
 ) -> None:
     """Spend held points: the partner has confirmed. It cannot fail on balance.
 
     Args:
         sinks: Account of the points' end by leg: `REDEEMED_OWN`, `REDEEMED_X:<redeemer>`.
+        known: The epoch's holds, if they are at hand.
 
     Raises:
         HoldAlreadyResolved: They were released.
     """
-    taken = await _open(tx, redemption_id, epoch, HoldState.POSTED)
+    known = await _load(tx, redemption_id, epoch) if known is None else known
+    taken = _open(known, HoldState.POSTED)
     if not taken:
         return
     moves = {one.hold.id: [(lot_id, -n, -n) for lot_id, n in one.lots] for one in taken}
@@ -303,13 +313,16 @@ async def _hold(
     first: Mapping[int, Sequence[str]],
 ) -> list[Hold]:
     wallets = {(leg.member_id, leg.programme_id) for leg in legs}
-    free = {row.lot_id: rows.lot(row) for row in await store.lock_open_lots(tx, wallets)}
-    taken: list[_Taken] = []
+    found, existing = await db.read(
+        tx, store.ask_open_lots(wallets), store.ask_holds(redemption_id, epoch)
+    )
+    if existing:
+        return [rows.hold(row) for row in existing]
+    free = {row.lot_id: rows.lot(row) for row in found}
+    taken: list[Taken] = []
     for leg in legs:
         chosen = _choose(leg, free, first.get(leg.leg_no, ()), now)
         if sum(n for _, n in chosen) < leg.points:
-            if existing := await store.select_holds(tx, redemption_id, epoch):
-                return [rows.hold(row) for row in existing]
             raise short_of(
                 leg.programme_id, leg.points, chosen, field=("legs", str(leg.leg_no - 1), "points")
             )
@@ -317,10 +330,9 @@ async def _hold(
             new_id("hld"), redemption_id, epoch, leg.leg_no, leg.member_id, leg.programme_id,
             chosen[0][0].issuer, leg.points, 0, HoldState.HELD, expires_at,
         )  # fmt: skip
-        taken.append(_Taken(made, [(lot.id, n) for lot, n in chosen]))
+        taken.append(Taken(made, [(lot.id, n) for lot, n in chosen]))
         free |= {lot.id: replace(lot, held=lot.held + n) for lot, n in chosen}
-    if not await store.add_holds(tx, [rows.hold_row(one.hold, now=now) for one in taken]):
-        return [rows.hold(row) for row in await store.select_holds(tx, redemption_id, epoch)]
+    await store.insert(tx, store.holds, [rows.hold_row(one.hold, now=now) for one in taken])
     moves = {one.hold.id: [(lot_id, n, 0) for lot_id, n in one.lots] for one in taken}
     await _move_lots(tx, moves)
     await _post(
@@ -366,20 +378,29 @@ def short_of(
     )
 
 
-async def _load(tx: AsyncConnection, redemption_id: str, epoch: int) -> list[_Taken]:
-    found = await store.select_allocations(tx, redemption_id, epoch)
+def ask_taken(redemption_id: str, epoch: int) -> Ask:
+    """The holds of an epoch, locked, for `taken`."""
+    return store.ask_allocations(redemption_id, epoch)
+
+
+def taken(found: Sequence[sa.Row[Any]]) -> list[Taken]:
+    """Holds with their lots out of the rows of `ask_taken`."""
     taken = []
     for _, group in groupby(found, key=lambda row: row.hold_id):
         of_hold = list(group)
-        one = _Taken(rows.hold(of_hold[0]), sink=of_hold[0].sink)
+        one = Taken(rows.hold(of_hold[0]), sink=of_hold[0].sink)
         one.lots = [(row.lot_id, row.taken) for row in of_hold]
         taken.append(one)
     return taken
 
 
-async def _open(tx: AsyncConnection, redemption_id: str, epoch: int, to: HoldState) -> list[_Taken]:
-    """The holds of an epoch, to be resolved; none when that was done before."""
-    taken = await _load(tx, redemption_id, epoch)
+async def _load(tx: AsyncConnection, redemption_id: str, epoch: int) -> list[Taken]:
+    (found,) = await db.read(tx, ask_taken(redemption_id, epoch))
+    return taken(found)
+
+
+def _open(taken: Sequence[Taken], to: HoldState) -> list[Taken]:
+    """The holds to be resolved; none when that was done before."""
     for one in taken:
         if one.hold.state not in (HoldState.HELD, to):
             raise HoldAlreadyResolved(hold=one.hold.id, state=one.hold.state)
@@ -391,7 +412,7 @@ async def _move_lots(tx: AsyncConnection, moves: Mapping[str, Moves]) -> None:
 
 
 def _back_moves(
-    wanted: Sequence[_Taken], done: Sequence[sa.Row[Any]], points: Mapping[int, int]
+    wanted: Sequence[Taken], done: Sequence[sa.Row[Any]], points: Mapping[int, int]
 ) -> dict[str, Moves]:
     """What the lots of each burned hold get back, given what happened to them before."""
     spent = Counter[tuple[str, str]]()
@@ -407,7 +428,7 @@ def _back_moves(
     return moves
 
 
-def _given_back(taken: Sequence[_Taken], done: Sequence[sa.Row[Any]], kind: Kind) -> list[Returned]:
+def _given_back(taken: Sequence[Taken], done: Sequence[sa.Row[Any]], kind: Kind) -> list[Returned]:
     """What was given back before under this kind, by leg and in order of allocation."""
     legs = {one.hold.id: one.hold.leg_no for one in taken}
     found = [row for row in done if row.kind == kind and row.hold_id in legs]
@@ -435,12 +456,12 @@ async def _ends(
 
 async def _post(
     tx: AsyncConnection,
-    taken: Sequence[_Taken],
+    taken: Sequence[Taken],
     moves: Mapping[str, Moves],
     *,
     kind: Kind,
     step: str,
-    lines: Callable[[_Taken], tuple[Line, ...]],
+    lines: Callable[[Taken], tuple[Line, ...]],
     hub_lines: HubLines,
     actor: str,
     now: datetime,
@@ -458,7 +479,7 @@ async def _post(
         )
         for one in taken
     ]
-    ids = await ledger.post(tx, journals, now=now)
+    ids = await ledger.enter(tx, journals, now=now)
     made = [
         row
         for one, journal_id in zip(taken, ids, strict=True)
@@ -475,9 +496,9 @@ async def _post(
     await store.insert(tx, store.movements, made)
 
 
-def _book(one: _Taken) -> str:
+def _book(one: Taken) -> str:
     return points_book(one.hold.issuer)
 
 
-def _account(one: _Taken, part: Part) -> str:
+def _account(one: Taken, part: Part) -> str:
     return member_account(one.hold.member_id, part)

@@ -12,12 +12,15 @@ from gateway.points.earning import earn, mature, record_return
 from gateway.points.holding import (
     HoldAlreadyResolved,
     InsufficientPoints,
+    Taken,
+    ask_taken,
     burn,
     give_back,
     held,
     hold,
     rehold,
     release,
+    taken,
 )
 from gateway.points.issuing import (
     donate,
@@ -43,7 +46,9 @@ __all__ = [
     "DisclosureMissing",
     "HoldAlreadyResolved",
     "InsufficientPoints",
+    "Taken",
     "ValueGuaranteeViolation",
+    "ask_taken",
     "available",
     "burn",
     "donate",
@@ -70,6 +75,7 @@ __all__ = [
     "release",
     "spend",
     "spend_opening",
+    "taken",
     "undonate",
     "wallets",
 ]

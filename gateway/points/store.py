@@ -1,5 +1,6 @@
 """Tables of points and all their SQL. Lot movements are append-only."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.db import Instant, Json, metadata
 
 programmes = sa.Table(
@@ -137,9 +139,8 @@ earnings = sa.Table(
 
 
 async def insert(tx: AsyncConnection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows of equal shape, in one statement."""
-    if rows:
-        await tx.execute(_insert(table), rows)
+    """Insert rows of equal shape, with the transaction's next batch."""
+    await db.write(tx, _insert(table), rows)
 
 
 @cache
@@ -193,14 +194,20 @@ async def raise_version(tx: AsyncConnection, programme_id: str, version: int) ->
 # --- lots -------------------------------------------------------------------------------------
 
 
+def ask_open_lots(wallets: Iterable[tuple[str, str]]) -> Ask:
+    """The lots with free points of (member, programme) pairs, locked in the order of their ids."""
+    values: dict[str, str] = {}
+    for n, (member_id, programme_id) in enumerate(sorted(wallets)):
+        values |= {f"member_{n}": member_id, f"programme_{n}": programme_id}
+    return Ask(_lock_statement(len(values) // 2), values)
+
+
 async def lock_open_lots(
     tx: AsyncConnection, wallets: Iterable[tuple[str, str]]
 ) -> list[sa.Row[Any]]:
     """Lock the lots with free points of (member, programme) pairs, in the order of their ids."""
-    values: dict[str, str] = {}
-    for n, (member_id, programme_id) in enumerate(sorted(wallets)):
-        values |= {f"member_{n}": member_id, f"programme_{n}": programme_id}
-    return list(await tx.execute(_lock_statement(len(values) // 2), values))
+    (found,) = await db.read(tx, ask_open_lots(wallets))
+    return found
 
 
 @cache
@@ -262,26 +269,32 @@ _MOVE_LOTS = (
 async def move_lots(tx: AsyncConnection, moves: Iterable[tuple[str, int, int]]) -> None:
     """Change held and remaining of lots: (lot id, held delta, remaining delta), locked by id.
 
-    The table's CHECKs refuse what would break 0 <= held <= remaining <= points.
+    With the transaction's next batch. The table's CHECKs refuse what would break
+    0 <= held <= remaining <= points.
     """
+    held, remaining = Counter[str](), Counter[str]()
+    for lot_id, held_delta, remaining_delta in moves:
+        held[lot_id] += held_delta
+        remaining[lot_id] += remaining_delta
     rows = [
-        {"lot": lot_id, "held_by": held_delta, "remaining_by": remaining_delta}
-        for lot_id, held_delta, remaining_delta in sorted(moves)
+        {"lot": lot_id, "held_by": held[lot_id], "remaining_by": remaining[lot_id]}
+        for lot_id in sorted(held)
     ]
-    await tx.execute(_MOVE_LOTS, rows)
+    await db.write(tx, _MOVE_LOTS, rows, by=("lot",), expect=len(rows))
+
+
+_UNTIL = sa.bindparam("until", type_=Instant)
+_EXTEND = (
+    sa.update(lots)
+    .where(lots.c.lot_id == sa.bindparam("lot"), lots.c.expires_at < _UNTIL)
+    .values(expires_at=_UNTIL)
+)
 
 
 async def extend_lots(tx: AsyncConnection, ends: dict[str, datetime]) -> None:
     """Move the end of lots later; a lot that ends later already is left alone."""
-    c = lots.c
-    statement = (
-        sa.update(lots)
-        .where(c.lot_id == sa.bindparam("lot"), c.expires_at < sa.bindparam("until"))
-        .values(expires_at=sa.bindparam("until"))
-    )
     rows = [{"lot": lot_id, "until": end} for lot_id, end in sorted(ends.items())]
-    if rows:
-        await tx.execute(statement, rows)
+    await db.write(tx, _EXTEND, rows, by=("lot",))
 
 
 async def sum_wallets(
@@ -309,12 +322,19 @@ async def sum_wallets(
 # --- holds and movements ----------------------------------------------------------------------
 
 
-async def add_holds(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> bool:
-    """Insert holds; False when they exist."""
-    insert = db.insert_missing(tx, holds, holds.c.hold_id)
-    made = list(await tx.execute(insert, rows))
-    assert len(made) in (0, len(rows)), "a hold is made with all its legs or not at all"
-    return bool(made)
+_HOLDS = (
+    sa.select(holds)
+    .where(
+        holds.c.redemption_id == sa.bindparam("redemption"),
+        holds.c.epoch == sa.bindparam("of_epoch"),
+    )
+    .order_by(holds.c.leg_no)
+)
+
+
+def ask_holds(redemption_id: str, epoch: int) -> Ask:
+    """Holds of an epoch by leg."""
+    return Ask(_HOLDS, {"redemption": redemption_id, "of_epoch": epoch})
 
 
 async def select_holds(
@@ -339,12 +359,9 @@ _ALLOCATIONS = (
 )
 
 
-async def select_allocations(
-    tx: AsyncConnection, redemption_id: str, epoch: int
-) -> list[sa.Row[Any]]:
+def ask_allocations(redemption_id: str, epoch: int) -> Ask:
     """Holds of an epoch, locked, with the lots they took, by leg and order of allocation."""
-    values = {"redemption": redemption_id, "of_epoch": epoch}
-    return list(await tx.execute(_ALLOCATIONS, values))
+    return Ask(_ALLOCATIONS, {"redemption": redemption_id, "of_epoch": epoch})
 
 
 _RESOLVE = (
@@ -355,21 +372,28 @@ _RESOLVE = (
 
 
 async def resolve_holds(tx: AsyncConnection, sinks: dict[str, str | None], *, state: str) -> None:
-    """Resolve holds that are still held: POSTED with a sink by hold id, or VOIDED."""
+    """Resolve holds that are still held: POSTED with a sink by hold id, or VOIDED.
+
+    With the transaction's next batch.
+
+    Raises:
+        Raced: With the batch: one was resolved meanwhile.
+    """
     rows = [{"hold": hold_id, "to": state, "into": sink} for hold_id, sink in sinks.items()]
-    await tx.execute(_RESOLVE, rows)
+    await db.write(tx, _RESOLVE, rows, by=("hold",), expect=len(rows))
+
+
+_RETURN = (
+    sa.update(holds)
+    .where(holds.c.hold_id == sa.bindparam("hold"))
+    .values(returned=holds.c.returned + sa.bindparam("given", type_=sa.BigInteger))
+)
 
 
 async def return_points(tx: AsyncConnection, points: dict[str, int]) -> None:
     """Count points of burned holds as returned, by hold id."""
-    given = sa.bindparam("given", type_=sa.BigInteger)
-    statement = (
-        sa.update(holds)
-        .where(holds.c.hold_id == sa.bindparam("hold"))
-        .values(returned=holds.c.returned + given)
-    )
     rows = [{"hold": hold_id, "given": given} for hold_id, given in points.items()]
-    await tx.execute(statement, rows)
+    await db.write(tx, _RETURN, rows, by=("hold",), expect=len(rows))
 
 
 async def movements_of(tx: AsyncConnection, cause_id: str) -> list[sa.Row[Any]]:

@@ -5,22 +5,23 @@ again: a fact that is known, or comes too late to matter, changes nothing.
 """
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.catalog.model import StoredQuote
+from gateway import db
+from gateway.batch import Ask
 from gateway.compliance import service as compliance
 from gateway.db import enqueue
 from gateway.errors import NotFound
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
-from gateway.points.model import LegRequest, compensation
+from gateway.points.model import compensation
 from gateway.points.service import InsufficientPoints
-from gateway.ports import Fact, Outcome, QuoteExpired
+from gateway.ports import Fact, Outcome
 from gateway.promotions import service as promotions
 from gateway.redemption import store
 from gateway.redemption.model import (
@@ -35,9 +36,9 @@ from gateway.redemption.model import (
     kept_after_fare,
     parse_op_key,
 )
+from gateway.redemption.taking import take_cover
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
-from gateway.settlement.model import LegToReserve, rate_leg
 from gateway.values import amount, half_up, new_id
 
 TOO_OLD = "DOUBT_TOO_OLD"
@@ -60,120 +61,22 @@ async def move(
     return replace(redemption, **changes)
 
 
-async def hold_points(
-    tx: AsyncConnection,
-    quote: StoredQuote,
-    *,
-    auto_confirm: bool,
-    leased_until: datetime,
-    settings: Settings,
-    now: datetime,
-) -> Redemption:
-    """Hold points and cover for every leg, and write the redemption: all or nothing.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a redemption's epoch holds: points with their lots, and cover."""
 
-    Raises:
-        InsufficientPoints, NoAgreement, AgreementCap, CoverExceeded: Nothing is held.
-        QuoteExpired: The quote, or the agreement version it was made under, is over.
-    """
-    if now >= quote.expires_at:
-        raise QuoteExpired(expired_at=quote.expires_at)
-    redemption = _from_quote(quote, auto_confirm=auto_confirm, settings=settings, now=now)
-    await store.insert(tx, redemption, leased_until=leased_until)
-    await _hold_legs(tx, redemption, now=now)
-    return redemption
+    points: Sequence[points.Taken]
+    reserved: Sequence[Any]
 
 
-async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> None:
-    hub_lines = await _take_cover(tx, redemption, now=now)
-    requests = [
-        LegRequest(
-            leg.leg_no,
-            redemption.member_id,
-            leg.programme_id,
-            leg.points,
-            hub_lines.get(leg.leg_no, ()),
-        )
-        for leg in redemption.legs
-    ]
-    await points.hold(
-        tx,
-        redemption_id=redemption.id,
-        epoch=redemption.epoch,
-        legs=requests,
-        expires_at=redemption.points_hold_until,
-        actor=redemption.member_id,
-        now=now,
-    )
+def ask_held(redemption_id: str, epoch: int) -> tuple[Ask, Ask]:
+    """What an epoch holds, for `held`."""
+    return points.ask_taken(redemption_id, epoch), settlement.ask_reserved(redemption_id, epoch)
 
 
-async def _take_cover(
-    tx: AsyncConnection, redemption: Redemption, *, now: datetime
-) -> dict[int, tuple[Line, ...]]:
-    """Take cap and cover for the foreign legs; HUB lines by leg."""
-    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
-    return await settlement.reserve_legs(
-        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
-    )
-
-
-async def _rated(
-    tx: AsyncConnection, redemption: Redemption, leg: Leg, *, now: datetime
-) -> LegToReserve:
-    """The leg under the agreement in force now; the quote's terms must still be its terms."""
-    agreement = await settlement.agreement_for(
-        tx,
-        issuer=leg.issuer,
-        redeemer=redemption.merchant_id,
-        offer_id=redemption.offer_id,
-        category=redemption.category,
-        at=now,
-    )
-    terms = rate_leg(agreement, leg.face_fen)
-    if (terms.settlement_fen, terms.fee_fen) != (leg.settlement_fen, leg.fee_fen):
-        raise QuoteExpired(expired_at=now)  # Another version of the agreement is in force.
-    return LegToReserve(leg.leg_no, agreement, redemption.offer_id, leg.face_fen)
-
-
-def _from_quote(
-    quote: StoredQuote, *, auto_confirm: bool, settings: Settings, now: datetime
-) -> Redemption:
-    legs = tuple(
-        Leg(
-            leg_no=leg.leg_no,
-            programme_id=leg.programme_id,
-            issuer=leg.issuer,
-            points=leg.points,
-            face_fen=leg.face_fen,
-            rate_num=leg.rate_num,
-            rate_den=leg.rate_den,
-            own=leg.own,
-            agreement_id=leg.agreement_id,
-            settlement_fen=leg.settlement_fen,
-            fee_fen=leg.fee_fen,
-        )
-        for leg in quote.legs
-    )
-    return Redemption(
-        id=new_id("red"),
-        member_id=quote.member_id,
-        quote_id=quote.id,
-        merchant_id=quote.merchant_id,
-        offer_id=quote.offer_id,
-        slot=quote.slot,
-        quantity=quote.quantity,
-        list_fen=quote.list_fen,
-        cash_fen=quote.cash_fen,
-        kind=quote.kind,
-        category=quote.category,
-        pricing=quote.pricing,
-        partner_quote_id=quote.partner_quote_id or "",
-        points_hold_until=now + timedelta(seconds=settings.points_hold_ttl_seconds),
-        created_at=now,
-        cancel_until=quote.cancel_until,
-        due_at=now,
-        auto_confirm=auto_confirm,
-        legs=legs,
-    )
+def held(of_points: Sequence[Any], reserved: Sequence[Any]) -> Held:
+    """What an epoch holds, out of the rows of `ask_held`."""
+    return Held(points.taken(of_points), reserved)
 
 
 async def apply_fact(
@@ -191,10 +94,16 @@ async def apply_fact(
         redemption_id, step, epoch = parse_op_key(fact.op_key)
     except ValueError as error:
         raise NotFound(id=fact.op_key) from error
-    redemption = await store.find(tx, redemption_id, lock=True)
+    mine, its_legs, known, *holding = await db.read(
+        tx,
+        *store.ask(redemption_id, lock=True),
+        store.ask_facts(fact.op_key),
+        *ask_held(redemption_id, epoch),
+    )
+    redemption = store.found(mine, its_legs)
     if redemption is None or redemption.epoch < epoch:
         raise NotFound(id=fact.op_key)
-    known = await store.facts_of(tx, fact.op_key)
+    holds = held(*holding) if redemption.epoch == epoch else None
     await _record(tx, redemption, fact, source=source, now=now)
     if any(_contradict(Outcome(row.outcome), row.version, fact) for row in known):
         detail = f"v{fact.version} {fact.outcome} against {known[-1].outcome}"
@@ -206,9 +115,9 @@ async def apply_fact(
         return await move(tx, redemption, State.NEEDS_REVIEW, reason="CONTRADICTION")
     match step:
         case Step.HOLD:
-            return await _hold_fact(tx, redemption, fact, settings=settings, now=now)
+            return await _hold_fact(tx, redemption, fact, holds, settings=settings, now=now)
         case Step.CONFIRM:
-            return await _confirm_fact(tx, redemption, fact, settings=settings, now=now)
+            return await _confirm_fact(tx, redemption, fact, holds, settings=settings, now=now)
         case Step.CANCEL:
             return await _cancel_fact(tx, redemption, fact, now=now)
 
@@ -245,7 +154,13 @@ def _doubts(redemption: Redemption, step: Step) -> bool:
 
 
 async def _hold_fact(
-    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
+    tx: AsyncConnection,
+    redemption: Redemption,
+    fact: Fact,
+    holds: Held | None,
+    *,
+    settings: Settings,
+    now: datetime,
 ) -> Redemption:
     waiting = redemption.state is State.HOLDING or _doubts(redemption, Step.HOLD)
     if fact.outcome is Outcome.HELD:
@@ -272,7 +187,12 @@ async def _hold_fact(
     if fact.outcome in _GONE and waiting:
         fenced = fact.outcome is Outcome.FENCED
         return await release(
-            tx, redemption, reason=fact.reason or str(fact.outcome), fenced=fenced, now=now
+            tx,
+            redemption,
+            reason=fact.reason or str(fact.outcome),
+            fenced=fenced,
+            holds=holds,
+            now=now,
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
         return await move(tx, redemption, State.RELEASED, released_at=now)
@@ -282,12 +202,18 @@ async def _hold_fact(
 
 
 async def _confirm_fact(
-    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
+    tx: AsyncConnection,
+    redemption: Redemption,
+    fact: Fact,
+    holds: Held | None,
+    *,
+    settings: Settings,
+    now: datetime,
 ) -> Redemption:
     waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)
     if fact.outcome is Outcome.CONFIRMED:
         if waiting:
-            return await commit(tx, redemption, fact, now=now)
+            return await commit(tx, redemption, fact, holds=holds, now=now)
         if redemption.state in (State.RELEASED, State.RELEASING):
             return await late_confirm(tx, redemption, fact, settings=settings, now=now)
         if redemption.state not in BURNED:  # Nobody asked it to: finance must see that.
@@ -302,6 +228,7 @@ async def _confirm_fact(
             redemption,
             reason=fact.reason or str(fact.outcome),
             fenced=fact.outcome is Outcome.FENCED,
+            holds=holds,
             tell_partner=True,  # Its hold may stand, though it will never be confirmed.
             now=now,
         )
@@ -328,10 +255,21 @@ async def commit(
     fact: Fact,
     *,
     now: datetime,
+    holds: Held | None = None,
     state: State = State.COMMITTED,
 ) -> Redemption:
-    """The partner has confirmed: burn the points, accrue the obligations, issue the voucher."""
-    hub_lines = await settlement.accrue(tx, cause_id=redemption.id, epoch=redemption.epoch, at=now)
+    """The partner has confirmed: burn the points, accrue the obligations, issue the voucher.
+
+    Args:
+        holds: What the epoch holds, if it is at hand.
+    """
+    hub_lines = await settlement.accrue(
+        tx,
+        cause_id=redemption.id,
+        epoch=redemption.epoch,
+        at=now,
+        known=holds.reserved if holds else None,
+    )
     await points.burn(
         tx,
         redemption_id=redemption.id,
@@ -340,6 +278,7 @@ async def commit(
         hub_lines=hub_lines,
         actor=redemption.member_id,
         now=now,
+        known=holds.points if holds else None,
     )
     await _issue_voucher(tx, redemption, fact.artefacts, now=now)
     return await move(
@@ -361,18 +300,17 @@ async def _issue_voucher(
     tx: AsyncConnection, redemption: Redemption, artefacts: Mapping[str, str], *, now: datetime
 ) -> None:
     code = artefacts.get("code")
-    while not await store.add_voucher(
-        tx,
-        {
-            "voucher_id": new_id("vch"),
-            "redemption_id": redemption.id,
-            "merchant_id": redemption.merchant_id,
-            "code": code or f"{secrets.randbelow(10**8):08d}",
-            "holder": redemption.member_id,
-            "artefacts": dict(artefacts),
-            "state": "ISSUED",
-        },
-    ):
+    row = {
+        "voucher_id": new_id("vch"),
+        "redemption_id": redemption.id,
+        "merchant_id": redemption.merchant_id,
+        "code": code or _own_code(),
+        "holder": redemption.member_id,
+        "artefacts": dict(artefacts),
+        "state": "ISSUED",
+    }
+
+    async def missed(tx: AsyncConnection) -> None:
         if redemption.id in await store.voucher_of(tx, [redemption.id]):
             return
         if code is not None:  # The sale stands; the voucher gets a code of ours.
@@ -383,7 +321,14 @@ async def _issue_voucher(
                 detail=f"code {code} was given twice",
                 now=now,
             )
-            code = None
+        while not await store.add_voucher(tx, row | {"code": _own_code()}):
+            pass
+
+    await store.write_voucher(tx, row, missed=missed)
+
+
+def _own_code() -> str:
+    return f"{secrets.randbelow(10**8):08d}"
 
 
 async def release(
@@ -394,13 +339,21 @@ async def release(
     now: datetime,
     fenced: bool = False,
     tell_partner: bool = False,
+    leased_until: datetime | None = None,
+    holds: Held | None = None,
 ) -> Redemption:
     """Void the holds: points back to their lots, cover and cap given back.
 
     Args:
         tell_partner: The partner still holds something: RELEASING until it knows.
+        leased_until: With it, who tells the partner has taken the lease.
+        holds: What the epoch holds, if it is at hand.
     """
-    hub_lines = await settlement.release(tx, cause_id=redemption.id, epoch=redemption.epoch)
+    if holds is None:
+        holds = held(*await db.read(tx, *ask_held(redemption.id, redemption.epoch)))
+    hub_lines = await settlement.release(
+        tx, cause_id=redemption.id, epoch=redemption.epoch, known=holds.reserved
+    )
     await points.release(
         tx,
         redemption_id=redemption.id,
@@ -408,10 +361,18 @@ async def release(
         hub_lines=hub_lines,
         actor=redemption.member_id,
         now=now,
+        known=holds.points,
     )
     if tell_partner:
         return await move(
-            tx, redemption, State.RELEASING, reason=reason, due_at=now, polls=0, fenced=fenced
+            tx,
+            redemption,
+            State.RELEASING,
+            leased_until=leased_until,
+            reason=reason,
+            due_at=now,
+            polls=0,
+            fenced=fenced,
         )
     return await move(tx, redemption, State.RELEASED, reason=reason, released_at=now, fenced=fenced)
 
@@ -439,7 +400,7 @@ async def late_confirm(
                     redemption_id=redemption.id,
                     epoch=again.epoch,
                     from_epoch=redemption.epoch,
-                    hub_lines=await _take_cover(tx, again, now=now),
+                    hub_lines=await take_cover(tx, again, now=now),
                     expires_at=now + timedelta(seconds=settings.points_hold_ttl_seconds),
                     actor=redemption.member_id,
                     now=now,

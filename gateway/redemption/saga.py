@@ -88,7 +88,7 @@ class Saga:
     async def queue_hold(self, tx: AsyncConnection, redemption: Redemption) -> int:
         """Write the outbox row of the hold, in the transaction that holds the points."""
         body = {"quote": redemption.partner_quote_id}
-        return await self._queue(tx, redemption, Step.HOLD, "hold", body)
+        return await self._queue(tx, redemption, Step.HOLD, "hold", body, first=True)
 
     async def hold(self, redemption: Redemption, attempt: int) -> Redemption:
         """Ask the partner to reserve.
@@ -139,7 +139,7 @@ class Saga:
             resends=0,
         )
         body = {"hold": redemption.hold_ref, "deadline": deadline}
-        attempt = await self._queue(tx, redemption, Step.CONFIRM, "confirm", body)
+        attempt = await self._queue(tx, redemption, Step.CONFIRM, "confirm", body, first=True)
         return moved, attempt
 
     async def confirm(self, redemption: Redemption, attempt: int) -> Redemption:
@@ -252,9 +252,13 @@ class Saga:
             if redemption.state is not State.HELD:
                 return redemption
             redemption = await effects.release(
-                tx, redemption, reason=reason, tell_partner=True, now=self.clock.now()
+                tx,
+                redemption,
+                reason=reason,
+                tell_partner=True,
+                leased_until=self.lease(),
+                now=self.clock.now(),
             )
-            await store.update(tx, redemption_id, {"leased_until": self.lease()}, keep_lease=True)
         return await self._tell_released(redemption)
 
     async def _tell_released(self, redemption: Redemption) -> Redemption:
@@ -384,6 +388,8 @@ class Saga:
         step: Step,
         verb: str,
         body: Mapping[str, object],
+        *,
+        first: bool = False,
     ) -> int:
         return await store.queue_call(
             tx,
@@ -392,6 +398,7 @@ class Saga:
             verb=verb,
             body_hash=fingerprint(body),
             now=self.clock.now(),
+            first=first,
         )
 
     async def _past_held(self, call: Callable[[], Awaitable[Fact]]) -> Fact:

@@ -22,7 +22,7 @@ from gateway.ports import (
     QuoteExpired,
     past_held,
 )
-from gateway.redemption import effects, store
+from gateway.redemption import effects, store, taking
 from gateway.redemption.inbox import Inbox
 from gateway.redemption.model import (
     AlreadyUsed,
@@ -88,31 +88,38 @@ class Redemptions:
     async def _hold(
         self, member_id: str, quote_id: str, claim: dict[str, Any], *, auto_confirm: bool
     ) -> tuple[Redemption, bool]:
-        now = self.clock.now()
-        async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, **claim, now=now)
-            if replay:
-                return await _existing(tx, replay.object_id), True
-            quote = await quotes.quote(tx, quote_id, member_id=member_id)
-            used = await store.find_by_quote(tx, quote_id)
-            if used is None:
-                redemption = await effects.hold_points(
-                    tx,
-                    quote,
-                    auto_confirm=auto_confirm,
-                    leased_until=self.saga.lease(),
-                    settings=self.settings,
-                    now=now,
-                )
-                attempt = await self.saga.queue_hold(tx, redemption)
-            settled = used or redemption
-            await db.settle_key(tx, scope=claim["scope"], key=claim["key"], object_id=settled.id)
-        if used:
-            return used, True
+        quote, redemption, attempt = await db.tried(
+            lambda: self._queue_hold(member_id, quote_id, claim, auto_confirm=auto_confirm)
+        )
+        if attempt is None:
+            return redemption, True
         try:
             return await self.saga.hold(redemption, attempt), False
         except PriceChanged as change:
             raise await self._new_price(quote, change) from change
+
+    async def _queue_hold(
+        self, member_id: str, quote_id: str, claim: dict[str, Any], *, auto_confirm: bool
+    ) -> tuple[StoredQuote, Redemption, int | None]:
+        """Take the key, points and cover, and queue the call; no attempt if it was before."""
+        now = self.clock.now()
+        async with self.database.transaction() as tx:
+            seen, used, found = await db.read(
+                tx, db.ask_key(claim), store.ask_used(quote_id), quotes.ask(quote_id)
+            )
+            replay = db.replay_of(seen, claim)
+            quote = quotes.found(found, quote_id, member_id=member_id)
+            if replay:
+                return quote, await _existing(tx, replay.object_id), None
+            if used:
+                await db.take_key(tx, claim, object_id=used[0].id, now=now)
+                return quote, await _existing(tx, used[0].id), None
+            redemption = taking.from_quote(
+                quote, auto_confirm=auto_confirm, settings=self.settings, now=now
+            )
+            await db.take_key(tx, claim, object_id=redemption.id, now=now)
+            await taking.hold_points(tx, redemption, leased_until=self.saga.lease(), now=now)
+            return quote, redemption, await self.saga.queue_hold(tx, redemption)
 
     async def _new_price(self, quote: StoredQuote, change: PriceChanged) -> PriceChanged:
         """The partner asks another price: quote again; nothing is accepted for the member."""
@@ -182,22 +189,36 @@ class Redemptions:
             HoldAlreadyResolved: It was released.
             PartnerRejected, PartnerUnavailable: The points are back.
         """
-        scope = f"{member_id}:confirmRedemption"
-        asked = {"redemption": redemption_id}
+        claim: dict[str, Any] = {"scope": f"{member_id}:confirmRedemption", "key": key}
+        claim["input"] = {"redemption": redemption_id}
+        redemption, replayed, attempt = await db.tried(
+            lambda: self._queue_confirm(member_id, redemption_id, claim)
+        )
+        if attempt is None:
+            return redemption, replayed
+        return await self.saga.confirm(redemption, attempt), replayed
+
+    async def _queue_confirm(
+        self, member_id: str, redemption_id: str, claim: dict[str, Any]
+    ) -> tuple[Redemption, bool, int | None]:
+        """Take the key and queue the call; no attempt if there is nothing to be confirmed."""
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            replay = await db.claim_key(
-                tx, scope=scope, key=key, input=asked, object_id=redemption_id, now=now
+            mine, legs, seen = await db.read(
+                tx, *store.ask(redemption_id, lock=True), db.ask_key(claim)
             )
-            redemption = await store.find(tx, redemption_id, lock=True)
+            replay = db.replay_of(seen, claim)
+            redemption = store.found(mine, legs)
             if redemption is None or redemption.member_id != member_id:
                 raise NotFound(id=redemption_id)
+            if replay is None:
+                await db.take_key(tx, claim, object_id=redemption_id, now=now)
             if redemption.state is not State.HELD:
                 if redemption.state in _DONE_WITH_HOLD and not replay:
                     raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
-                return redemption, replay is not None
+                return redemption, replay is not None, None
             redemption, attempt = await self.saga.queue_confirm(tx, redemption)
-        return await self.saga.confirm(redemption, attempt), replay is not None
+            return redemption, replay is not None, attempt
 
     async def redeem(
         self,

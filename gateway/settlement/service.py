@@ -33,6 +33,7 @@ from gateway.settlement.agreements import (
 from gateway.settlement.claims import (
     accrue,
     adjust,
+    ask_reserved,
     clear,
     compensate,
     correct,
@@ -84,6 +85,7 @@ __all__ = [
     "agreements",
     "agreements_between",
     "approve_settlement",
+    "ask_reserved",
     "bank_csv",
     "book_leg",
     "check_room",

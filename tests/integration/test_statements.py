@@ -8,14 +8,14 @@ __all__ = ["gateway"]
 MOST = {
     "catalog page of 20 offers": 6,
     "requestQuote": 16,
-    "holdRedemption": 25,
-    "confirmRedemption": 23,
-    "redeemOffer": 61,
-    "requestCancellation": 4,
-    "cancelRedemption": 31,
-    "recordFulfilment": 8,
-    "recordEarnEvent": 23,
-    "donatePoints": 26,
+    "holdRedemption": 9,
+    "confirmRedemption": 5,
+    "redeemOffer": 28,
+    "requestCancellation": 3,
+    "cancelRedemption": 17,
+    "recordFulfilment": 5,
+    "recordEarnEvent": 22,
+    "donatePoints": 24,
     "closeSettlementWindow": 13,
 }
 ADVISORY_LOCKS = 4  # PostgreSQL takes them by statements of their own.
