@@ -58,7 +58,7 @@ class Write:
         """Whether a later write may touch a row of this one."""
         if self.statement.table is not later.statement.table:
             return False
-        if self.statement.is_insert and later.statement.is_insert:
+        if later.statement.is_insert:
             return False
         if not (self.by and self.by == later.by):
             return True

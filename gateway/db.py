@@ -369,11 +369,15 @@ async def take_key(
     await write(tx, insert_missing(tx, idempotency_keys), [row], expect=1)
 
 
-async def tried(work: Callable[[], Awaitable[T]], *, times: int = 3) -> T:
-    """Do work that owns its transactions; again when another was first."""
+async def tried(work: Callable[[bool], Awaitable[T]], *, times: int = 3) -> T:
+    """Do work that owns its transactions; again when another was first.
+
+    Args:
+        work: Is told whether to make sure, by locking what it reads: not at the first time.
+    """
     for left in reversed(range(times)):
         try:
-            return await work()
+            return await work(left < times - 1)
         except (DBAPIError, Raced) as error:
             if not (left and is_race(error)):
                 raise

@@ -162,6 +162,24 @@ async def get_offers(tx: AsyncConnection, offer_ids: Iterable[str]) -> dict[str,
     return {row.offer_id: _offer(row) for row in await tx.execute(query)}
 
 
+_OFFER = sa.select(offers).where(
+    offers.c.offer_id == sa.bindparam("of_offer"), offers.c.deleted.is_(False)
+)
+MERCHANT_OF = (
+    sa.select(offers.c.merchant_id)
+    .where(offers.c.offer_id == sa.bindparam("of_offer"))
+    .scalar_subquery()
+)
+
+
+def ask_offer(offer_id: str) -> Ask:
+    return Ask(_OFFER, {"of_offer": offer_id})
+
+
+def offer_of(row: sa.Row[Any]) -> Offer:
+    return _offer(row)
+
+
 async def suspend(tx: AsyncConnection, offer_id: str, reason: str | None) -> None:
     change = sa.update(offers).where(offers.c.offer_id == offer_id).values(suspended=reason)
     await tx.execute(change)
@@ -270,6 +288,16 @@ async def book_prices(
         b.offer_id.in_(list(offer_ids)), b.programme_id.in_(list(programme_ids))
     )
     return {(row.offer_id, row.programme_id): row.points for row in await tx.execute(query)}
+
+
+_BOOK = sa.select(price_book.c.programme_id, price_book.c.points).where(
+    price_book.c.offer_id == sa.bindparam("of_offer")
+)
+
+
+def ask_book(offer_id: str) -> Ask:
+    """An offer's points by programme, as the price book has them."""
+    return Ask(_BOOK, {"of_offer": offer_id})
 
 
 _INSERT_QUOTE = sa.insert(quotes)

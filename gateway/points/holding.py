@@ -1,7 +1,7 @@
 """Hold points for a redemption, then burn or release them; give burned ones back."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
@@ -314,11 +314,77 @@ async def _hold(
 ) -> list[Hold]:
     wallets = {(leg.member_id, leg.programme_id) for leg in legs}
     found, existing = await db.read(
-        tx, store.ask_open_lots(wallets), store.ask_holds(redemption_id, epoch)
+        tx, store.ask_open_lots(wallets, lock=True), store.ask_holds(redemption_id, epoch)
     )
     if existing:
         return [rows.hold(row) for row in existing]
     free = {row.lot_id: rows.lot(row) for row in found}
+    taken = _taken(
+        redemption_id=redemption_id,
+        epoch=epoch,
+        legs=legs,
+        expires_at=expires_at,
+        lots=free,
+        first=first,
+        now=now,
+    )
+    await store.insert(tx, store.holds, [rows.hold_row(one.hold, now=now) for one in taken])
+    moves = {one.hold.id: [(lot_id, n, 0) for lot_id, n in one.lots] for one in taken}
+    await _move_lots(tx, moves)
+    await _post_hold(tx, taken, moves, legs, actor=actor, now=now)
+    return [one.hold for one in taken]
+
+
+async def take(
+    tx: AsyncConnection,
+    *,
+    redemption_id: str,
+    epoch: int,
+    legs: Sequence[LegRequest],
+    free: Sequence[sa.Row[Any]],
+    expires_at: datetime,
+    actor: str,
+    now: datetime,
+) -> list[Taken]:
+    """As `hold`, of a new epoch, out of lots that were read before: nothing is read.
+
+    Args:
+        free: The rows of `ask_free`.
+
+    Raises:
+        InsufficientPoints: A leg needs more than its member has free; nothing is held.
+        Raced: With the batch: a lot has changed since it was read.
+    """
+    lots = {row.lot_id: rows.lot(row) for row in free}
+    taken = _taken(
+        redemption_id=redemption_id,
+        epoch=epoch,
+        legs=legs,
+        expires_at=expires_at,
+        lots=lots,
+        first={},
+        now=now,
+    )
+    await store.insert(tx, store.holds, [rows.hold_row(one.hold, now=now) for one in taken])
+    moves = {one.hold.id: [(lot_id, n, 0) for lot_id, n in one.lots] for one in taken}
+    seen = [(lots[lot_id], n) for one in taken for lot_id, n in one.lots]
+    await store.take_lots(tx, [(lot.id, lot.held, lot.remaining, n) for lot, n in seen])
+    await _post_hold(tx, taken, moves, legs, actor=actor, now=now)
+    return taken
+
+
+def _taken(
+    *,
+    redemption_id: str,
+    epoch: int,
+    legs: Sequence[LegRequest],
+    expires_at: datetime,
+    lots: Mapping[str, Lot],
+    first: Mapping[int, Sequence[str]],
+    now: datetime,
+) -> list[Taken]:
+    """New holds with the lots they take."""
+    free = dict(lots)
     taken: list[Taken] = []
     for leg in legs:
         chosen = _choose(leg, free, first.get(leg.leg_no, ()), now)
@@ -332,9 +398,18 @@ async def _hold(
         )  # fmt: skip
         taken.append(Taken(made, [(lot.id, n) for lot, n in chosen]))
         free |= {lot.id: replace(lot, held=lot.held + n) for lot, n in chosen}
-    await store.insert(tx, store.holds, [rows.hold_row(one.hold, now=now) for one in taken])
-    moves = {one.hold.id: [(lot_id, n, 0) for lot_id, n in one.lots] for one in taken}
-    await _move_lots(tx, moves)
+    return taken
+
+
+async def _post_hold(
+    tx: AsyncConnection,
+    taken: Sequence[Taken],
+    moves: Mapping[str, Moves],
+    legs: Sequence[LegRequest],
+    *,
+    actor: str,
+    now: datetime,
+) -> None:
     await _post(
         tx,
         taken,
@@ -349,7 +424,6 @@ async def _hold(
         actor=actor,
         now=now,
     )
-    return [one.hold for one in taken]
 
 
 def _choose(
@@ -379,8 +453,13 @@ def short_of(
 
 
 def ask_taken(redemption_id: str, epoch: int) -> Ask:
-    """The holds of an epoch, locked, for `taken`."""
-    return store.ask_allocations(redemption_id, epoch)
+    """The holds of an epoch, for `taken`. They only change with the redemption's row locked."""
+    return store.ask_allocations(redemption_id, epoch, lock=False)
+
+
+def ask_free(wallets: Iterable[tuple[str, str]]) -> Ask:
+    """The lots with free points of (member, programme) pairs, for `take`."""
+    return store.ask_open_lots(wallets, lock=False)
 
 
 def taken(found: Sequence[sa.Row[Any]]) -> list[Taken]:
@@ -395,7 +474,7 @@ def taken(found: Sequence[sa.Row[Any]]) -> list[Taken]:
 
 
 async def _load(tx: AsyncConnection, redemption_id: str, epoch: int) -> list[Taken]:
-    (found,) = await db.read(tx, ask_taken(redemption_id, epoch))
+    (found,) = await db.read(tx, store.ask_allocations(redemption_id, epoch, lock=True))
     return taken(found)
 
 

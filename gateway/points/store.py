@@ -170,6 +170,31 @@ async def select_programmes(
     return list(await tx.execute(query))
 
 
+@cache
+def _programmes(count: int) -> sa.Select[Any]:
+    return _current().where(_named(count)).order_by(programmes.c.programme_id)
+
+
+def _named(count: int) -> sa.ColumnElement[bool]:
+    ids = [programmes.c.programme_id == sa.bindparam(f"programme_{n}") for n in range(count)]
+    return sa.or_(*ids)
+
+
+def ask_programmes(programme_ids: Sequence[str]) -> Ask:
+    """Programmes under the policy in force."""
+    return Ask(_programmes(len(programme_ids)), names_of(programme_ids))
+
+
+@cache
+def issuers_of(count: int) -> Any:
+    """The issuers of so many programmes, as an expression with the values of `names_of`."""
+    return sa.select(programmes.c.issuer).where(_named(count))
+
+
+def names_of(programme_ids: Sequence[str]) -> dict[str, str]:
+    return {f"programme_{n}": programme_id for n, programme_id in enumerate(programme_ids)}
+
+
 async def select_policy(tx: AsyncConnection, programme_id: str, version: int) -> sa.Row[Any] | None:
     """A programme under one of its policies, in force or not."""
     query = sa.select(programmes.c.issuer, policies).join_from(programmes, policies)
@@ -194,24 +219,24 @@ async def raise_version(tx: AsyncConnection, programme_id: str, version: int) ->
 # --- lots -------------------------------------------------------------------------------------
 
 
-def ask_open_lots(wallets: Iterable[tuple[str, str]]) -> Ask:
-    """The lots with free points of (member, programme) pairs, locked in the order of their ids."""
+def ask_open_lots(wallets: Iterable[tuple[str, str]], *, lock: bool) -> Ask:
+    """The lots with free points of (member, programme) pairs, in the order of their ids."""
     values: dict[str, str] = {}
     for n, (member_id, programme_id) in enumerate(sorted(wallets)):
         values |= {f"member_{n}": member_id, f"programme_{n}": programme_id}
-    return Ask(_lock_statement(len(values) // 2), values)
+    return Ask(_open_lots(len(values) // 2, lock), values)
 
 
 async def lock_open_lots(
     tx: AsyncConnection, wallets: Iterable[tuple[str, str]]
 ) -> list[sa.Row[Any]]:
     """Lock the lots with free points of (member, programme) pairs, in the order of their ids."""
-    (found,) = await db.read(tx, ask_open_lots(wallets))
+    (found,) = await db.read(tx, ask_open_lots(wallets, lock=True))
     return found
 
 
 @cache
-def _lock_statement(count: int) -> sa.Select[Any]:
+def _open_lots(count: int, lock: bool) -> sa.Select[Any]:
     """Built once for a number of wallets: this is the hot path."""
     c = lots.c
     wallets = [
@@ -219,8 +244,8 @@ def _lock_statement(count: int) -> sa.Select[Any]:
         & (c.programme_id == sa.bindparam(f"programme_{n}"))
         for n in range(count)
     ]
-    query = sa.select(lots).where(sa.or_(*wallets), c.remaining > c.held)
-    return query.order_by(c.lot_id).with_for_update()
+    query = sa.select(lots).where(sa.or_(*wallets), c.remaining > c.held).order_by(c.lot_id)
+    return query.with_for_update() if lock else query
 
 
 async def lock_lots(tx: AsyncConnection, lot_ids: Iterable[str]) -> list[sa.Row[Any]]:
@@ -291,10 +316,53 @@ _EXTEND = (
 )
 
 
+_TAKE_LOTS = (
+    sa.update(lots)
+    .where(
+        lots.c.lot_id == sa.bindparam("lot"),
+        lots.c.held == sa.bindparam("seen_held", type_=sa.BigInteger),
+        lots.c.remaining == sa.bindparam("seen_remaining", type_=sa.BigInteger),
+    )
+    .values(held=lots.c.held + sa.bindparam("held_by", type_=sa.BigInteger))
+)
+
+
+async def take_lots(tx: AsyncConnection, taken: Sequence[tuple[str, int, int, int]]) -> None:
+    """Hold points of lots that were read without a lock: (lot id, held, remaining, points).
+
+    Raises:
+        Raced: With the batch: a lot has changed meanwhile.
+    """
+    rows = [
+        {"lot": lot_id, "seen_held": held, "seen_remaining": remaining, "held_by": n}
+        for lot_id, held, remaining, n in sorted(taken)
+    ]
+    await db.write(tx, _TAKE_LOTS, rows, by=("lot",), expect=len(rows))
+
+
 async def extend_lots(tx: AsyncConnection, ends: dict[str, datetime]) -> None:
     """Move the end of lots later; a lot that ends later already is left alone."""
     rows = [{"lot": lot_id, "until": end} for lot_id, end in sorted(ends.items())]
     await db.write(tx, _EXTEND, rows, by=("lot",))
+
+
+_AVAILABLE = (
+    sa.select(
+        lots.c.issuer,
+        sa.func.sum(lots.c.remaining - lots.c.held, type_=sa.BigInteger).label("available"),
+    )
+    .where(
+        lots.c.member_id == sa.bindparam("member"),
+        lots.c.remaining > lots.c.held,
+        sa.or_(lots.c.expires_at.is_(None), lots.c.expires_at > sa.bindparam("at", type_=Instant)),
+    )
+    .group_by(lots.c.issuer)
+)
+
+
+def ask_available(member_id: str, now: datetime) -> Ask:
+    """What a member can spend now, by issuer."""
+    return Ask(_AVAILABLE, {"member": member_id, "at": now})
 
 
 async def sum_wallets(
@@ -355,13 +423,14 @@ _ALLOCATIONS = (
     .where(holds.c.redemption_id == sa.bindparam("redemption"))
     .where(holds.c.epoch == sa.bindparam("of_epoch"))
     .order_by(holds.c.leg_no, movements.c.position)
-    .with_for_update(of=holds)
 )
+_LOCK_ALLOCATIONS = _ALLOCATIONS.with_for_update(of=holds)
 
 
-def ask_allocations(redemption_id: str, epoch: int) -> Ask:
-    """Holds of an epoch, locked, with the lots they took, by leg and order of allocation."""
-    return Ask(_ALLOCATIONS, {"redemption": redemption_id, "of_epoch": epoch})
+def ask_allocations(redemption_id: str, epoch: int, *, lock: bool) -> Ask:
+    """Holds of an epoch with the lots they took, by leg and order of allocation."""
+    values = {"redemption": redemption_id, "of_epoch": epoch}
+    return Ask(_LOCK_ALLOCATIONS if lock else _ALLOCATIONS, values)
 
 
 _RESOLVE = (

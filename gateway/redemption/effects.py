@@ -5,15 +5,15 @@ again: a fact that is known, or comes too late to matter, changes nothing.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.batch import Ask
 from gateway.compliance import service as compliance
 from gateway.db import enqueue
 from gateway.errors import NotFound
@@ -36,7 +36,7 @@ from gateway.redemption.model import (
     kept_after_fare,
     parse_op_key,
 )
-from gateway.redemption.taking import take_cover
+from gateway.redemption.taking import Held, ask_held, held, take_cover
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.values import amount, half_up, new_id
@@ -48,35 +48,27 @@ _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 async def move(
     tx: AsyncConnection,
     redemption: Redemption,
-    state: State,
-    *,
+    *states: State,
     leased_until: datetime | None = None,
+    unless_known: str | None = None,
     **values: Any,
 ) -> Redemption:
-    """Change the state, and columns with it; the lease ends, or is taken until an instant."""
-    check_move(redemption.state, state)
-    changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
+    """Change the state, and columns with it; the lease ends, or is taken until an instant.
+
+    Args:
+        states: The new one; several are gone through at once.
+        unless_known: The row is not locked: it must be as it was, and nothing be known about
+            this op key. Else Raced, with the transaction's batch.
+    """
+    for before, after in pairwise((redemption.state, *states)):
+        check_move(before, after)
+    changes = {"state": states[-1], "doubt": None, "doubt_since": None, "due_at": None} | values
     lease = {"leased_until": leased_until}
-    await store.update(tx, redemption.id, changes | lease, keep_lease=True)
+    if unless_known is None:
+        await store.update(tx, redemption.id, changes | lease, keep_lease=True)
+    else:
+        await store.update_seen(tx, redemption, changes | lease, op_key=unless_known)
     return replace(redemption, **changes)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a redemption's epoch holds: points with their lots, and cover."""
-
-    points: Sequence[points.Taken]
-    reserved: Sequence[Any]
-
-
-def ask_held(redemption_id: str, epoch: int) -> tuple[Ask, Ask]:
-    """What an epoch holds, for `held`."""
-    return points.ask_taken(redemption_id, epoch), settlement.ask_reserved(redemption_id, epoch)
-
-
-def held(of_points: Sequence[Any], reserved: Sequence[Any]) -> Held:
-    """What an epoch holds, out of the rows of `ask_held`."""
-    return Held(points.taken(of_points), reserved)
 
 
 async def apply_fact(
@@ -153,6 +145,46 @@ def _doubts(redemption: Redemption, step: Step) -> bool:
     return redemption.state is State.IN_DOUBT and redemption.doubt is step
 
 
+def _held_values(redemption: Redemption, fact: Fact, now: datetime) -> dict[str, Any]:
+    assert fact.hold_ref, "a hold has a reference"
+    until = fact.expires_at or redemption.points_hold_until
+    due = now if redemption.auto_confirm else min(until, redemption.points_hold_until)
+    values = {"hold_ref": fact.hold_ref, "partner_hold_until": until, "due_at": due}
+    return values | {"polls": 0, "resends": 0}
+
+
+async def apply_expected(
+    tx: AsyncConnection,
+    redemption: Redemption,
+    fact: Fact,
+    *,
+    holds: Held | None,
+    confirming: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> Redemption:
+    """Apply the answer that was hoped for, HELD or CONFIRMED, without reading anything.
+
+    The redemption and what it holds are as the caller knows them from its own transaction
+    before; if anybody has moved it since, nothing is applied.
+
+    Args:
+        holds: What the epoch holds; needed for CONFIRMED.
+        confirming: Columns of the move to CONFIRMING, which follows HELD at once.
+
+    Raises:
+        Raced: With the batch: `apply_fact` must judge.
+    """
+    if fact.outcome is Outcome.HELD:
+        values = _held_values(redemption, fact, now) | dict(confirming or {})
+        states = (State.HELD, State.CONFIRMING) if confirming else (State.HELD,)
+        moved = await move(tx, redemption, *states, unless_known=fact.op_key, **values)
+    else:
+        assert holds, "what is burned is known"
+        moved = await commit(tx, redemption, fact, holds=holds, unless_known=fact.op_key, now=now)
+    await _record(tx, redemption, fact, source="answer", now=now)
+    return moved
+
+
 async def _hold_fact(
     tx: AsyncConnection,
     redemption: Redemption,
@@ -165,19 +197,7 @@ async def _hold_fact(
     waiting = redemption.state is State.HOLDING or _doubts(redemption, Step.HOLD)
     if fact.outcome is Outcome.HELD:
         if waiting:
-            assert fact.hold_ref, "a hold has a reference"
-            until = fact.expires_at or redemption.points_hold_until
-            due = now if redemption.auto_confirm else min(until, redemption.points_hold_until)
-            return await move(
-                tx,
-                redemption,
-                State.HELD,
-                hold_ref=fact.hold_ref,
-                partner_hold_until=until,
-                due_at=due,
-                polls=0,
-                resends=0,
-            )
+            return await move(tx, redemption, State.HELD, **_held_values(redemption, fact, now))
         if redemption.state is State.RELEASED:
             detail = f"hold {fact.hold_ref} after the release"
             await store.add_finding(
@@ -257,12 +277,24 @@ async def commit(
     now: datetime,
     holds: Held | None = None,
     state: State = State.COMMITTED,
+    unless_known: str | None = None,
 ) -> Redemption:
     """The partner has confirmed: burn the points, accrue the obligations, issue the voucher.
 
     Args:
         holds: What the epoch holds, if it is at hand.
+        unless_known: See `move`.
     """
+    moved = await move(
+        tx,
+        redemption,
+        state,
+        unless_known=unless_known,
+        booking_ref=fact.booking_ref,
+        fact_version=fact.version,
+        committed_at=now,
+        reason=None,
+    )
     hub_lines = await settlement.accrue(
         tx,
         cause_id=redemption.id,
@@ -281,15 +313,7 @@ async def commit(
         known=holds.points if holds else None,
     )
     await _issue_voucher(tx, redemption, fact.artefacts, now=now)
-    return await move(
-        tx,
-        redemption,
-        state,
-        booking_ref=fact.booking_ref,
-        fact_version=fact.version,
-        committed_at=now,
-        reason=None,
-    )
+    return moved
 
 
 def _sink(leg: Leg, redeemer: str) -> str:
@@ -400,7 +424,7 @@ async def late_confirm(
                     redemption_id=redemption.id,
                     epoch=again.epoch,
                     from_epoch=redemption.epoch,
-                    hub_lines=await take_cover(tx, again, now=now),
+                    hub_lines=settlement.reserved_lines(await take_cover(tx, again, now=now)),
                     expires_at=now + timedelta(seconds=settings.points_hold_ttl_seconds),
                     actor=redemption.member_id,
                     now=now,

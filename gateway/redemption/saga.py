@@ -6,8 +6,9 @@ row, which means: unknown, ask. The redemption row is the queue; whoever holds i
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,7 +24,8 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, failpoint, store
+from gateway.redemption import effects, expected, failpoint, store
+from gateway.redemption.answers import Answer, answered
 from gateway.redemption.model import (
     CallState,
     Next,
@@ -32,31 +34,13 @@ from gateway.redemption.model import (
     State,
     Step,
     after_status,
-    credible,
     poll_delay,
 )
+from gateway.redemption.taking import Held
 from gateway.settings import Settings
 from gateway.values import fingerprint
 
 log = telemetry.log(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a call ended: a fact, a no, or no answer."""
-
-    state: CallState
-    fact: Fact | None = None
-    refusal: PartnerRejected | None = None
-    detail: str | None = None
-
-
-def _credible(fact: Fact, op_key: str) -> Fact:
-    """`credible`, of an answer to a call; else the outcome is unknown."""
-    try:
-        return credible(fact, op_key)
-    except ValueError as error:
-        raise OutcomeUnknown(op_key=op_key, reason=str(error)) from error
 
 
 class Saga:
@@ -97,6 +81,26 @@ class Saga:
             PartnerRejected: It said no; the points are back.
             PartnerUnavailable: It was not reached; the points are back.
         """
+        answer = await self.ask_hold(redemption)
+        held = await expected.held(self, redemption, attempt, answer)
+        return held or await self._settle(redemption, Step.HOLD, "hold", attempt, answer)
+
+    async def hold_to_confirm(
+        self, redemption: Redemption, attempt: int
+    ) -> tuple[Redemption, int | None]:
+        """As `hold`; what is HELD goes on to CONFIRMING with the answer, if nobody was first.
+
+        Returns:
+            The redemption, and the attempt of the confirm that is queued, or None.
+        """
+        answer = await self.ask_hold(redemption)
+        confirming = await expected.held_to_confirming(self, redemption, attempt, answer)
+        if confirming:
+            return confirming, 1
+        return await self._settle(redemption, Step.HOLD, "hold", attempt, answer), None
+
+    async def ask_hold(self, redemption: Redemption) -> Answer:
+        """Ask the partner to reserve; nothing is stored."""
         op_key = redemption.op_key(Step.HOLD)
         claims = [Claim(leg.issuer, leg.face_fen) for leg in redemption.legs]
 
@@ -109,15 +113,28 @@ class Saga:
             )
             return Fact(op_key, Outcome.HELD, hold_ref=made.hold_ref, expires_at=made.expires_at)
 
-        answer = await self._ask(redemption, Step.HOLD, ask)
-        return await self._settle(redemption, Step.HOLD, "hold", attempt, answer)
+        return await self._ask(redemption, Step.HOLD, ask)
 
     # -- confirm: the pivot -------------------------------------------------------------------
 
     async def queue_confirm(
-        self, tx: AsyncConnection, redemption: Redemption
+        self, tx: AsyncConnection, redemption: Redemption, *, locked: bool = True
     ) -> tuple[Redemption, int]:
         """HELD to CONFIRMING with a deadline, and the outbox row of the confirm.
+
+        Raises:
+            HoldExpired: Too late to confirm in time.
+            Raced: With the batch, if the row is not locked: it has moved.
+        """
+        values = self.confirming(redemption)
+        unless_known = None if locked else redemption.op_key(Step.CONFIRM)
+        moved = await effects.move(
+            tx, redemption, State.CONFIRMING, unless_known=unless_known, **values
+        )
+        return moved, await self.queue_confirming(tx, moved)
+
+    def confirming(self, redemption: Redemption) -> dict[str, Any]:
+        """What changes with the state CONFIRMING.
 
         Raises:
             HoldExpired: Too late to confirm in time.
@@ -128,22 +145,21 @@ class Saga:
         deadline = min(redemption.hold_until - skew, now + patience)
         if now >= deadline:
             raise HoldExpired(expired_at=redemption.hold_until)
-        moved = await effects.move(
-            tx,
-            redemption,
-            State.CONFIRMING,
-            leased_until=self.lease(),
-            deadline=deadline,
-            due_at=now,
-            polls=0,
-            resends=0,
-        )
-        body = {"hold": redemption.hold_ref, "deadline": deadline}
-        attempt = await self._queue(tx, redemption, Step.CONFIRM, "confirm", body, first=True)
-        return moved, attempt
+        lease = {"leased_until": self.lease()}
+        return lease | {"deadline": deadline, "due_at": now, "polls": 0, "resends": 0}
 
-    async def confirm(self, redemption: Redemption, attempt: int) -> Redemption:
+    async def queue_confirming(self, tx: AsyncConnection, redemption: Redemption) -> int:
+        """Write the outbox row of a confirm, in the transaction that moves to CONFIRMING."""
+        body = {"hold": redemption.hold_ref, "deadline": redemption.deadline}
+        return await self._queue(tx, redemption, Step.CONFIRM, "confirm", body, first=True)
+
+    async def confirm(
+        self, redemption: Redemption, attempt: int, *, holds: Held | None = None
+    ) -> Redemption:
         """Ask the partner to take the reservation.
+
+        Args:
+            holds: What the epoch holds, if it is at hand.
 
         Returns:
             COMMITTED; or CONFIRMING (it decides later), or IN_DOUBT.
@@ -162,6 +178,9 @@ class Saga:
             )
 
         answer = await self._ask(redemption, Step.CONFIRM, ask)
+        confirmed = await expected.confirmed(self, redemption, attempt, answer, holds)
+        if confirmed:
+            return confirmed
         return await self._settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
 
     # -- cancel -------------------------------------------------------------------------------
@@ -272,7 +291,7 @@ class Saga:
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
         op_key = redemption.op_key(step)
         fact = await self._past_held(lambda: self._partner(redemption).status(op_key))
-        return _credible(fact, op_key)
+        return answered(fact, op_key)
 
     async def _poll(self, redemption: Redemption, step: Step) -> None:
         """Ask the status of a step in doubt, and do what it means."""
@@ -332,7 +351,7 @@ class Saga:
             await self._wait(redemption, step, verb="fence", attempt=attempt, answer=answer)
             return redemption
         async with self.database.transaction() as tx:
-            await self._close(tx, op_key, "fence", attempt, answer)
+            await self.close(tx, op_key, "fence", attempt, answer)
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
@@ -425,7 +444,7 @@ class Saga:
         failpoint.reached(self.settings, verb, "before_call")
         try:
             fact = await (call() if verb == Step.HOLD else self._past_held(call))
-            answer = Answer(CallState.ANSWERED, fact=_credible(fact, redemption.op_key(step)))
+            answer = Answer(CallState.ANSWERED, fact=answered(fact, redemption.op_key(step)))
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
         except PartnerUnavailable as error:
@@ -439,7 +458,7 @@ class Saga:
         failpoint.reached(self.settings, verb, "after_call")
         return answer
 
-    async def _close(
+    async def close(
         self,
         tx: AsyncConnection,
         op_key: str,
@@ -468,7 +487,7 @@ class Saga:
             fact = Fact(op_key, Outcome.REJECTED, reason=refusal.code)
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            await self._close(tx, op_key, verb, attempt, answer)
+            await self.close(tx, op_key, verb, attempt, answer)
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
             ):
@@ -563,7 +582,7 @@ class Saga:
         log.info("still in doubt", redemption=redemption.id, step=step, detail=detail)
         async with self.database.transaction() as tx:
             if verb and answer:
-                await self._close(tx, redemption.op_key(step), verb, attempt, answer)
+                await self.close(tx, redemption.op_key(step), verb, attempt, answer)
             pending = redemption.state is State.CONFIRMING and detail == Outcome.IN_FLIGHT
             overdue = redemption.deadline is not None and now > redemption.deadline
             if redemption.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING) and (

@@ -215,6 +215,11 @@ _LEGS_OF_ONE = (
     .order_by(legs.c.leg_no)
 )
 _USED_QUOTE = sa.select(redemptions.c.id).where(redemptions.c.quote_id == sa.bindparam("quote"))
+_UPDATE_SEEN = _UPDATE.where(
+    redemptions.c.state == sa.bindparam("seen_state"),
+    redemptions.c.epoch == sa.bindparam("seen_epoch"),
+    ~sa.exists().where(facts.c.op_key == sa.bindparam("of_op_key")),
+)
 _QUEUE_CALL = sa.insert(calls)
 _LAST_ATTEMPT = sa.select(sa.func.max(calls.c.attempt)).where(
     calls.c.op_key == sa.bindparam("key"), calls.c.verb == sa.bindparam("of_verb")
@@ -321,6 +326,19 @@ async def update(
     """
     given = dict(values) if keep_lease else dict(values) | {"leased_until": None}
     await db.write(tx, _UPDATE, [{"redemption": redemption_id, **given}], by=("redemption",))
+
+
+async def update_seen(
+    tx: AsyncConnection, redemption: Redemption, values: Mapping[str, Any], *, op_key: str
+) -> None:
+    """Change columns of a redemption that was read without a lock, if it is as it was.
+
+    Raises:
+        Raced: With the batch: it has moved, or something is known about the op key.
+    """
+    seen = {"seen_state": redemption.state, "seen_epoch": redemption.epoch, "of_op_key": op_key}
+    row = {"redemption": redemption.id, **values, **seen}
+    await db.write(tx, _UPDATE_SEEN, [row], by=("redemption",), expect=1)
 
 
 _ADD_RETURNED = (

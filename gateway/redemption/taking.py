@@ -1,9 +1,14 @@
 """What a hold takes: points and cover for every leg, or nothing."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
+from gateway.batch import Ask
 from gateway.catalog.model import StoredQuote
 from gateway.ledger.model import Line
 from gateway.points import service as points
@@ -13,27 +18,80 @@ from gateway.redemption import store
 from gateway.redemption.model import Leg, Redemption
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
-from gateway.settlement.model import LegToReserve, rate_leg
+from gateway.settlement.model import LegToReserve, Reserved, rate_leg
 from gateway.values import new_id
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a redemption's epoch holds: points with their lots, and cover."""
+
+    points: Sequence[points.Taken]
+    reserved: Sequence[Any]
+
+
+def ask_held(redemption_id: str, epoch: int) -> tuple[Ask, Ask]:
+    """What an epoch holds, for `held`."""
+    return points.ask_taken(redemption_id, epoch), settlement.ask_reserved(redemption_id, epoch)
+
+
+def held(of_points: Sequence[Any], reserved: Sequence[Any]) -> Held:
+    """What an epoch holds, out of the rows of `ask_held`."""
+    return Held(points.taken(of_points), reserved)
+
+
+def asks(quote: StoredQuote) -> list[Ask]:
+    """What `hold_points` needs to know: the member's free lots, and the pairs' agreements."""
+    wallets = {(quote.member_id, leg.programme_id) for leg in quote.legs}
+    foreign = [leg.issuer for leg in quote.legs if not leg.own]
+    pairs = [settlement.ask_agreements(issuer, quote.merchant_id) for issuer in foreign]
+    return [points.ask_free(wallets), *pairs]
+
+
 async def hold_points(
-    tx: AsyncConnection, redemption: Redemption, *, leased_until: datetime, now: datetime
-) -> None:
+    tx: AsyncConnection,
+    redemption: Redemption,
+    *,
+    found: Sequence[Sequence[Any]] | None,
+    leased_until: datetime,
+    now: datetime,
+) -> Held | None:
     """Hold points and cover for every leg, and write the redemption: all or nothing.
+
+    Args:
+        found: The rows of `asks`: then nothing is locked before the transaction's batch, and a
+            member's other hold at once makes it Raced. None: rows are locked and read here.
+
+    Returns:
+        What is held, if it is known without reading.
 
     Raises:
         InsufficientPoints, NoAgreement, AgreementCap, CoverExceeded: Now or with the
             transaction's batch; nothing is held.
         QuoteExpired: The agreement version the quote was made under is over.
+        Raced: With the batch.
     """
     await store.insert(tx, redemption, leased_until=leased_until)
-    await _hold_legs(tx, redemption, now=now)
+    more: dict[str, Any] = {"actor": redemption.member_id, "now": now}
+    more |= {"redemption_id": redemption.id, "epoch": redemption.epoch}
+    more["expires_at"] = redemption.points_hold_until
+    if found is None:
+        lines = settlement.reserved_lines(await take_cover(tx, redemption, now=now))
+        await points.hold(tx, legs=_requests(redemption, lines), **more)
+        return None
+    free, *agreements = found
+    reserved = await take_cover(
+        tx, redemption, agreements=[row for rows in agreements for row in rows], now=now
+    )
+    lines = settlement.reserved_lines(reserved)
+    taken = await points.take(tx, legs=_requests(redemption, lines), free=free, **more)
+    return Held(taken, reserved)
 
 
-async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> None:
-    hub_lines = await take_cover(tx, redemption, now=now)
-    requests = [
+def _requests(
+    redemption: Redemption, hub_lines: Mapping[int, tuple[Line, ...]]
+) -> list[LegRequest]:
+    return [
         LegRequest(
             leg.leg_no,
             redemption.member_id,
@@ -43,33 +101,38 @@ async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: dateti
         )
         for leg in redemption.legs
     ]
-    await points.hold(
-        tx,
-        redemption_id=redemption.id,
-        epoch=redemption.epoch,
-        legs=requests,
-        expires_at=redemption.points_hold_until,
-        actor=redemption.member_id,
-        now=now,
-    )
 
 
 async def take_cover(
-    tx: AsyncConnection, redemption: Redemption, *, now: datetime
-) -> dict[int, tuple[Line, ...]]:
-    """Take cap and cover for the foreign legs; HUB lines by leg."""
-    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
+    tx: AsyncConnection,
+    redemption: Redemption,
+    *,
+    agreements: Sequence[Any] | None = None,
+    now: datetime,
+) -> list[Reserved]:
+    """Take cap and cover for the foreign legs.
+
+    Args:
+        agreements: Rows of the pairs' agreements, if they are at hand: then nothing is made sure
+            before the transaction's batch.
+    """
+    sure = agreements is None
+    foreign = [leg for leg in redemption.legs if not leg.own]
+    if agreements is None:
+        asks = [settlement.ask_agreements(leg.issuer, redemption.merchant_id) for leg in foreign]
+        agreements = [row for rows in await db.read(tx, *asks) for row in rows] if asks else []
+    rated = [_rated(redemption, leg, agreements, now=now) for leg in foreign]
     return await settlement.reserve_legs(
-        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
+        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=rated, at=now, sure=sure
     )
 
 
-async def _rated(
-    tx: AsyncConnection, redemption: Redemption, leg: Leg, *, now: datetime
+def _rated(
+    redemption: Redemption, leg: Leg, agreements: Sequence[Any], *, now: datetime
 ) -> LegToReserve:
     """The leg under the agreement in force now; the quote's terms must still be its terms."""
-    agreement = await settlement.agreement_for(
-        tx,
+    agreement = settlement.agreement_in_force(
+        agreements,
         issuer=leg.issuer,
         redeemer=redemption.merchant_id,
         offer_id=redemption.offer_id,

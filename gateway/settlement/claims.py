@@ -6,14 +6,14 @@ taken in one order: the window's (shared), agreement usage by id, cover by merch
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.batch import Ask
+from gateway.batch import Ask, Raced
 from gateway.ledger.model import Line
 from gateway.settlement import room, store
 from gateway.settlement.agreements import CoverExceeded, cap_refusal
@@ -23,6 +23,7 @@ from gateway.settlement.model import (
     Fault,
     LegToReserve,
     Obligation,
+    Reserved,
     State,
     Type,
     Window,
@@ -56,9 +57,9 @@ async def reserve(
         AgreementCap, CoverExceeded: There is no room; the transaction must be rolled back.
     """
     leg = LegToReserve(leg_no, agreement, offer_id, face_fen)
-    lines = await reserve_legs(tx, cause_id=cause_id, epoch=epoch, legs=[leg], at=at)
+    made = await reserve_legs(tx, cause_id=cause_id, epoch=epoch, legs=[leg], at=at)
     await db.flush(tx)
-    return lines[leg_no]
+    return reserved_lines(made)[leg_no]
 
 
 async def reserve_legs(
@@ -68,11 +69,16 @@ async def reserve_legs(
     epoch: int,
     legs: Sequence[LegToReserve],
     at: datetime,
-) -> dict[int, Lines]:
+    sure: bool = True,
+) -> list[Reserved]:
     """Take cap and cover for the foreign legs of a redemption, in lock order.
 
+    Args:
+        sure: The agreements may not have been used this month yet. Else Raced, if one was not:
+            its row must be made before cover is locked.
+
     Returns:
-        HUB lines per leg: the cover reserved, settlement plus fee.
+        What each leg has taken, for `reserved_lines`.
 
     Raises:
         AgreementCap, CoverExceeded: With the transaction's batch: there is no room. It must be
@@ -80,33 +86,39 @@ async def reserve_legs(
     """
     month = month_of(at)
     terms = {leg.leg_no: rate_leg(leg.agreement, leg.face_fen) for leg in legs}
+    if sure:
+        await room.open_usage(tx, {leg.agreement.id for leg in legs}, month=month)
     for leg in sorted(legs, key=lambda leg: leg.agreement.id):
         await _take_usage(tx, leg.agreement, terms[leg.leg_no].settlement_fen, at=at)
     for leg in sorted(legs, key=lambda leg: leg.agreement.issuer):
         issuer, fen = leg.agreement.issuer, terms[leg.leg_no].total_fen
         await _take_cover(tx, issuer, fen, column="reserved_fen")
-    rows = [
-        {
-            "cause_id": cause_id,
-            "epoch": epoch,
-            "leg_no": leg.leg_no,
-            "agreement_id": leg.agreement.id,
-            "agreement_version": leg.agreement.version,
-            "issuer": leg.agreement.issuer,
-            "redeemer": leg.agreement.redeemer,
-            "offer_id": leg.offer_id,
-            "face_fen": leg.face_fen,
-            "settlement_fen": terms[leg.leg_no].settlement_fen,
-            "fee_fen": terms[leg.leg_no].fee_fen,
-            "usage_month": month,
-            "state": "RESERVED",
-            "reserved_at": at,
-        }
+    made = [
+        Reserved(
+            cause_id=cause_id,
+            epoch=epoch,
+            leg_no=leg.leg_no,
+            agreement_id=leg.agreement.id,
+            agreement_version=leg.agreement.version,
+            issuer=leg.agreement.issuer,
+            redeemer=leg.agreement.redeemer,
+            offer_id=leg.offer_id,
+            face_fen=leg.face_fen,
+            settlement_fen=terms[leg.leg_no].settlement_fen,
+            fee_fen=terms[leg.leg_no].fee_fen,
+            usage_month=month,
+        )
         for leg in legs
     ]
-    await store.insert_reservations(tx, rows)
+    rest = {"state": "RESERVED", "reserved_at": at}
+    await store.insert_reservations(tx, [asdict(each) | rest for each in made])
+    return made
+
+
+def reserved_lines(made: Sequence[Reserved]) -> dict[int, Lines]:
+    """HUB lines per leg: the cover reserved, settlement plus fee."""
     return {
-        leg.leg_no: reserve_lines(leg.agreement.issuer, terms[leg.leg_no].total_fen) for leg in legs
+        each.leg_no: reserve_lines(each.issuer, each.settlement_fen + each.fee_fen) for each in made
     }
 
 
@@ -337,6 +349,7 @@ async def owe_goods(
     )
     claim = replace(claim, payer=issuer, payee=payee, face_fen=fen)
     if agreement:
+        await room.open_usage(tx, [agreement.id], month=month_of(at))
         await _take_usage(tx, agreement, fen, at=at)
         await _take_cover(tx, issuer, fen, column="debit_fen")
         await db.flush(tx)
@@ -395,9 +408,10 @@ async def _take_usage(tx: AsyncConnection, agreement: Agreement, fen: int, *, at
     month = month_of(at)
 
     async def missed(tx: AsyncConnection) -> None:
-        if not await room.take_first_usage(tx, agreement, month=month, fen=fen):
-            left = agreement.monthly_cap_fen - await store.used(tx, agreement.id, month)
-            raise cap_refusal(agreement, left_fen=left, at=at)
+        left = agreement.monthly_cap_fen - await store.used(tx, agreement.id, month)
+        if left >= fen:
+            raise Raced(f"{agreement.id} is used in {month} for the first time")
+        raise cap_refusal(agreement, left_fen=left, at=at)
 
     await room.take_usage(tx, agreement, month=month, fen=fen, missed=missed)
 

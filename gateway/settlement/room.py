@@ -1,6 +1,6 @@
 """Cap and cover: conditional updates of single rows, which go with the transaction's batch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import sqlalchemy as sa
@@ -34,13 +34,13 @@ async def take_usage(
     await db.write(tx, _TAKE_USAGE, [row], by=("agreement", "in_month"), expect=1, missed=missed)
 
 
-async def take_first_usage(
-    tx: AsyncConnection, agreement: Agreement, *, month: str, fen: int
-) -> bool:
-    """Count fen against an agreement's month, which may be new; False above its cap."""
-    row = {"agreement_id": agreement.id, "month": month, "used_fen": 0}
-    await tx.execute(db.insert_missing(tx, usage), row)
-    return (await tx.execute(_TAKE_USAGE, _take(agreement, month, fen))).rowcount == 1
+async def open_usage(tx: AsyncConnection, agreement_ids: Iterable[str], *, month: str) -> None:
+    """Make sure that agreements have a row of a month to be counted in."""
+    rows = [
+        {"agreement_id": agreement_id, "month": month, "used_fen": 0}
+        for agreement_id in sorted(agreement_ids)
+    ]
+    await db.write(tx, db.insert_missing(tx, usage), rows)
 
 
 def _take(agreement: Agreement, month: str, fen: int) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -256,6 +257,53 @@ async def find_agreements(tx: AsyncConnection, *where: Any, lock: bool = False) 
     return [agreement_of(row) for row in await tx.execute(query)]
 
 
+_PAIR = (
+    sa.select(agreements)
+    .where(
+        agreements.c.issuer == sa.bindparam("of_issuer"),
+        agreements.c.redeemer == sa.bindparam("of_redeemer"),
+        agreements.c.signed_at.is_not(None),
+    )
+    .order_by(agreements.c.agreement_id, agreements.c.version)
+)
+
+
+def ask_pair(issuer: str, redeemer: str) -> Ask:
+    """Signed agreements between two, oldest version first."""
+    return Ask(_PAIR, {"of_issuer": issuer, "of_redeemer": redeemer})
+
+
+@cache
+def _between(issuers: Any, redeemer: Any) -> sa.Select[Any]:
+    a = agreements.c
+    query = sa.select(agreements).where(a.issuer.in_(issuers), a.redeemer == redeemer)
+    return query.where(a.signed_at.is_not(None)).order_by(a.agreement_id, a.version)
+
+
+@cache
+def _used_between(issuers: Any, redeemer: Any) -> sa.Select[Any]:
+    a = agreements.c
+    mine = sa.select(a.agreement_id).where(a.issuer.in_(issuers), a.redeemer == redeemer)
+    query = sa.select(usage).where(usage.c.month == sa.bindparam("in_month"))
+    return query.where(usage.c.agreement_id.in_(mine))
+
+
+@cache
+def _covers(issuers: Any) -> sa.Select[Any]:
+    return sa.select(cover).where(cover.c.merchant_id.in_(issuers))
+
+
+def ask_room(
+    issuers: Any, redeemer: Any, values: Mapping[str, Any], *, month: str
+) -> tuple[Ask, Ask, Ask]:
+    """Signed agreements between issuers and a redeemer, what is used of them, and cover."""
+    return (
+        Ask(_between(issuers, redeemer), values),
+        Ask(_used_between(issuers, redeemer), {"in_month": month} | dict(values)),
+        Ask(_covers(issuers), values),
+    )
+
+
 async def sign(
     tx: AsyncConnection, agreement: Agreement, *, signed_by: Iterable[str], signed_at: Any
 ) -> None:
@@ -306,14 +354,12 @@ _RESERVED = (
     & (reservations.c.epoch == sa.bindparam("of_epoch"))
     & (reservations.c.state == "RESERVED")
 )
-_ASK_RESERVED = (
-    sa.select(reservations).where(_RESERVED).order_by(reservations.c.leg_no).with_for_update()
-)
+_ASK_RESERVED = sa.select(reservations).where(_RESERVED).order_by(reservations.c.leg_no)
 _TAKE_RESERVATIONS = sa.update(reservations).where(_RESERVED).values(state=sa.bindparam("to"))
 
 
 def ask_reserved(cause_id: str, epoch: int) -> Ask:
-    """What is reserved for a cause's epoch, locked, in leg order."""
+    """What is reserved for a cause's epoch, in leg order."""
     return Ask(_ASK_RESERVED, {"cause": cause_id, "of_epoch": epoch})
 
 

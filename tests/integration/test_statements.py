@@ -7,15 +7,15 @@ __all__ = ["gateway"]
 
 MOST = {
     "catalog page of 20 offers": 6,
-    "requestQuote": 16,
-    "holdRedemption": 9,
-    "confirmRedemption": 5,
-    "redeemOffer": 28,
+    "requestQuote": 2,
+    "holdRedemption": 3,
+    "confirmRedemption": 3,
+    "redeemOffer": 5,
     "requestCancellation": 3,
     "cancelRedemption": 17,
     "recordFulfilment": 5,
     "recordEarnEvent": 22,
-    "donatePoints": 24,
+    "donatePoints": 25,
     "closeSettlementWindow": 13,
 }
 ADVISORY_LOCKS = 4  # PostgreSQL takes them by statements of their own.
