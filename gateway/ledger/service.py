@@ -268,3 +268,10 @@ _SEALED = ("journal_id", "op_key", "kind", "cause_id", "actor", "approver", "not
 def _digest(number: int, previous: str, row: Mapping[str, Any]) -> str:
     document = {name: row[name] for name in (*_SEALED, "effective_at", "recorded_at", "lines")}
     return fingerprint({"number": number, "previous": previous, "journal": document})
+
+
+async def seal_state(tx: AsyncConnection, *, limit: int) -> tuple[int, int, datetime | None]:
+    """The number of the newest seal, how many journals wait for one (up to `limit`), since when."""
+    last = await store.last_seal(tx)
+    count, oldest = await store.waiting_for_seal(tx, above=await _floor(tx), limit=limit)
+    return (last.number if last else 0), count, oldest

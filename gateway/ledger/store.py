@@ -232,6 +232,18 @@ async def unsealed(
     return await _with_lines(tx, [row._asdict() for row in await tx.execute(query)])
 
 
+async def waiting_for_seal(
+    tx: AsyncConnection, *, above: str, limit: int
+) -> tuple[int, datetime | None]:
+    """How many journals have no seal yet, up to `limit`, and when the oldest was recorded."""
+    missing = ~sa.exists().where(seals.c.journal_id == journals.c.journal_id)
+    some = sa.select(journals.c.recorded_at).where(missing, journals.c.journal_id > above)
+    found = some.order_by(journals.c.journal_id).limit(limit).subquery()
+    query = sa.select(sa.func.count(), sa.func.min(found.c.recorded_at)).select_from(found)
+    count, oldest = (await tx.execute(query)).one()
+    return count, oldest
+
+
 async def sealed(tx: AsyncConnection, after: int, limit: int) -> list[dict[str, Any]]:
     """Sealed journals with their lines and seals, by number."""
     query = (

@@ -106,6 +106,14 @@ def ask(merchant: Any, values: Mapping[str, Any]) -> Ask:
     return store.ask_merchant(merchant, values)
 
 
+def ask_one(merchant_id: str) -> Ask:
+    """One merchant, for `found`."""
+    return store.ask_merchant(_ONE, {"merchant": merchant_id})
+
+
+_ONE = sa.bindparam("merchant", type_=sa.String)
+
+
 def found(rows: Sequence[sa.Row[Any]], id: str) -> Merchant:
     """The merchant out of the rows of `ask`; as `get`."""
     if not rows:

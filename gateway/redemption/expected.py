@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import telemetry
 from gateway.batch import Raced
@@ -25,6 +27,43 @@ if TYPE_CHECKING:
     from gateway.redemption.saga import Saga
 
 log = telemetry.log(__name__)
+
+
+def confirming(saga: Saga, redemption: Redemption) -> dict[str, Any]:
+    """What changes with the state CONFIRMING.
+
+    Raises:
+        HoldExpired: Too late to confirm in time.
+    """
+    now, settings = saga.clock.now(), saga.settings
+    skew = timedelta(seconds=settings.clock_skew_seconds)
+    patience = timedelta(seconds=settings.confirm_deadline_seconds)
+    deadline = min(redemption.hold_until - skew, now + patience)
+    if now >= deadline:
+        raise HoldExpired(expired_at=redemption.hold_until)
+    lease = {"leased_until": saga.lease()}
+    return lease | {"deadline": deadline, "due_at": now, "polls": 0, "resends": 0}
+
+
+async def queue_confirming(saga: Saga, tx: AsyncConnection, redemption: Redemption) -> int:
+    """Write the outbox row of a confirm, in the transaction that moves to CONFIRMING."""
+    body = {"hold": redemption.hold_ref, "deadline": redemption.deadline}
+    return await saga.queue(tx, redemption, Step.CONFIRM, "confirm", body, first=True)
+
+
+async def hold_to_confirm(
+    saga: Saga, redemption: Redemption, attempt: int
+) -> tuple[Redemption, int | None]:
+    """As `Saga.hold`; what is HELD goes on to CONFIRMING with the answer, if nobody was first.
+
+    Returns:
+        The redemption, and the attempt of the confirm that is queued, or None.
+    """
+    answer = await saga.ask_hold(redemption)
+    moved = await held_to_confirming(saga, redemption, attempt, answer)
+    if moved:
+        return moved, 1
+    return await saga.settle(redemption, Step.HOLD, "hold", attempt, answer), None
 
 
 async def held(
@@ -48,10 +87,10 @@ async def held_to_confirming(
         return None
     until = fact.expires_at or redemption.points_hold_until
     try:
-        values = saga.confirming(replace(redemption, partner_hold_until=until))
+        values = confirming(saga, replace(redemption, partner_hold_until=until))
     except HoldExpired:
         return None
-    return await _store(saga, redemption, Step.HOLD, attempt, answer, confirming=values)
+    return await _store(saga, redemption, Step.HOLD, attempt, answer, onward=values)
 
 
 async def confirmed(
@@ -73,7 +112,7 @@ async def _store(
     answer: Answer,
     *,
     holds: Held | None = None,
-    confirming: Mapping[str, Any] | None = None,
+    onward: Mapping[str, Any] | None = None,
 ) -> Redemption | None:
     assert answer.fact
     op_key = answer.fact.op_key
@@ -84,16 +123,17 @@ async def _store(
                 redemption,
                 answer.fact,
                 holds=holds,
-                confirming=confirming,
+                confirming=onward,
                 now=saga.clock.now(),
             )
             await saga.close(tx, op_key, str(step), attempt, answer)
-            if confirming:
-                await saga.queue_confirming(tx, moved)
+            if onward:
+                await queue_confirming(saga, tx, moved)
     except (DBAPIError, Raced) as error:
         if not is_race(error):
             raise
         log.info("another was first", redemption=redemption.id, step=step)
         return None
     failpoint.reached(saga.settings, str(step), "stored")
+    saga.under_way.discard(redemption.id)
     return moved

@@ -19,7 +19,8 @@ from gateway.db import Clock, Database
 from gateway.errors import NotFound, Refused
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import Partner, PriceChanged
-from gateway.redemption import store, taking
+from gateway.redemption import expected, store, taking
+from gateway.redemption.aftermath import Aftermath
 from gateway.redemption.inbox import Inbox
 from gateway.redemption.model import Redemption, State
 from gateway.redemption.saga import Saga
@@ -63,6 +64,7 @@ class Redeeming:
         self._quotes: OrderedDict[str, StoredQuote] = OrderedDict()  # Immutable; the latest.
         self.saga = Saga(database, partners, clock, settings)
         self.inbox = Inbox(database, partners, clock, settings)
+        self.aftermath = Aftermath(database, partners, clock, settings)
 
     async def hold(
         self, *, member_id: str, quote_id: str, key: str, auto_confirm: bool = False
@@ -339,7 +341,9 @@ class Redeeming:
         if call is None:
             return redemption, True
         try:
-            redemption, attempt = await self.saga.hold_to_confirm(redemption, call.attempt)
+            redemption, attempt = await expected.hold_to_confirm(
+                self.saga, redemption, call.attempt
+            )
         except PriceChanged as change:
             raise await self._new_price(quote, change) from change
         if attempt is not None:

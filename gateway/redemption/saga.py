@@ -5,17 +5,18 @@ the answer, one transaction records it with its effect. A crash between the two 
 row, which means: unknown, ask. The redemption row is the queue; whoever holds its lease drives.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import telemetry
 from gateway.db import Clock, Database, system_now
-from gateway.errors import OutcomeUnknown, PartnerRejected, PartnerUnavailable
+from gateway.errors import NoAnswer, OutcomeUnknown, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
+    KEY_CONFLICT,
     Claim,
     Fact,
     HoldExpired,
@@ -25,8 +26,9 @@ from gateway.ports import (
     past_held,
 )
 from gateway.redemption import effects, expected, failpoint, store
-from gateway.redemption.answers import Answer, answered
+from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
+    WORKED,
     CallState,
     Next,
     Patience,
@@ -34,7 +36,6 @@ from gateway.redemption.model import (
     State,
     Step,
     after_status,
-    poll_delay,
 )
 from gateway.redemption.taking import Held
 from gateway.settings import Settings
@@ -62,6 +63,7 @@ class Saga:
         self.partners = partners
         self.clock = clock
         self.settings = settings
+        self.under_way: set[str] = set()  # Called, and the answer not yet stored.
 
     def lease(self) -> datetime:
         """When a lease taken now ends (system time)."""
@@ -72,7 +74,7 @@ class Saga:
     async def queue_hold(self, tx: AsyncConnection, redemption: Redemption) -> int:
         """Write the outbox row of the hold, in the transaction that holds the points."""
         body = {"quote": redemption.partner_quote_id}
-        return await self._queue(tx, redemption, Step.HOLD, "hold", body, first=True)
+        return await self.queue(tx, redemption, Step.HOLD, "hold", body, first=True)
 
     async def hold(self, redemption: Redemption, attempt: int) -> Redemption:
         """Ask the partner to reserve.
@@ -83,21 +85,7 @@ class Saga:
         """
         answer = await self.ask_hold(redemption)
         held = await expected.held(self, redemption, attempt, answer)
-        return held or await self._settle(redemption, Step.HOLD, "hold", attempt, answer)
-
-    async def hold_to_confirm(
-        self, redemption: Redemption, attempt: int
-    ) -> tuple[Redemption, int | None]:
-        """As `hold`; what is HELD goes on to CONFIRMING with the answer, if nobody was first.
-
-        Returns:
-            The redemption, and the attempt of the confirm that is queued, or None.
-        """
-        answer = await self.ask_hold(redemption)
-        confirming = await expected.held_to_confirming(self, redemption, attempt, answer)
-        if confirming:
-            return confirming, 1
-        return await self._settle(redemption, Step.HOLD, "hold", attempt, answer), None
+        return held or await self.settle(redemption, Step.HOLD, "hold", attempt, answer)
 
     async def ask_hold(self, redemption: Redemption) -> Answer:
         """Ask the partner to reserve; nothing is stored."""
@@ -126,32 +114,12 @@ class Saga:
             HoldExpired: Too late to confirm in time.
             Raced: With the batch, if the row is not locked: it has moved.
         """
-        values = self.confirming(redemption)
+        values = expected.confirming(self, redemption)
         unless_known = None if locked else redemption.op_key(Step.CONFIRM)
         moved = await effects.move(
             tx, redemption, State.CONFIRMING, unless_known=unless_known, **values
         )
-        return moved, await self.queue_confirming(tx, moved)
-
-    def confirming(self, redemption: Redemption) -> dict[str, Any]:
-        """What changes with the state CONFIRMING.
-
-        Raises:
-            HoldExpired: Too late to confirm in time.
-        """
-        now = self.clock.now()
-        skew = timedelta(seconds=self.settings.clock_skew_seconds)
-        patience = timedelta(seconds=self.settings.confirm_deadline_seconds)
-        deadline = min(redemption.hold_until - skew, now + patience)
-        if now >= deadline:
-            raise HoldExpired(expired_at=redemption.hold_until)
-        lease = {"leased_until": self.lease()}
-        return lease | {"deadline": deadline, "due_at": now, "polls": 0, "resends": 0}
-
-    async def queue_confirming(self, tx: AsyncConnection, redemption: Redemption) -> int:
-        """Write the outbox row of a confirm, in the transaction that moves to CONFIRMING."""
-        body = {"hold": redemption.hold_ref, "deadline": redemption.deadline}
-        return await self._queue(tx, redemption, Step.CONFIRM, "confirm", body, first=True)
+        return moved, await expected.queue_confirming(self, tx, moved)
 
     async def confirm(
         self, redemption: Redemption, attempt: int, *, holds: Held | None = None
@@ -181,7 +149,7 @@ class Saga:
         confirmed = await expected.confirmed(self, redemption, attempt, answer, holds)
         if confirmed:
             return confirmed
-        return await self._settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
+        return await self.settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
 
     # -- cancel -------------------------------------------------------------------------------
 
@@ -200,7 +168,7 @@ class Saga:
             resends=0,
         )
         body = {"cancel_quote": partner_quote}
-        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
         return moved, attempt
 
     async def cancel(self, redemption: Redemption, partner_quote: str, attempt: int) -> Redemption:
@@ -211,7 +179,7 @@ class Saga:
             return await self._partner(redemption).cancel(partner_quote, op_key=op_key)
 
         answer = await self._ask(redemption, Step.CANCEL, ask)
-        return await self._settle(redemption, Step.CANCEL, "cancel", attempt, answer)
+        return await self.settle(redemption, Step.CANCEL, "cancel", attempt, answer)
 
     # -- the worker's side --------------------------------------------------------------------
 
@@ -270,13 +238,9 @@ class Saga:
             assert redemption
             if redemption.state is not State.HELD:
                 return redemption
+            more = {"leased_until": self.lease(), "now": self.clock.now()}
             redemption = await effects.release(
-                tx,
-                redemption,
-                reason=reason,
-                tell_partner=True,
-                leased_until=self.lease(),
-                now=self.clock.now(),
+                tx, redemption, reason=reason, tell_partner=True, **more
             )
         return await self._tell_released(redemption)
 
@@ -285,7 +249,11 @@ class Saga:
         if redemption.hold_ref is None:
             now = self.clock.now()
             async with self.database.transaction() as tx:
-                return await effects.move(tx, redemption, State.RELEASED, released_at=now)
+                current = await store.find(tx, redemption.id, lock=True)
+                assert current
+                if current.state is not State.RELEASING:
+                    return current
+                return await effects.move(tx, current, State.RELEASED, released_at=now)
         return await self._fence(redemption, Step.HOLD)
 
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
@@ -299,7 +267,7 @@ class Saga:
         try:
             fact = await self._status(redemption, step)
         except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
-            await self._wait(redemption, step, detail=error.code)
+            await self._wait(redemption, step, Answer(CallState.UNKNOWN, silence=silent(error)))
             return
         decision = after_status(
             fact.outcome,
@@ -320,7 +288,7 @@ class Saga:
             case Next.FENCE:
                 await self._fence(redemption, step)
             case Next.WAIT:
-                await self._wait(redemption, step, detail=str(fact.outcome))
+                await self._wait(redemption, step, Answer(CallState.ANSWERED, fact=fact))
 
     async def _resend(self, redemption: Redemption, step: Step) -> None:
         """Send the same key again: the partner acts at most once."""
@@ -332,7 +300,7 @@ class Saga:
             body = {"quote": current.partner_quote_id}
             if step is Step.CONFIRM:
                 body = {"hold": current.hold_ref, "deadline": current.deadline}  # type: ignore[dict-item]
-            attempt = await self._queue(tx, current, step, str(step), body)
+            attempt = await self.queue(tx, current, step, str(step), body)
             changes = {"resends": current.resends + 1, "leased_until": self.lease()}
             await store.update(tx, current.id, changes, keep_lease=True)
         await (self.hold if step is Step.HOLD else self.confirm)(current, attempt)
@@ -341,20 +309,22 @@ class Saga:
         """Make sure the step can never take effect; only the acknowledgement settles anything."""
         op_key = redemption.op_key(step)
         async with self.database.transaction() as tx:
-            attempt = await self._queue(tx, redemption, step, "fence", {"op_key": op_key})
+            attempt = await self.queue(tx, redemption, step, "fence", {"op_key": op_key})
 
         async def ask() -> Fact:
             return await self._partner(redemption).fence(op_key)
 
         answer = await self._ask(redemption, step, ask, verb="fence")
         if answer.fact is None:
-            await self._wait(redemption, step, verb="fence", attempt=attempt, answer=answer)
+            await self._wait(redemption, step, answer, verb="fence", attempt=attempt)
+            self.under_way.discard(redemption.id)
             return redemption
         async with self.database.transaction() as tx:
             await self.close(tx, op_key, "fence", attempt, answer)
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
+        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
@@ -363,8 +333,14 @@ class Saga:
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
         assert redemption
-        if redemption.doubt in (Step.HOLD, Step.CONFIRM) or redemption.reason == effects.TOO_OLD:
-            return await self._fence(redemption, redemption.last_step)
+        waiting = redemption.state is State.NEEDS_REVIEW and redemption.reason == effects.TOO_OLD
+        if redemption.state is not State.IN_DOUBT and not waiting:
+            return redemption
+        step = redemption.doubt or redemption.last_step
+        if step is not Step.CANCEL:
+            return await self._fence(redemption, step)
+        with contextlib.suppress(NoAnswer, PartnerRejected):
+            return await self._apply(await self._status(redemption, step), source="poll")
         return redemption
 
     async def _poll_cancel(self, redemption: Redemption) -> None:
@@ -372,19 +348,24 @@ class Saga:
         try:
             fact = await self._status(redemption, Step.CANCEL)
         except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
-            await self._wait(redemption, Step.CANCEL, detail=error.code)
+            unknown = Answer(CallState.UNKNOWN, silence=silent(error))
+            await self._wait(redemption, Step.CANCEL, unknown)
             return
         if fact.outcome is not Outcome.NOT_FOUND:
             await self._apply(fact, source="poll")
             if fact.outcome is Outcome.IN_FLIGHT:
-                await self._wait(redemption, Step.CANCEL, detail="in flight")
+                await self._wait(redemption, Step.CANCEL, Answer(CallState.ANSWERED, fact=fact))
             return
         async with self.database.transaction() as tx:
+            current = await store.find(tx, redemption.id, lock=True)
+            assert current
+            if (current.state, current.doubt) != (redemption.state, redemption.doubt):
+                return  # Another was first: a cancellation is never sent for what it settled.
             assert redemption.cancel_quote_id
             stored = await store.find_cancel_quote(tx, redemption.cancel_quote_id)
             assert stored
             body = {"cancel_quote": stored.partner_id}
-            attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+            attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
             await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
         await self.cancel(redemption, stored.partner_id, attempt)
 
@@ -400,7 +381,7 @@ class Saga:
             not_found_final=timedelta(seconds=self.settings.not_found_final_seconds),
         )
 
-    async def _queue(
+    async def queue(
         self,
         tx: AsyncConnection,
         redemption: Redemption,
@@ -441,6 +422,7 @@ class Saga:
             verb: What is asked, where it is not what the step is named after.
         """
         verb = verb or str(step)
+        self.under_way.add(redemption.id)
         failpoint.reached(self.settings, verb, "before_call")
         try:
             fact = await (call() if verb == Step.HOLD else self._past_held(call))
@@ -448,9 +430,9 @@ class Saga:
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
         except PartnerUnavailable as error:
-            answer = Answer(CallState.NOT_SENT, detail=str(error))
+            answer = Answer(CallState.NOT_SENT, silence=error, detail=str(error))
         except OutcomeUnknown as error:
-            answer = Answer(CallState.UNKNOWN, detail=str(error))
+            answer = Answer(CallState.UNKNOWN, silence=error, detail=str(error))
         except Exception as error:
             # An adapter's bug says nothing about what the partner did.
             log.exception("adapter failed", merchant=redemption.merchant_id, step=step)
@@ -476,7 +458,7 @@ class Saga:
             now=self.clock.now(),
         )
 
-    async def _settle(
+    async def settle(
         self, redemption: Redemption, step: Step, verb: str, attempt: int, answer: Answer
     ) -> Redemption:
         """Record how a call ended together with its effect, then raise a no."""
@@ -491,16 +473,20 @@ class Saga:
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
             ):
-                error = PartnerUnavailable(merchant=redemption.merchant_id, retry_after_seconds=30)
+                wait = seconds(answer.silence) or 30
+                error = PartnerUnavailable(
+                    merchant=redemption.merchant_id, retry_after_seconds=wait
+                )
                 redemption = await self._not_sent(tx, redemption, step, now=now)
             elif fact is None:
-                redemption = await self._doubt(tx, redemption, step, now=now)
+                redemption = await self._doubt(tx, redemption, step, answer.silence, now=now)
             elif fact.outcome is Outcome.IN_FLIGHT:
                 redemption = await self._postpone(tx, redemption, now=now)
             else:
                 redemption = await effects.apply_fact(
                     tx, fact, source="answer", settings=self.settings, now=now
                 )
+        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, verb, "stored")
         if redemption.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
             redemption = await self._tell_released(redemption)
@@ -527,11 +513,19 @@ class Saga:
         )
 
     async def _doubt(
-        self, tx: AsyncConnection, redemption: Redemption, step: Step, *, now: datetime
+        self,
+        tx: AsyncConnection,
+        redemption: Redemption,
+        step: Step,
+        silence: NoAnswer | None,
+        *,
+        now: datetime,
     ) -> Redemption:
-        """The outcome is unknown: never void, never burn; ask soon."""
+        """The outcome is unknown: never void, never burn; ask soon, or have a person look."""
         current = await store.find(tx, redemption.id, lock=True)
         assert current
+        if conflicting(silence) and current.state in WORKED:
+            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=KEY_CONFLICT)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(
                 tx,
@@ -539,15 +533,18 @@ class Saga:
                 State.IN_DOUBT,
                 doubt=step,
                 doubt_since=now,
-                due_at=now + poll_delay(0),
+                due_at=now + pause(current, 0, silence),
                 polls=0,
             )
-        if current.state is State.IN_DOUBT:
-            return await self._postpone(tx, current, now=now)
-        return current
+        return await self._postpone(tx, current, silence, now=now)
 
     async def _postpone(
-        self, tx: AsyncConnection, redemption: Redemption, *, now: datetime
+        self,
+        tx: AsyncConnection,
+        redemption: Redemption,
+        silence: NoAnswer | None = None,
+        *,
+        now: datetime,
     ) -> Redemption:
         """Ask again after the next delay; doubt that is too old needs a person."""
         current = await store.find(tx, redemption.id, lock=True)
@@ -563,7 +560,8 @@ class Saga:
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
             return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
-        changes = {"due_at": now + poll_delay(current.polls), "polls": current.polls + 1}
+        due_at = now + pause(current, current.polls, silence)
+        changes = {"due_at": due_at, "polls": current.polls + 1}
         await store.update(tx, current.id, changes)
         return replace(current, **changes)  # type: ignore[arg-type]
 
@@ -571,24 +569,25 @@ class Saga:
         self,
         redemption: Redemption,
         step: Step,
+        answer: Answer,
         *,
-        detail: str | None = None,
         verb: str | None = None,
         attempt: int = 0,
-        answer: Answer | None = None,
     ) -> None:
         """No news: look again later. What a crash left without an answer is in doubt now."""
         now = self.clock.now()
-        log.info("still in doubt", redemption=redemption.id, step=step, detail=detail)
+        in_flight = answer.fact is not None and answer.fact.outcome is Outcome.IN_FLIGHT
+        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.detail)
         async with self.database.transaction() as tx:
-            if verb and answer:
+            if verb:
                 await self.close(tx, redemption.op_key(step), verb, attempt, answer)
-            pending = redemption.state is State.CONFIRMING and detail == Outcome.IN_FLIGHT
+            pending = redemption.state is State.CONFIRMING and in_flight
             overdue = redemption.deadline is not None and now > redemption.deadline
-            if redemption.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING) and (
-                not pending or overdue
+            if answer.silence or (
+                redemption.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING)
+                and (not pending or overdue)
             ):
-                await self._doubt(tx, redemption, step, now=now)
+                await self._doubt(tx, redemption, step, answer.silence, now=now)
             else:
                 await self._postpone(tx, redemption, now=now)
 

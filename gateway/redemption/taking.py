@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.batch import Ask
-from gateway.catalog.model import StoredQuote
+from gateway.catalog.model import OfferSuspended, StoredQuote
 from gateway.ledger.model import Line
+from gateway.merchants import service as merchants
 from gateway.points import service as points
 from gateway.points.model import LegRequest
 from gateway.ports import QuoteExpired
@@ -20,6 +21,8 @@ from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import LegToReserve, Reserved, rate_leg
 from gateway.values import new_id
+
+PAUSED = "merchant paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,11 @@ def held(of_points: Sequence[Any], reserved: Sequence[Any]) -> Held:
 
 
 def asks(quote: StoredQuote) -> list[Ask]:
-    """What `hold_points` needs to know: the member's free lots, and the pairs' agreements."""
+    """What `hold_points` needs to know: merchant, the member's free lots, pairs' agreements."""
     wallets = {(quote.member_id, leg.programme_id) for leg in quote.legs}
     foreign = [leg.issuer for leg in quote.legs if not leg.own]
     pairs = [settlement.ask_agreements(issuer, quote.merchant_id) for issuer in foreign]
-    return [points.ask_free(wallets), *pairs]
+    return [merchants.ask_one(quote.merchant_id), points.ask_free(wallets), *pairs]
 
 
 async def hold_points(
@@ -66,11 +69,15 @@ async def hold_points(
         What is held, if it is known without reading.
 
     Raises:
+        OfferSuspended: The merchant is paused.
         InsufficientPoints, NoAgreement, AgreementCap, CoverExceeded: Now or with the
             transaction's batch; nothing is held.
         QuoteExpired: The agreement version the quote was made under is over.
         Raced: With the batch.
     """
+    named, *rest = found or await db.read(tx, merchants.ask_one(redemption.merchant_id))
+    if merchants.found(named, redemption.merchant_id).paused:  # What is held goes its way.
+        raise OfferSuspended(field=("quote",), offer=redemption.offer_id, reason=PAUSED)
     await store.insert(tx, redemption, leased_until=leased_until)
     more: dict[str, Any] = {"actor": redemption.member_id, "now": now}
     more |= {"redemption_id": redemption.id, "epoch": redemption.epoch}
@@ -79,7 +86,7 @@ async def hold_points(
         lines = settlement.reserved_lines(await take_cover(tx, redemption, now=now))
         await points.hold(tx, legs=_requests(redemption, lines), **more)
         return None
-    free, *agreements = found
+    free, *agreements = rest
     reserved = await take_cover(
         tx, redemption, agreements=[row for rows in agreements for row in rows], now=now
     )

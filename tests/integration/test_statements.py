@@ -12,7 +12,7 @@ MOST = {
     "confirmRedemption": 3,
     "redeemOffer": 5,
     "requestCancellation": 3,
-    "cancelRedemption": 17,
+    "cancelRedemption": 18,
     "recordFulfilment": 5,
     "recordEarnEvent": 22,
     "donatePoints": 25,
