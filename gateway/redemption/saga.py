@@ -238,9 +238,9 @@ class Saga:
             assert redemption
             if redemption.state is not State.HELD:
                 return redemption
-            more = {"leased_until": self.lease(), "now": self.clock.now()}
+            until, now = self.lease(), self.clock.now()
             redemption = await effects.release(
-                tx, redemption, reason=reason, tell_partner=True, **more
+                tx, redemption, reason=reason, tell_partner=True, leased_until=until, now=now
             )
         return await self._tell_released(redemption)
 

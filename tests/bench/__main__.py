@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import catalog, parts, place, redemption, statements
+from tests.bench import catalog, parts, place, redemption, server, statements
 from tests.bench.race import Figure, print_counts, print_figures
 
 Run = Callable[..., Awaitable[list[Figure]]]
@@ -29,9 +29,13 @@ async def _measure(home: Path, names: list[str], rounds: int) -> tuple[list[Figu
     return figures, counts
 
 
+def _on_server(names: list[str], rounds: int) -> list[server.Row]:
+    return server.measure(rounds=rounds) if "server" in names else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    every = [*RUNS, "statements"]
+    every = [*RUNS, "statements", "server"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
@@ -54,10 +58,14 @@ def main() -> None:
         print_figures(console, figures)
     if counts:
         print_counts(console, counts)
+    on_server = _on_server(asked.names or every, asked.rounds)
+    if on_server:
+        server.print_rows(console, on_server)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if asked.json:
         found = {"machine": machine, "figures": [figure.json() for figure in figures]}
-        text = json.dumps(found | {"statements": counts}, ensure_ascii=False, indent=1)
+        found |= {"statements": counts, "server": on_server}
+        text = json.dumps(found, ensure_ascii=False, indent=1)
         asked.json.write_text(text + "\n", encoding="utf-8")
 
 
