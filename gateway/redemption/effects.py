@@ -20,7 +20,7 @@ from gateway.points import service as points
 from gateway.points.model import LegRequest
 from gateway.points.service import InsufficientPoints
 from gateway.ports import Fact, Outcome, QuoteExpired
-from gateway.redemption import compensation, races, store
+from gateway.redemption import compensation, races, review_rows, store
 from gateway.redemption.model import (
     BURNED,
     FOLLOWS,
@@ -63,7 +63,7 @@ async def to_review(
     tx: AsyncConnection, redemption: Redemption, *, reason: str, now: datetime
 ) -> Redemption:
     """The rules are exhausted: a person decides. What it was before is kept for them."""
-    await store.open_review(
+    await review_rows.open_one(
         tx,
         {
             "redemption_id": redemption.id,

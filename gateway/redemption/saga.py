@@ -326,11 +326,8 @@ class Saga:
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
-    async def fence(self, redemption_id: str) -> Redemption:
+    async def fence(self, redemption: Redemption) -> Redemption:
         """An operator's fence of a redemption in doubt, also of one that a person has."""
-        async with self.database.reading() as tx:
-            redemption = await store.find(tx, redemption_id)
-        assert redemption
         waiting = redemption.state is State.NEEDS_REVIEW and redemption.reason == effects.TOO_OLD
         if redemption.state is not State.IN_DOUBT and not waiting:
             return redemption

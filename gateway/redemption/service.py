@@ -485,9 +485,8 @@ class Redemptions:
             NotFound: No such redemption.
         """
         async with self.database.reading() as tx:
-            if await store.find(tx, redemption_id) is None:
-                raise NotFound(id=redemption_id)
-        return await self.saga.fence(redemption_id)
+            found = await redemption(tx, redemption_id)
+        return await self.saga.fence(found)
 
 
 async def _require_taking_part(tx: AsyncConnection, quote: StoredQuote) -> None:
