@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.ports import Fact
+from gateway.ports import Fact, Outcome
 from gateway.redemption import store
 from gateway.redemption.model import Redemption, State
 
@@ -52,6 +52,11 @@ async def cancelled_or_used(
         )
         return Verdict.TIE
     return Verdict.USED
+
+
+async def refused(tx: AsyncConnection, op_key: str) -> bool:
+    """Whether the partner has said no under this key: asked again in other words, the no stands."""
+    return any(row.outcome == Outcome.REJECTED for row in await store.facts_of(tx, op_key))
 
 
 async def told_after(

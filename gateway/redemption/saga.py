@@ -25,7 +25,7 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, failpoint, store
+from gateway.redemption import effects, failpoint, races, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
     WORKED,
@@ -516,7 +516,8 @@ class Saga:
         """The outcome is unknown: never void, never burn; ask soon, or have a person look."""
         current = await store.find(tx, redemption.id, lock=True)
         assert current
-        if conflicting(silence) and current.state in WORKED:
+        clash = conflicting(silence) and current.state in WORKED
+        if clash and not await races.refused(tx, redemption.op_key(step)):
             return await effects.to_review(tx, current, reason=KEY_CONFLICT, now=now)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(
