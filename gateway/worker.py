@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db, telemetry
+from gateway import jobs, telemetry
 from gateway.audit import service as audit
 from gateway.catalog import service as catalog
 from gateway.compliance import service as compliance
@@ -248,7 +248,7 @@ class Worker:
         if not places.free:
             return 0
         async with self.database.transaction() as tx:
-            rows = await db.lease_jobs(
+            rows = await jobs.lease_jobs(
                 tx,
                 system_now=system_now(),
                 lease_seconds=self.settings.lease_seconds,
@@ -270,7 +270,7 @@ class Worker:
         lease = self._leased.pop(job_id, None)
         if lease is not None:
             async with self.database.transaction() as tx:
-                await db.return_job(tx, job_id, lease=lease)
+                await jobs.return_job(tx, job_id, lease=lease)
 
     async def _run_job(self, row: Any) -> None:
         try:
@@ -280,7 +280,7 @@ class Worker:
             await self._try_again(row, error)
         else:
             async with self.database.transaction() as tx:
-                if not await db.finish_job(tx, row.job_id, lease=self._leased[row.job_id]):
+                if not await jobs.finish_job(tx, row.job_id, lease=self._leased[row.job_id]):
                     log.warning("lease lost", job=row.job_id, name=row.name)
         del self._leased[row.job_id]  # Kept when it is broken off: for `_return_job`.
 
@@ -298,7 +298,7 @@ class Worker:
         due_at = None if gone else system_now() + wait
         async with self.database.transaction() as tx:
             lease = self._leased[row.job_id]
-            await db.retry_job(tx, row.job_id, lease=lease, due_at=due_at, error=repr(error))
+            await jobs.retry_job(tx, row.job_id, lease=lease, due_at=due_at, error=repr(error))
 
     async def _settlement_notice(self, payload: dict[str, Any]) -> None:
         """Tell one merchant one leg, through its own API."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db, invariants, migrations
+from gateway import db, invariants, jobs, migrations
 from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now
 from gateway.errors import GatewayError
@@ -161,7 +161,7 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     count, ages = sum(each.count for each in doubts), [_short(each.oldest) for each in doubts]
     found.append(checks.doubts(count, max(ages, default=timedelta()), settings))
     found += checks.stuck(await redemptions.stuck(tx, now=now, system_now=at, patience=PATIENCE))
-    depths = await db.job_depths(tx, system_now=at)
+    depths = await jobs.job_depths(tx, system_now=at)
     dead = {name: each.dead for name, each in depths.items() if each.dead}
     late = {name: _short(each.oldest) for name, each in depths.items()}
     found += checks.jobs(dead, late)

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.audit import service as audit
-from gateway.db import Clock, Database, job_depths, system_now
+from gateway.db import Clock, Database, system_now
+from gateway.jobs import job_depths
 from gateway.oauth.breaker import Breaker
 from gateway.redemption import figures as redemptions
 from gateway.redemption import queue

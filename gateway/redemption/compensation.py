@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.compliance import service as compliance
-from gateway.db import enqueue
+from gateway.jobs import enqueue
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
 from gateway.points.model import compensation

@@ -14,13 +14,13 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.db import enqueue
 from gateway.errors import NotFound
+from gateway.jobs import enqueue
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
 from gateway.points.service import InsufficientPoints
 from gateway.ports import Fact, Outcome
-from gateway.redemption import compensation, races, store, telling
+from gateway.redemption import compensation, races, review_rows, store, telling
 from gateway.redemption.model import (
     BURNED,
     FOLLOWS,
@@ -79,7 +79,7 @@ async def to_review(
     tx: AsyncConnection, redemption: Redemption, *, reason: str, now: datetime
 ) -> Redemption:
     """The rules are exhausted: a person decides. What it was before is kept for them."""
-    await store.open_review(
+    await review_rows.open_one(
         tx,
         {
             "redemption_id": redemption.id,

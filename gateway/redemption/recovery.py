@@ -35,7 +35,7 @@ from gateway.ports import (
     Partner,
     past_held,
 )
-from gateway.redemption import effects, store
+from gateway.redemption import effects, recovery_rows, store
 from gateway.redemption.model import (
     Fault,
     Redemption,
@@ -100,7 +100,7 @@ class Recovery:
                 self.unreached[merchant] = error.code
                 log.warning("partner not asked", merchant=merchant, code=error.code)
         async with self.database.reading() as tx:
-            found = await store.list_recoveries(tx, "FOUND")
+            found = await recovery_rows.list_recoveries(tx, "FOUND")
         for number, row in enumerate(found):
             self._progress("ending what was lost", number, len(found))
             await self._end(row.redemption_id, row.merchant_id)
@@ -108,7 +108,7 @@ class Recovery:
             self._progress("taking webhooks again", number, len(told))
             await self.redemptions.inbox.receive(merchant, event_id, body)
         async with self.database.reading() as tx:
-            return [_recovered(row) for row in await store.list_recoveries(tx)]
+            return [_recovered(row) for row in await recovery_rows.list_recoveries(tx)]
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Recovery:
         partner = self.redemptions.partners[merchant]
         told: list[tuple[str, str, dict[str, Any]]] = []
         async with self.database.reading() as tx:
-            undecided = await store.undecided(tx, merchant, since=since)
+            undecided = await recovery_rows.undecided(tx, merchant, since=since)
         await self._note(merchant, {each: [] for each in undecided})
         if Capability.OPERATIONS not in partner.capabilities:
             if Capability.STATEMENT in partner.capabilities:
@@ -155,8 +155,8 @@ class Recovery:
                 row: dict[str, Any] = {"redemption_id": redemption_id, "merchant_id": merchant}
                 row |= {"known": known is not None, "found_at": now}
                 evidence = [_evidence(each) for each in operations]
-                await store.add_recovery(tx, row | {"evidence": evidence})
-                await store.set_recovery(tx, redemption_id, state="FOUND", ended_at=None)
+                await recovery_rows.add_recovery(tx, row | {"evidence": evidence})
+                await recovery_rows.set_recovery(tx, redemption_id, state="FOUND", ended_at=None)
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -185,8 +185,8 @@ class Recovery:
         now = self.redemptions.clock.now()
         values: dict[str, Any] = {"state": state, "result": result[:500]}
         async with self.database.transaction() as tx:
-            before = await store.recovery_result(tx, redemption_id)
-            await store.set_recovery(
+            before = await recovery_rows.recovery_result(tx, redemption_id)
+            await recovery_rows.set_recovery(
                 tx, redemption_id, **values, ended_at=None if state == "FOUND" else now
             )
             if state != "FOUND" and before != values["result"]:
@@ -387,4 +387,4 @@ def _recovered(row: Any) -> Recovered:
 
 async def recoveries(tx: AsyncConnection) -> list[Recovered]:
     """What was found after restores, by redemption."""
-    return [_recovered(row) for row in await store.list_recoveries(tx)]
+    return [_recovered(row) for row in await recovery_rows.list_recoveries(tx)]

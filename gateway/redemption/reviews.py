@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.compliance.model import require_four_eyes
-from gateway.db import enqueue
 from gateway.errors import NotFound
+from gateway.jobs import enqueue
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import Fact, Outcome
-from gateway.redemption import effects, store
+from gateway.redemption import effects, review_rows, store
 from gateway.redemption.model import Fault, Redemption, Resolve, State, Step, ways_out
 from gateway.settings import Settings
 from gateway.values import InvalidInput, new_id
@@ -87,7 +87,7 @@ async def reviews(
     where = [column == value for column, value in given if value is not None]
     waiting = store.redemptions.c.state == str(State.NEEDS_REVIEW)
     where.append(sa.not_(waiting) if closed else waiting)
-    return await _with_redemptions(tx, await store.find_reviews(tx, *where))
+    return await _with_redemptions(tx, await review_rows.find(tx, *where))
 
 
 async def _with_redemptions(tx: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[Review]:
@@ -112,12 +112,12 @@ async def resolutions(
     """Decisions and proposals, oldest first."""
     given = ((_v.redemption_id, redemption_id), (_v.id, resolution_id))
     where = [column == value for column, value in given if value is not None]
-    return [_resolution(row) for row in await store.find_review_resolutions(tx, *where)]
+    return [_resolution(row) for row in await review_rows.find_resolutions(tx, *where)]
 
 
 async def facts(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]:
     """What the partner has said: op_key, version, outcome, source, booking_ref, recorded_at."""
-    return await store.all_facts(tx, [redemption_id])
+    return await review_rows.all_facts(tx, [redemption_id])
 
 
 async def propose(
@@ -165,9 +165,9 @@ async def propose(
         proposed_at=now,
     )
     pending = (_v.redemption_id == redemption_id, _v.state == "PROPOSED")
-    await store.update_review_resolutions(tx, *pending, state="WITHDRAWN")
-    await store.add_review_resolution(tx, _row(made))
-    await store.update_review(tx, redemption_id, {"owner": found.owner or actor})
+    await review_rows.update_resolutions(tx, *pending, state="WITHDRAWN")
+    await review_rows.add_resolution(tx, _row(made))
+    await review_rows.update(tx, redemption_id, {"owner": found.owner or actor})
     return made
 
 
@@ -195,7 +195,7 @@ async def approve(
     if found[0].state == "APPROVED":
         return found[0]
     review = await _waiting(tx, found[0].redemption_id)
-    (row,) = await store.find_review_resolutions(tx, _v.id == resolution_id, lock=True)
+    (row,) = await review_rows.find_resolutions(tx, _v.id == resolution_id, lock=True)
     proposal = _resolution(row)
     if proposal.state != "PROPOSED":
         raise NotFound(id=resolution_id)
@@ -206,9 +206,9 @@ async def approve(
         limit_fen=limit_fen,
     )
     done = {"state": "APPROVED", "approved_by": actor, "approved_at": now}
-    await store.update_review_resolutions(tx, _v.id == resolution_id, **done)
+    await review_rows.update_resolutions(tx, _v.id == resolution_id, **done)
     await _act(tx, review, proposal, settings=settings, now=now)
-    (row,) = await store.find_review_resolutions(tx, _v.id == resolution_id)
+    (row,) = await review_rows.find_resolutions(tx, _v.id == resolution_id)
     return _resolution(row)
 
 
@@ -281,7 +281,7 @@ async def _waiting(tx: AsyncConnection, redemption_id: str) -> Review:
         raise NotFound(id=redemption_id)
     if redemption.state is not State.NEEDS_REVIEW:
         raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
-    rows = await store.find_reviews(tx, store.reviews.c.redemption_id == redemption_id)
+    rows = await review_rows.find(tx, store.reviews.c.redemption_id == redemption_id)
     return (await _with_redemptions(tx, rows))[0]
 
 

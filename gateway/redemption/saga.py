@@ -25,13 +25,12 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, expected, failpoint, figures, store
+from gateway.redemption import answers, effects, expected, failpoint, figures, races, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
     WORKED,
     CallState,
     Next,
-    Patience,
     Redemption,
     State,
     Step,
@@ -284,7 +283,7 @@ class Saga:
             step=step,
             resends=redemption.resends,
             since=redemption.doubt_since or redemption.created_at,
-            patience=self._patience(redemption),
+            patience=answers.patience(redemption, self.settings),
             now=now,
         )
         log.info("asked", redemption=redemption.id, step=step, outcome=fact.outcome, then=decision)
@@ -338,11 +337,8 @@ class Saga:
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
-    async def fence(self, redemption_id: str) -> Redemption:
+    async def fence(self, redemption: Redemption) -> Redemption:
         """An operator's fence of a redemption in doubt, also of one that a person has."""
-        async with self.database.reading() as tx:
-            redemption = await store.find(tx, redemption_id)
-        assert redemption
         waiting = redemption.state is State.NEEDS_REVIEW and redemption.reason == effects.TOO_OLD
         if redemption.state is not State.IN_DOUBT and not waiting:
             return redemption
@@ -383,13 +379,6 @@ class Saga:
 
     def _partner(self, redemption: Redemption) -> Partner:
         return self.partners[redemption.merchant_id]
-
-    def _patience(self, redemption: Redemption) -> Patience:
-        return Patience(
-            deadline=redemption.deadline or redemption.points_hold_until,
-            grace=timedelta(seconds=self.settings.confirm_grace_seconds),
-            not_found_final=timedelta(seconds=self.settings.not_found_final_seconds),
-        )
 
     async def queue(
         self,
@@ -536,7 +525,8 @@ class Saga:
         """The outcome is unknown: never void, never burn; ask soon, or have a person look."""
         current = await store.find(tx, redemption.id, lock=True)
         assert current
-        if conflicting(silence) and current.state in WORKED:
+        clash = conflicting(silence) and current.state in WORKED
+        if clash and not await races.refused(tx, redemption.op_key(step)):
             return await effects.to_review(tx, current, reason=KEY_CONFLICT, now=now)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(

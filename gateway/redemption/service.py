@@ -267,9 +267,8 @@ class Redemptions(Redeeming):
             NotFound: No such redemption.
         """
         async with self.database.reading() as tx:
-            if await store.find(tx, redemption_id) is None:
-                raise NotFound(id=redemption_id)
-        return await self.saga.fence(redemption_id)
+            found = await redemption(tx, redemption_id)
+        return await self.saga.fence(found)
 
 
 # -- reading ------------------------------------------------------------------------------------

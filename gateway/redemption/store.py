@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import batch, db
 from gateway.batch import Ask
 from gateway.db import Instant, Json, insert_missing, metadata
-from gateway.redemption.model import WORKED, CallState, Fault, Leg, Redemption, State, Step
+from gateway.redemption.model import CallState, Fault, Leg, Redemption, State, Step
 from gateway.telemetry import tracing
 from gateway.values import new_id
 
@@ -234,20 +234,6 @@ review_resolutions = sa.Table(
     sa.CheckConstraint("state IN ('PROPOSED', 'APPROVED', 'WITHDRAWN')", name="state"),
     sa.CheckConstraint("approved_by IS NULL OR approved_by <> proposed_by", name="four_eyes"),
     sa.CheckConstraint("(state = 'APPROVED') = (approved_by IS NOT NULL)", name="approved"),
-)
-
-recoveries = sa.Table(  # what partners knew after a restore: one row a redemption
-    "redemption_recoveries",
-    metadata,
-    sa.Column("redemption_id", sa.String, primary_key=True),  # also of none that is known here
-    sa.Column("merchant_id", sa.String, nullable=False),
-    sa.Column("known", sa.Boolean, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("result", sa.String, nullable=False),  # what became of it, or why it waits
-    sa.Column("evidence", Json, nullable=False),  # everything the partner said
-    sa.Column("found_at", Instant, nullable=False),
-    sa.Column("ended_at", Instant),
-    sa.CheckConstraint("state IN ('FOUND', 'ENDED', 'REVIEW')", name="state"),
 )
 
 _leg_names = [item.name for item in fields(Leg)]
@@ -509,51 +495,6 @@ async def list_findings(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> 
     return list(await tx.execute(query.where(*where).order_by(*order)))
 
 
-async def open_review(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
-    """Note why a redemption needs a person; one that needed one before needs one again."""
-    if not (await tx.execute(insert_missing(tx, reviews), row)).rowcount:
-        mine = reviews.c.redemption_id == row["redemption_id"]
-        await tx.execute(sa.update(reviews).where(mine).values(row))
-
-
-async def update_review(tx: AsyncConnection, redemption_id: str, values: Mapping[str, Any]) -> None:
-    mine = reviews.c.redemption_id == redemption_id
-    await tx.execute(sa.update(reviews).where(mine).values(values))
-
-
-async def find_reviews(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
-    """Reviews with the merchant of their redemption, what is due first first."""
-    query = sa.select(reviews, redemptions.c.merchant_id).join_from(reviews, redemptions)
-    order = (reviews.c.due_at, reviews.c.redemption_id)
-    return list(await tx.execute(query.where(*where).order_by(*order)))
-
-
-async def add_review_resolution(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
-    await tx.execute(sa.insert(review_resolutions).values(**row))
-
-
-async def find_review_resolutions(
-    tx: AsyncConnection, *where: sa.ColumnElement[bool], lock: bool = False
-) -> list[sa.Row[Any]]:
-    """Decisions about redemptions and proposals, oldest first."""
-    v = review_resolutions.c
-    query = sa.select(review_resolutions).where(*where).order_by(v.proposed_at, v.id)
-    return list(await tx.execute(query.with_for_update() if lock else query))
-
-
-async def update_review_resolutions(
-    tx: AsyncConnection, *where: sa.ColumnElement[bool], **values: Any
-) -> None:
-    await tx.execute(sa.update(review_resolutions).where(*where).values(values))
-
-
-async def all_facts(tx: AsyncConnection, redemption_ids: Sequence[str]) -> list[sa.Row[Any]]:
-    """What partners have said of redemptions, oldest first."""
-    f = facts.c
-    query = sa.select(facts).where(f.redemption_id.in_(redemption_ids))
-    return list(await tx.execute(query.order_by(f.recorded_at, f.op_key, f.version)))
-
-
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     """Store a webhook; False when its id was seen before."""
     return bool((await tx.execute(insert_missing(tx, events), row)).rowcount)
@@ -655,41 +596,3 @@ async def find_donation(
 async def set_donation_reversed(tx: AsyncConnection, donation_id: str, *, now: datetime) -> None:
     values = {"state": "REVERSED", "reversed_at": now}
     await tx.execute(sa.update(donations).where(donations.c.id == donation_id).values(values))
-
-
-async def add_recovery(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
-    """Note a redemption that a partner knows; what was noted before stays."""
-    first = {"state": "FOUND", "result": "found"}
-    await tx.execute(insert_missing(tx, recoveries), first | dict(row))
-
-
-async def set_recovery(tx: AsyncConnection, redemption_id: str, **values: Any) -> None:
-    mine = recoveries.c.redemption_id == redemption_id
-    await tx.execute(sa.update(recoveries).where(mine).values(values))
-
-
-async def recovery_result(tx: AsyncConnection, redemption_id: str) -> str | None:
-    """What became of a redemption in a recovery before this one."""
-    query = sa.select(recoveries.c.result).where(recoveries.c.redemption_id == redemption_id)
-    found: str | None = await tx.scalar(query)
-    return found
-
-
-async def list_recoveries(tx: AsyncConnection, *states: str) -> list[sa.Row[Any]]:
-    """What partners knew, by redemption, which is by its making."""
-    query = sa.select(recoveries).order_by(recoveries.c.redemption_id)
-    if states:
-        query = query.where(recoveries.c.state.in_(states))
-    return list(await tx.execute(query))
-
-
-async def undecided(tx: AsyncConnection, merchant_id: str, *, since: datetime) -> list[str]:
-    """Redemptions at a merchant whose end the partner may know better after a restore: all that
-    are on their way, and those committed whose booking may have been cancelled since."""
-    r = redemptions.c
-    open_ = r.state.in_([str(state) for state in WORKED])
-    committed = r.state.in_([str(State.COMMITTED), str(State.LATE_CONFIRMED)])
-    cancellable = sa.or_(r.cancel_until.is_(None), r.cancel_until >= since)
-    query = sa.select(r.id).where(r.merchant_id == merchant_id)
-    query = query.where(sa.or_(open_, sa.and_(committed, cancellable)))
-    return list(await tx.scalars(query.order_by(r.id)))

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
+from gateway import db, jobs
 from gateway.audit import service as audit
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound, Refused
@@ -413,7 +413,7 @@ async def _instruct(
     ]
     await store.add_parties(tx, sides)
     for leg_id, merchant in sorted({(side["leg_id"], side["merchant_id"]) for side in sides}):
-        await db.enqueue(
+        await jobs.enqueue(
             tx,
             name="settlement_notice",
             key=f"{leg_id}:{merchant}",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway import db, invariants
+from gateway import db, invariants, jobs
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database
 from gateway.demo import seed
@@ -117,7 +117,7 @@ class Coalition:
         """Run the jobs that are due; `later`, those too that wait to be tried again."""
         if later:
             async with self.database.transaction() as tx:
-                await tx.execute(db.jobs.update().values(due_at=db.system_now()))
+                await tx.execute(jobs.jobs.update().values(due_at=db.system_now()))
         worker = self.worker()
         await worker._begin_jobs()
         await worker._working.wait(every=True)

@@ -33,6 +33,7 @@ step        cell        test
 9 fulfil    early       test_a_use_that_comes_first_implies_the_confirm
             overdue     test_saga_breaks.py: test_a_use_that_nobody_tells_is_a_break
 10 cancel   no          test_a_refused_cancellation_leaves_it_committed
+            no, again   test_a_cancellation_that_is_asked_again_after_a_no_stays_refused
             unknown     saga: test_a_lost_cancellation_keeps_the_points_burned
             crash       kill: test_gateway_killed_in_a_call[cancel-*]
             race        test_the_partners_versions_decide_between_cancel_and_use
@@ -50,6 +51,7 @@ Whatever the table says, a partner that fails often is asked nothing new, and a 
 paused neither; what is past HELD goes its way: the tests at the end.
 """
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +220,23 @@ async def test_a_refused_cancellation_leaves_it_committed(coalition: Coalition) 
     coalition.partners["M05"].script["cancel"] = ["reject"]
     with pytest.raises(CancelTooLate):
         await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
+    assert (await coalition.get(done)).state is State.COMMITTED
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
+
+
+async def test_a_cancellation_that_is_asked_again_after_a_no_stays_refused(
+    coalition: Coalition,
+) -> None:
+    done = await coalition.redeemed(*TICKET)
+    partner, op_key = coalition.partners["M05"], done.op_key(Step.CANCEL)
+    ask = {"member_id": "mbr_demo_01", "redemption_id": done.id}
+    partner.script["cancel"] = ["reject", "conflict"]  # Another body under the same key.
+    partner.operations[op_key] = Fact(op_key, Outcome.REJECTED)
+    for key in ("first", "second"):
+        offered = await coalition.redemptions.cancel_quote(**ask)
+        with contextlib.suppress(CancelTooLate):
+            await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key=key)
+    await coalition.work(seconds=2)
     assert (await coalition.get(done)).state is State.COMMITTED
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
 

@@ -15,8 +15,8 @@ MOST = {
     "cancelRedemption": 18,
     "recordFulfilment": 5,
     "recordEarnEvent": 22,
-    "donatePoints": 25,
-    "closeSettlementWindow": 13,
+    "donatePoints": 26,
+    "closeSettlementWindow": 17,
 }
 ADVISORY_LOCKS = 4  # PostgreSQL takes them by statements of their own.
 

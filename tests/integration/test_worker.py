@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway import db
+from gateway import jobs
 from gateway.db import system_now
 from gateway.errors import NoAnswer, PartnerUnavailable
 from gateway.ports import Claim, Fact, Reservation
@@ -111,12 +111,12 @@ async def reaches(coalition: Coalition, redemption: Redemption, state: State) ->
 
 async def enqueued(coalition: Coalition, name: str, key: str, payload: Mapping[str, object]):
     async with coalition.database.transaction() as tx:
-        await db.enqueue(tx, name=name, key=key, payload=payload)
+        await jobs.enqueue(tx, name=name, key=key, payload=payload)
 
 
 async def due(coalition: Coalition, *, later: timedelta = timedelta(0)) -> list[str]:
     """States of the jobs that are not done and would be due then."""
-    j = db.jobs.c
+    j = jobs.jobs.c
     async with coalition.database.reading() as tx:
         found = sa.select(j.state).where(j.state != "DONE", j.due_at <= system_now() + later)
         return list(await tx.scalars(found))
@@ -167,19 +167,19 @@ async def test_a_stale_holders_finish_of_a_job_is_harmless(coalition: Coalition)
     async def lease(at: timedelta) -> Any:
         async with coalition.database.transaction() as tx:
             given = {"system_now": now + at, "lease_seconds": 60, "limit": 5}
-            (row,) = await db.lease_jobs(tx, **given)
+            (row,) = await jobs.lease_jobs(tx, **given)
             return row
 
     stale, fresh = await lease(timedelta(seconds=1)), await lease(timedelta(seconds=62))
     async with coalition.database.transaction() as tx:
-        assert not await db.finish_job(tx, stale.job_id, lease=stale.lease)
+        assert not await jobs.finish_job(tx, stale.job_id, lease=stale.lease)
         gone = {"lease": stale.lease, "due_at": None, "error": "late"}
-        assert not await db.retry_job(tx, stale.job_id, **gone)
-        assert not await db.return_job(tx, stale.job_id, lease=stale.lease)
+        assert not await jobs.retry_job(tx, stale.job_id, **gone)
+        assert not await jobs.return_job(tx, stale.job_id, lease=stale.lease)
     assert await due(coalition) == ["DUE"]
     async with coalition.database.transaction() as tx:
-        assert await db.finish_job(tx, fresh.job_id, lease=fresh.lease)
-        assert not await db.finish_job(tx, fresh.job_id, lease=fresh.lease)
+        assert await jobs.finish_job(tx, fresh.job_id, lease=fresh.lease)
+        assert not await jobs.finish_job(tx, fresh.job_id, lease=fresh.lease)
     assert await due(coalition) == []
 
 
@@ -253,7 +253,7 @@ async def test_what_fails_by_itself_is_given_up(crew: Crew, coalition: Coalition
 
 async def due_now(coalition: Coalition) -> None:
     async with coalition.database.transaction() as tx:
-        await tx.execute(db.jobs.update().values(due_at=system_now() - timedelta(seconds=1)))
+        await tx.execute(jobs.jobs.update().values(due_at=system_now() - timedelta(seconds=1)))
 
 
 async def test_a_throttling_partner_is_left_alone_as_long_as_it_asks(
@@ -309,7 +309,7 @@ async def test_what_takes_too_long_is_handed_to_another_at_once(
     other = crew.worker()
     assert await other.redemptions.lease(limit=5) == [(lost.id, "M05")]
     async with coalition.database.transaction() as tx:
-        (row,) = await db.lease_jobs(tx, system_now=system_now(), lease_seconds=60, limit=5)
+        (row,) = await jobs.lease_jobs(tx, system_now=system_now(), lease_seconds=60, limit=5)
     assert (row.name, row.attempts) == ("endless", 0)  # It was not tried.
     await other.redemptions.drive(lost.id)
     assert (await coalition.get(lost)).state is State.COMMITTED

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from gateway import db
+from gateway import db, jobs
 from gateway.audit import service as audit
 from gateway.audit.model import HEAD_TYPE, head_of
 from gateway.oauth import jose
@@ -86,9 +86,9 @@ async def test_a_lost_answer_is_asked_again_with_the_same_head(gateway, coalitio
     at_work = worker(gateway)
     await at_work.turn()
     async with coalition.database.transaction() as tx:
-        waiting = db.jobs.c.state == "DUE"
+        waiting = jobs.jobs.c.state == "DUE"
         again = {"due_at": datetime(2020, 1, 1, tzinfo=UTC), "leased_until": None}
-        await tx.execute(sa.update(db.jobs).where(waiting).values(again))
+        await tx.execute(sa.update(jobs.jobs).where(waiting).values(again))
     for partner in coalition.partners.values():
         partner.script.clear()
     coalition.clock.forward(hours=3)
