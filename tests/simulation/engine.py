@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -68,14 +69,21 @@ class Simulator:
         gc.unfreeze()
         gc.enable()
 
-    def run(self, seed: int, *, traced: bool = False) -> Run:
-        """Play one seed to its end."""
+    def run(
+        self, seed: int, *, traced: bool = False, weather: Mapping[str, float] | None = None
+    ) -> Run:
+        """Play one seed to its end.
+
+        Args:
+            traced: Keep its trace.
+            weather: Faults it has besides its own, with their rates.
+        """
         loop = VirtualLoop(Random(f"loop {seed}"))  # noqa: S311
         path = storage.copy(self.template, self.folder)
         entropy.use(lambda: loop.now_us, Random(f"ids {seed}"))  # noqa: S311
         gc.disable()
         with entropy.replaced(), storage.inline():
-            world = World(seed, loop, path, traced)
+            world = World(seed, loop, path, traced, weather or {})
             loop.set_task_factory(_task)
             loop.set_exception_handler(lambda _, context: _unexpected(world, context))
             try:
