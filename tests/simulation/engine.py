@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tests.simulation.verdict import Verdict, all_invariants, settled
 from tests.simulation.world import Down, World
 
 ROUNDS = 400
+_LEFT_OPEN = "The garbage collector is trying"  # What a killed process leaves.
 TEMPLATE = "SIMULATION_TEMPLATE"  # A template made before, for children.
 
 
@@ -64,6 +66,9 @@ class Simulator:
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_LEFT_OPEN)
+            gc.collect()
         structlog.configure(**self._logs)
         logging.disable(logging.NOTSET)
         gc.unfreeze()
@@ -82,7 +87,8 @@ class Simulator:
         path = storage.copy(self.template, self.folder)
         entropy.use(lambda: loop.now_us, Random(f"ids {seed}"))  # noqa: S311
         gc.disable()
-        with entropy.replaced(), storage.inline():
+        with entropy.replaced(), storage.inline(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_LEFT_OPEN)
             world = World(seed, loop, path, traced, weather or {})
             loop.set_task_factory(_task)
             loop.set_exception_handler(lambda _, context: _unexpected(world, context))
@@ -94,8 +100,8 @@ class Simulator:
                 world.wrong(f"an error nobody expects: {error!r}")
             finally:
                 _end(world)
-        if not seed % 20:
-            gc.collect()
+            if not seed % 20:
+                gc.collect()
         return _result(world)
 
 

@@ -30,7 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "        return Next.FENCE if late or step is Step.HOLD else Next.WAIT",
         "        return Next.UNDO if late or step is Step.HOLD else Next.WAIT",
         60,
-        weather={"request_late": 0.4},
+        weather={"request_late": 0.8},
     ),
     Mutant(
         "released without asking the partner",
