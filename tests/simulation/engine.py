@@ -8,7 +8,9 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,6 +26,7 @@ from tests.simulation.verdict import Verdict, all_invariants, settled
 from tests.simulation.world import Down, World
 
 ROUNDS = 400
+_LEFT_OPEN = "The garbage collector is trying"  # What a killed process leaves.
 TEMPLATE = "SIMULATION_TEMPLATE"  # A template made before, for children.
 
 
@@ -63,19 +66,30 @@ class Simulator:
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_LEFT_OPEN)
+            gc.collect()
         structlog.configure(**self._logs)
         logging.disable(logging.NOTSET)
         gc.unfreeze()
         gc.enable()
 
-    def run(self, seed: int, *, traced: bool = False) -> Run:
-        """Play one seed to its end."""
+    def run(
+        self, seed: int, *, traced: bool = False, weather: Mapping[str, float] | None = None
+    ) -> Run:
+        """Play one seed to its end.
+
+        Args:
+            traced: Keep its trace.
+            weather: Faults it has besides its own, with their rates.
+        """
         loop = VirtualLoop(Random(f"loop {seed}"))  # noqa: S311
         path = storage.copy(self.template, self.folder)
         entropy.use(lambda: loop.now_us, Random(f"ids {seed}"))  # noqa: S311
         gc.disable()
-        with entropy.replaced(), storage.inline():
-            world = World(seed, loop, path, traced)
+        with entropy.replaced(), storage.inline(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_LEFT_OPEN)
+            world = World(seed, loop, path, traced, weather or {})
             loop.set_task_factory(_task)
             loop.set_exception_handler(lambda _, context: _unexpected(world, context))
             try:
@@ -86,8 +100,8 @@ class Simulator:
                 world.wrong(f"an error nobody expects: {error!r}")
             finally:
                 _end(world)
-        if not seed % 20:
-            gc.collect()
+            if not seed % 20:
+                gc.collect()
         return _result(world)
 
 

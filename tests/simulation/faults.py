@@ -35,6 +35,7 @@ LIES = (
     "confirm_late",  # after its deadline
     "contradict",  # two outcomes under one version
     "change_mind",  # a no that becomes a booking
+    "old_news",  # a cancellation under a version that is over
 )
 GATEWAY = ("crash", "stall", "skew", "jump", "lost_reply", "slow_disk")
 ORDINARY = frozenset(

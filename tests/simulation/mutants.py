@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -28,19 +28,25 @@ class Mutant:
 
     Args:
         within: Seeds, from 1, within which it must be found.
+        more: Other fragments with their replacements.
+        weather: Faults that these seeds have besides, with their rates.
     """
 
     name: str
     module: str
     old: str
     new: str
-    within: int = 200
+    within: int
+    more: tuple[tuple[str, str], ...] = ()
+    weather: Mapping[str, float] = field(default_factory=dict)
 
     def apply(self, source: str) -> str:
-        """The faulty source; the fragment must be there exactly once."""
-        count = source.count(self.old)
-        assert count == 1, f"{self.name}: {self.module} has its fragment {count} times"
-        return source.replace(self.old, self.new)
+        """The faulty source; each fragment must be there exactly once."""
+        for old, new in ((self.old, self.new), *self.more):
+            count = source.count(old)
+            assert count == 1, f"{self.name}: {self.module} has its fragment {count} times"
+            source = source.replace(old, new)
+        return source
 
     def source(self) -> str:
         """The module's own source."""

@@ -217,6 +217,9 @@ class Merchant:
         if world.strikes("contradict"):
             self._lie(op_key, "contradict")
             self.tell(EventKind.REJECTED, op_key, version)
+        if world.strikes("old_news"):
+            self._lie(op_key, "old_news")
+            self.tell(EventKind.CANCELLED, op_key, version - 1)
         for kind in ("consume", "no_show", "partner_cancels"):
             if world.strikes(kind):
                 world.loop.call_later(rng.choice((0.01, 1.0, 30.0, 300.0)), self.act, booking, kind)

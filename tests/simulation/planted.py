@@ -12,14 +12,15 @@ from tests.simulation import mutants
 def main() -> int:
     """Plant it before the product is imported, then look for it."""
     name, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    mutants.plant(mutants.named(name))
+    mutant = mutants.named(name)
+    mutants.plant(mutant)
     from tests.simulation.engine import Simulator  # The product, with its fault.
 
     simulator = Simulator()
     found = None
     try:
         for seed in range(first, first + count):
-            run = simulator.run(seed, traced=count == 1)
+            run = simulator.run(seed, traced=count == 1, weather=mutant.weather)
             if count == 1:
                 print("\n".join(run.trace), file=sys.stderr)  # noqa: T201
             if run.problems:

@@ -29,7 +29,8 @@ MUTANTS: tuple[Mutant, ...] = (
         MODEL,
         "        return Next.FENCE if late or step is Step.HOLD else Next.WAIT",
         "        return Next.UNDO if late or step is Step.HOLD else Next.WAIT",
-        300,
+        60,
+        weather={"request_late": 0.8},
     ),
     Mutant(
         "released without asking the partner",
@@ -51,29 +52,15 @@ MUTANTS: tuple[Mutant, ...] = (
         answer = replace(answer, fact=answer.fact or Fact(op_key, Outcome.FENCED))
         if answer.fact is None:
 """,
-        300,
-    ),
-    Mutant(
-        "a duplicate webhook is applied twice",
-        INBOX,
-        "        if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):\n"
-        '            return f"ignored: {redemption.state}"\n',
-        "",
-        300,
-    ),
-    Mutant(
-        "a lower version is accepted",
-        INBOX,
-        "        if version < known or (version == known and event.kind is EventKind.CANCELLED):\n",
-        "        if version < 0:\n",
-        2_000,
+        60,
     ),
     Mutant(
         "compensation of another epoch",
         EFFECTS,
         "        tx, cause_id=redemption.id, epoch=redemption.epoch, fault=fault, at=now\n",
         "        tx, cause_id=redemption.id, epoch=1, fault=fault, at=now\n",
-        3_000,
+        200,
+        weather={"change_mind": 0.9, "refuse_confirm": 0.6, "partner_cancels": 0.6},
     ),
     Mutant(
         "the last lot goes first",
@@ -87,7 +74,7 @@ MUTANTS: tuple[Mutant, ...] = (
         TERMS,
         "    settlement = bps_half_up(face_fen, agreement.settlement_bps)\n",
         "    settlement = face_fen * agreement.settlement_bps // 10_000\n",
-        200,
+        60,
     ),
     Mutant(
         "cover is not released",
@@ -108,7 +95,8 @@ MUTANTS: tuple[Mutant, ...] = (
         CLAIMS,
         "    window = window or await _window(tx, at)\n    moved = await store.clear(",
         "    window = (await store.find_windows(tx))[0]\n    moved = await store.clear(",
-        300,
+        60,
+        weather={"consume": 0.6},
     ),
     Mutant(
         "burned while the partner decides",
@@ -117,7 +105,8 @@ MUTANTS: tuple[Mutant, ...] = (
             else:""",
         """                redemption = await effects.commit(tx, redemption, fact, now=now)
             else:""",
-        200,
+        60,
+        weather={"pending": 0.5},
     ),
     Mutant(
         "an unknown outcome is forgotten",
@@ -126,7 +115,8 @@ MUTANTS: tuple[Mutant, ...] = (
                 tx, op_key=op_key, verb=verb, but=attempt
             ):""",
         "            if answer.state is CallState.NOT_SENT:",
-        1_000,
+        100,
+        weather={"answer_lost": 0.3, "not_sent": 0.3},
     ),
     Mutant(
         "settled without looking at the state",
@@ -146,21 +136,23 @@ MUTANTS: tuple[Mutant, ...] = (
         back = {leg.leg_no: leg.points for leg in redemption.legs}
         await store.add_returned(tx, redemption.id, back)
         return moved, attempt""",
-        200,
+        60,
     ),
     Mutant(
         "the fact is not stored",
         EFFECTS,
         "    await _record(tx, redemption, fact, source=source, now=now)\n",
         "",
-        300,
+        100,
+        weather={"answer_lost": 0.2, "refuse_confirm": 0.4},
     ),
     Mutant(
         "a booking after the fence is burned",
         EFFECTS,
         "    if redemption.fenced:\n",
         "    if False:\n",
-        1_000,
+        100,
+        weather={"ignore_fence": 0.9, "request_lost": 0.3},
     ),
     Mutant(
         "a late confirmation is ignored",
@@ -169,35 +161,31 @@ MUTANTS: tuple[Mutant, ...] = (
             return await late_confirm(""",
         """        if redemption.state is State.RELEASING:
             return await late_confirm(""",
-        1_000,
+        60,
+        weather={"change_mind": 0.9, "refuse_confirm": 0.5},
     ),
     Mutant(
         "the postponed webhook stays postponed",
         EFFECTS,
         "    await store.reopen_events(tx, redemption.id)\n",
         "",
-        2_000,
+        200,
+        weather={"consume": 0.6, "refuse_cancel": 0.4, "answer_late": 0.3},
     ),
     Mutant(
         "the member is not given all legs back",
         EFFECTS,
         "leg.points - leg.returned_points for leg in redemption.legs}\n",
         "leg.points - leg.returned_points for leg in redemption.legs[:1]}\n",
-        200,
-    ),
-    Mutant(
-        "confirmed after the deadline of the hold",
-        SAGA,
-        "        deadline = min(redemption.hold_until - skew, now + patience)\n",
-        "        deadline = redemption.hold_until + 20 * skew\n",
-        300,
+        60,
     ),
     Mutant(
         "the fare is taken off the first leg",
         MODEL,
         "    for leg in sorted(legs, key=lambda leg: -leg.leg_no):\n",
         "    for leg in sorted(legs, key=lambda leg: leg.leg_no):\n",
-        2_000,
+        100,
+        weather={"consume": 0.7},
     ),
     Mutant(
         "a webhook is answered before it is stored",
@@ -215,6 +203,38 @@ MUTANTS: tuple[Mutant, ...] = (
         """            settled = used or redemption
         async with self.database.transaction() as tx:
             await db.settle_key(tx""",
-        1_000,
+        60,
+        weather={"crash": 0.3},
+    ),
+    Mutant(
+        "a duplicate webhook is applied twice",
+        INBOX,
+        """        if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
+            return f"ignored: {redemption.state}"
+""",
+        "",
+        60,
+        more=(
+            ("        if version < known or (version == known and", "        if version < 0 and ("),
+        ),
+        weather={"partner_cancels": 0.6, "hook_renamed": 0.6},
+    ),
+    Mutant(
+        "a lower version is accepted",
+        INBOX,
+        "        if version < known or (version == known and event.kind is EventKind.CANCELLED):\n",
+        "        if version < 0:\n",
+        60,
+        weather={"old_news": 0.5},
+    ),
+    Mutant(
+        "a hold is let go without looking at the state",
+        SAGA,
+        """            if current.state is not State.HELD:
+                return
+            try:""",
+        "            try:",
+        200,
+        weather={"stall": 0.6, "request_late": 0.2},
     ),
 )

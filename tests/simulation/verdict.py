@@ -128,6 +128,11 @@ class Verdict:
             if name != "compensate":
                 self.world.wrong(f"job {name} is not done: {error}")
 
+        for scope, key in self.world.check.rows(
+            "SELECT scope, key FROM idempotency_keys WHERE object_id IS NULL"
+        ):
+            self.world.wrong(f"key {key} of {scope} is claimed for ever")
+
     async def replays(self) -> None:
         """Asked again under the same key, everybody gets the same object."""
         world = self.world

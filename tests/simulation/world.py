@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -191,12 +191,20 @@ class World:
         path: A fresh copy of the template.
     """
 
-    def __init__(self, seed: int, loop: VirtualLoop, path: Path, traced: bool) -> None:
+    def __init__(
+        self,
+        seed: int,
+        loop: VirtualLoop,
+        path: Path,
+        traced: bool,
+        weather: Mapping[str, float],
+    ) -> None:
         self.seed = seed
         self.loop = loop
         self.path = path
         self.rng = Random(f"world {seed}")  # noqa: S311 - a simulation
         self.faults = Faults(Random(f"faults {seed}"))  # noqa: S311
+        self.faults.rates.update(weather)
         self.settings = replace(
             Settings(),
             lease_seconds=self.rng.choice(LEASES),
