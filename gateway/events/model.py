@@ -27,7 +27,7 @@ TYPES: Mapping[str, str] = {
     "redemption.released": "given up on both sides; the points are back",
     "redemption.cancelling": "the partner is asked to cancel what was confirmed",
     "redemption.cancelled": "cancelled after the commit: points back, claims reversed",
-    "redemption.compensated": "compensation was issued, at the redeemer's cost",
+    "redemption.compensated": "compensation was issued for a leg, which is the object",
     "redemption.late_confirmed": "confirmed after the release; points were taken again",
     "redemption.needs_review": "a person decides",
     "donation.done": "points were given to a beneficiary",

@@ -41,23 +41,27 @@ class Vault(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A state change to record; `merchants` are those it concerns."""
+    """A state change to record; `merchants` are those it concerns.
+
+    `seq` is the object's next number where its row counts them; else it is looked up.
+    """
 
     type: str
     object_id: str
     merchants: Collection[str]
     data: Mapping[str, Any]
     member_id: str | None = None
+    seq: int | None = None
 
 
 async def record(tx: AsyncConnection, *changes: Change, now: datetime) -> None:
     """Record state changes in the transaction that makes them, after their rows are locked.
 
     The lock of its row makes an object's sequence: number n is committed before n + 1 is taken.
-    One statement for all of them.
+    Who writes without it, or counts wrongly, meets the unique key of object and number.
 
     Args:
-        changes: Of different objects, or in order. Published types only.
+        changes: Of published types; in order. All with a number of their own, or none.
         now: Business time.
     """
     rows = []
@@ -66,6 +70,7 @@ async def record(tx: AsyncConnection, *changes: Change, now: datetime) -> None:
         merchants = " ".join(sorted(set(change.merchants))) or EVERYBODY
         row: dict[str, Any] = {"type": change.type, "object_id": change.object_id}
         row |= {"merchants": merchants, "member_id": change.member_id}
+        row |= {} if change.seq is None else {"seq": change.seq}
         rows.append(row | {"data": dict(change.data), "occurred_at": now})
     if rows:
         await store.record(tx, rows)

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
 from gateway.db import Instant, Json, Serial, insert_missing, metadata
 from gateway.events.model import (
     EVERYBODY,
@@ -106,12 +107,16 @@ _next = sa.select(
         for column in _plain
     )
 ).where(events.c.object_id == sa.bindparam("of_object", type_=sa.String()))
-_RECORD = sa.insert(events).from_select([column.name for column in _plain], _next)
+_RECORD = sa.insert(events)
+_RECORD_NEXT = sa.insert(events).from_select([column.name for column in _plain], _next)
 
 
 async def record(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert events, each with the next sequence of its object."""
-    await tx.execute(_RECORD, [{**row, "of_object": row["object_id"]} for row in rows])
+    """Insert events; those without a sequence get the next one of their object."""
+    if "seq" in rows[0]:
+        await db.write(tx, _RECORD, list(rows))
+    else:
+        await tx.execute(_RECORD_NEXT, [{**row, "of_object": row["object_id"]} for row in rows])
 
 
 def _event(row: Any) -> Event:

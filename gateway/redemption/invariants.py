@@ -97,7 +97,10 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "E1",
         "events count from 1 per object, without a gap",
-        "SELECT object_id FROM events GROUP BY object_id HAVING max(seq) <> count(*)",
+        """SELECT object_id FROM events GROUP BY object_id HAVING max(seq) <> count(*)
+           UNION ALL
+           SELECT r.id FROM redemptions r WHERE r.told <>
+             (SELECT coalesce(max(e.seq), 0) FROM events e WHERE e.object_id = r.id)""",
     ),
     (
         "E2",
@@ -107,8 +110,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
              AND NOT EXISTS (
              SELECT 1 FROM events e WHERE e.object_id = r.id
                AND e.type = 'redemption.' || lower(r.state)
-               AND e.seq = (SELECT max(m.seq) FROM events m WHERE m.object_id = r.id
-                            AND m.type <> 'redemption.compensated'))""",
+               AND e.seq = r.told)""",
     ),
     (
         "E3",

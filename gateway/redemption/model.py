@@ -61,9 +61,7 @@ FOLLOWS: Mapping[State, frozenset[State]] = {
     S.RELEASED: frozenset({S.LATE_CONFIRMED, S.NEEDS_REVIEW}),
     S.CANCELLING: frozenset({S.CANCELLED, S.COMMITTED, S.IN_DOUBT, S.FULFILLED, S.NEEDS_REVIEW}),
     S.CANCELLED: frozenset({S.NEEDS_REVIEW}),
-    S.NEEDS_REVIEW: frozenset(
-        {S.COMMITTED, S.RELEASING, S.RELEASED, S.CANCELLED, S.FULFILLED, S.LATE_CONFIRMED}
-    ),
+    S.NEEDS_REVIEW: frozenset({S.COMMITTED, S.RELEASING, S.RELEASED, S.CANCELLED, S.FULFILLED}),
 }
 BURNED = frozenset({S.COMMITTED, S.LATE_CONFIRMED, S.FULFILLED, S.CANCELLING, S.CANCELLED})
 WORKED = (S.HOLDING, S.HELD, S.CONFIRMING, S.IN_DOUBT, S.RELEASING, S.CANCELLING)
@@ -211,6 +209,7 @@ class Redemption:
     released_at: datetime | None = None
     cancelled_at: datetime | None = None
     retry_of: str | None = None
+    told: int = 0  # events recorded of it: the sequence of the last one
     legs: tuple[Leg, ...] = ()
 
     def op_key(self, step: Step) -> str:

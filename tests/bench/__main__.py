@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import catalog, parts, place, postgres, redemption, statements
+from tests.bench import catalog, parts, place, postgres, redemption, server, statements
 from tests.bench.race import Figure, print_counts, print_figures
 from tests.support.postgres import Postgres, running
 
@@ -44,9 +44,13 @@ async def _measure_postgres(
     return figures, await postgres.counts(server) if "statements" in names else {}
 
 
+def _on_server(names: list[str], rounds: int) -> list[server.Row]:
+    return server.measure(rounds=rounds) if "server" in names else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    every = [*RUNS, "statements"]
+    every = [*RUNS, "statements", "server"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
     parser.add_argument("--database", choices=DATABASES, help="only on this one (both)")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
@@ -80,10 +84,14 @@ def main() -> None:
     for name, found in counts.items():
         if found:
             print_counts(console, found, name)
+    on_server = _on_server(asked.names or every, asked.rounds)
+    if on_server:
+        server.print_rows(console, on_server)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if asked.json:
         document = {"machine": machine, "figures": [figure.json() for figure in figures]}
-        text = json.dumps(document | {"statements": counts}, ensure_ascii=False, indent=1)
+        document |= {"statements": counts, "server": on_server}
+        text = json.dumps(document, ensure_ascii=False, indent=1)
         asked.json.write_text(text + "\n", encoding="utf-8")
 
 

@@ -277,31 +277,26 @@ class People:
                 "SELECT r.id, r.merchant_id, v.code, r.list_fen FROM redemptions r"
                 " JOIN vouchers v ON v.redemption_id = r.id ORDER BY r.id"
             )
-            if not found:
-                continue
-            id, merchant, code, list_fen = self.rng.choice(found)
-            key, fare = self.key(), self.rng.choice((None, list_fen // 2))
-            by_code = self.rng.random() < 0.5
+            if found:
+                await self._take(*self.rng.choice(found))
 
-            async def ask(process: Process) -> Any:
-                if by_code:  # noqa: B023 - asked before the next round
-                    return await process.redemptions.verify_voucher(
-                        merchant_id=merchant,
-                        code=code,
-                        holder=None,
-                        key=key,  # noqa: B023
-                    )
-                return await process.redemptions.record_fulfilment(
-                    merchant_id=merchant,
-                    redemption_id=id,
-                    final_fare_fen=fare,
-                    key=key,  # noqa: B023
+    async def _take(self, ref: str, merchant: str, code: str, list_fen: int) -> None:
+        key, fare = self.key(), self.rng.choice((None, list_fen // 2))
+        by_code = self.rng.random() < 0.5
+
+        async def ask(process: Process) -> Any:
+            if by_code:
+                return await process.redemptions.verify_voucher(
+                    merchant_id=merchant, code=code, holder=None, key=key
                 )
+            return await process.redemptions.record_fulfilment(
+                merchant_id=merchant, redemption_id=ref, final_fare_fen=fare, key=key
+            )
 
-            self.told.tilled.add(id)
-            made = await self.ask("till", ask)
-            if made is not None:
-                self.note(made)
+        self.told.tilled.add(ref)
+        made = await self.ask("till", ask)
+        if made is not None:
+            self.note(made)
 
     async def _operator(self) -> None:
         """Clocks jump, windows are cut, settlements go out."""

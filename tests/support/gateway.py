@@ -190,6 +190,7 @@ async def running(
     oauth = OAuth(database, settings)
     everyone = Partners(partners, database, clock)
     secret = oauth.secret("pseudonym")
+    sending = webhook_client(settings)
     runtime = Runtime(
         settings=settings,
         database=database,
@@ -198,18 +199,13 @@ async def running(
         connections=connections or {},
         partners=everyone,
         redemptions=Redemptions(database, everyone, clock, settings, secret),
-        webhooks=Webhooks(
-            database,
-            webhook_client(settings),
-            settings,
-            vault=oauth.vault,
-            secret=secret,
-        ),
+        webhooks=Webhooks(database, sending, settings, vault=oauth.vault, secret=secret),
         secret=secret,
         clients=[],
     )
     app = create_app(settings, runtime=runtime)
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(sending)
         await stack.enter_async_context(app.router.lifespan_context(app))
         await stack.enter_async_context(serving(app, listening))
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))

@@ -50,8 +50,7 @@ class Subscriber:
             while True:
                 await self.socket.recv()
         except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code
+            return closed.rcvd.code if closed.rcvd else 1006  # As the protocol calls silence.
 
 
 @contextlib.asynccontextmanager

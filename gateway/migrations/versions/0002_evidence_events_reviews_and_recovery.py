@@ -220,6 +220,9 @@ def upgrade() -> None:
     op.add_column("partner_calls", sa.Column("traceparent", sa.String(), nullable=True))
     op.add_column("partner_events", sa.Column("use_version", sa.Integer(), nullable=True))
     op.add_column("partner_facts", sa.Column("fact_id", sa.String(), nullable=True))
+    op.add_column(
+        "redemptions", sa.Column("told", sa.Integer(), server_default="0", nullable=False)
+    )
     make_append_only(op, "audit_entries")
     make_append_only(op, "audit_heads")
     make_append_only(op, "audit_seals")
