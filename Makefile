@@ -30,7 +30,7 @@ check: .venv/ready  ## style, types, import directions, generated docs
 bench: .venv/ready  ## figures as ratios to a floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
-load: .venv/ready  ## redemptions a second over HTTP beside raw SQL; ARGS="--minutes 10 --clients 16"
+load: .venv/ready  ## over HTTP on PostgreSQL, beside raw SQL; ARGS="[mixed|stop|hot|close] --minutes 10"
 	$(BIN)/python -m tests.load $(ARGS)
 
 SEEDS ?= 1000

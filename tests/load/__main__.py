@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--floor", type=float, default=30.0, help="seconds of raw SQL (30)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Whatever was started is ended.
     console = Console()
     console = Console(width=max(console.width, 110))
     with tempfile.TemporaryDirectory() as home, redemptions.bars() as progress:
