@@ -55,6 +55,7 @@ _err = Console(stderr=True)
 
 def main() -> None:
     """The console script."""
+    telemetry.log_uncaught()
     app()
 
 

@@ -10,19 +10,24 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from gateway import batch
 from gateway import sqlite as driver
+from gateway.batch import Ask, Raced, Transaction, Write
 from gateway.errors import Denied, Refused
 from gateway.values import fingerprint
+
+T = TypeVar("T")
 
 metadata = sa.MetaData(
     naming_convention={
@@ -137,17 +142,21 @@ class Database:
         self._wait_seconds = wait_seconds
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
         options["pool_timeout"] = wait_seconds
+        options["hide_parameters"] = True  # Else an error's text has a row's persons in it.
         if self._sqlite:
             connect: dict[str, Any] = {"timeout": wait_seconds, "isolation_level": None}
             options["connect_args"] = connect | {"async_creator_fn": driver.connect}
         else:
-            options["pool_pre_ping"] = True
             options["connect_args"] = {"timeout": wait_seconds}
-        self.engine: AsyncEngine = create_async_engine(url, **options)
+        engine = create_async_engine(url, **options).sync_engine
+        way = batch.OneVisit if self._sqlite else batch.OneStatement
+        self.engine = batch.Engine(engine, way(engine.dialect))
         self._turn = asyncio.Lock()
         if self._sqlite:
             sa.event.listen(self.engine.sync_engine, "connect", _tune)
             sa.event.listen(self.engine.sync_engine, "begin", _begin)
+        else:
+            sa.event.listen(self.engine.sync_engine, "checkout", _require_open)
 
     @property
     def file(self) -> Path | None:
@@ -165,6 +174,7 @@ class Database:
             connection = await connection.execution_options(writes=True)
             async with connection.begin():
                 yield connection
+                await flush(connection)
 
     @contextlib.asynccontextmanager
     async def _own_turn(self) -> AsyncIterator[None]:
@@ -196,9 +206,52 @@ def _tune(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Have the pool replace a connection that the server has closed.
+
+    The driver knows without asking; to ask takes a transaction of three round trips each time.
+    """
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
+
+
 def _begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+async def write(
+    tx: AsyncConnection,
+    statement: Any,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    by: tuple[str, ...] = (),
+    expect: int | None = None,
+    missed: batch.Missed | None = None,
+) -> None:
+    """Let an INSERT or UPDATE wait for the next read or the end; see `batch.Write`.
+
+    What waits goes together. It goes now if it may touch a row that this one touches again.
+    """
+    assert isinstance(tx, Transaction)
+    if not rows:
+        return
+    wanted = Write(statement, rows, by, expect, missed)
+    if tx.touches_again(wanted):
+        await tx.flush()
+    tx.write(wanted)
+
+
+async def read(tx: AsyncConnection, *asks: Ask) -> list[list[sa.Row[Any]]]:
+    """Several SELECTs in one go; the rows of each. What waits goes first."""
+    assert isinstance(tx, Transaction)
+    return await tx.read(asks)
+
+
+async def flush(tx: AsyncConnection) -> None:
+    """Send what waits now, so that a refusal is raised here."""
+    assert isinstance(tx, Transaction)
+    await tx.flush()
 
 
 def insert_missing(
@@ -310,16 +363,64 @@ async def peek_key(
     Raises:
         IdempotencyConflict, IdempotencyInFlight: As for `claim_key`.
     """
-    given = fingerprint(input)
-    where = (idempotency_keys.c.scope == scope) & (idempotency_keys.c.key == key)
-    stored = (await tx.execute(sa.select(idempotency_keys).where(where))).one_or_none()
-    if stored is None:
+    claim = {"scope": scope, "key": key, "input": input}
+    (found,) = await read(tx, ask_key(claim))
+    return replay_of(found, claim)
+
+
+_KEY = sa.select(idempotency_keys).where(
+    idempotency_keys.c.scope == sa.bindparam("of_scope"),
+    idempotency_keys.c.key == sa.bindparam("of_key"),
+)
+
+
+def ask_key(claim: Mapping[str, Any]) -> Ask:
+    """What a key did before, for `replay_of`; `claim` is `{scope, key, input}`."""
+    return Ask(_KEY, {"of_scope": claim["scope"], "of_key": claim["key"]})
+
+
+def replay_of(rows: Sequence[sa.Row[Any]], claim: Mapping[str, Any]) -> Replay | None:
+    """What a key did before, out of the rows of `ask_key`; None when it is new.
+
+    Raises:
+        IdempotencyConflict, IdempotencyInFlight: As for `claim_key`.
+    """
+    if not rows:
         return None
-    if stored.fingerprint != given:
-        raise IdempotencyConflict(stored_hash=stored.fingerprint, given_hash=given)
-    if stored.object_id is None:
+    given, stored = fingerprint(claim["input"]), rows[0].fingerprint
+    if stored != given:
+        raise IdempotencyConflict(stored_hash=stored, given_hash=given)
+    if rows[0].object_id is None:
         raise IdempotencyInFlight(retry_after_seconds=1)
-    return Replay(stored.object_id)
+    return Replay(rows[0].object_id)
+
+
+async def take_key(
+    tx: AsyncConnection, claim: Mapping[str, Any], *, object_id: str, now: datetime
+) -> None:
+    """Claim a key that `replay_of` found new, with the transaction's next batch.
+
+    Raises:
+        Raced: With the batch: another request claimed it meanwhile.
+    """
+    row = {"scope": claim["scope"], "key": claim["key"], "object_id": object_id}
+    row |= {"fingerprint": fingerprint(claim["input"]), "recorded_at": now}
+    await write(tx, insert_missing(tx, idempotency_keys), [row], expect=1)
+
+
+async def tried(work: Callable[[bool], Awaitable[T]], *, times: int = 3) -> T:
+    """Do work that owns its transactions; again when another was first.
+
+    Args:
+        work: Is told whether to make sure, by locking what it reads: not at the first time.
+    """
+    for left in reversed(range(times)):
+        try:
+            return await work(left < times - 1)
+        except (DBAPIError, Raced) as error:
+            if not (left and is_race(error)):
+                raise
+    raise AssertionError("unreachable")
 
 
 _SETTLE_KEY = sa.update(idempotency_keys).where(
@@ -388,15 +489,6 @@ async def lease_jobs(
         bump = {"leased_until": until, "attempts": jobs.c.attempts + 1}
         await tx.execute(sa.update(jobs).where(taken).values(bump))
     return rows
-
-
-async def waiting_jobs(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """Jobs that are not done: name, state, how `many`, and `since`, the earliest `due_at`."""
-    what = (jobs.c.name, jobs.c.state)
-    query = sa.select(
-        *what, sa.func.count().label("many"), sa.func.min(jobs.c.due_at).label("since")
-    )
-    return list(await tx.execute(query.where(jobs.c.state != "DONE").group_by(*what)))
 
 
 async def finish_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
@@ -469,10 +561,39 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_race(error: BaseException) -> bool:
     """Whether running again may end better: a conflict, or another made the same row first."""
+    if isinstance(error, Raced):
+        return True
     if is_unavailable(error):
         return False
     unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
     return unique or is_conflict(error)
+
+
+_NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
+_SQLITE_NOT_NOW = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database cannot be used now: gone, full, or busy for longer than we wait.
+
+    What was cut off in its COMMIT may have happened: only the idempotency key tells.
+    """
+    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
+        return True
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
+    if getattr(error, "connection_invalidated", False):
+        return True
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -519,30 +640,3 @@ async def clock_difference(tx: AsyncConnection) -> timedelta:
     theirs = await tx.scalar(sa.select(sa.func.clock_timestamp()))
     assert isinstance(theirs, datetime)
     return theirs - system_now()
-
-
-_NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
-_SQLITE_NOT_NOW = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Whether the database cannot be used now: gone, full, or busy for longer than we wait.
-
-    What was cut off in its COMMIT may have happened: only the idempotency key tells.
-    """
-    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
-        return True
-    cause = getattr(error, "orig", error)
-    if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
-    if getattr(error, "connection_invalidated", False):
-        return True
-    return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)

@@ -1,7 +1,7 @@
 """What the application and the worker share: database, clock, partners, redemptions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ import httpx2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import partners as adapters
+from gateway import telemetry
 from gateway.audit import service as audit
 from gateway.audit.model import HEAD_TYPE
 from gateway.db import Clock, Database, system_now
@@ -27,6 +28,7 @@ from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 
 _SENDING = 100  # Events being sent at once.
+_PRIVATE_PARTS = ("d", "k", "p", "q")  # Of a JWK.
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Runtime:
     partners: Mapping[str, Partner]
     redemptions: Redemptions
     webhooks: Webhooks
-    secret: bytes
+    secret: bytes = field(repr=False)
     clients: list[httpx2.AsyncClient]
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
@@ -62,6 +64,7 @@ class Runtime:
             await clock.refresh(tx)
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
+        conceal(settings, connections.values())
         loaded, clients = connect(connections, settings, clock)
         partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
@@ -100,6 +103,17 @@ class Runtime:
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def conceal(settings: Settings, connections: Iterable[adapters.Connection]) -> None:
+    """Keep this process's own secrets out of its logs, whatever text they get into."""
+    secrets = [settings.metrics_token, settings.database_password]
+    if settings.vault_key_path.exists():
+        secrets.append(settings.vault_key_path.read_text(encoding="utf-8").strip())
+    for connection in connections:
+        secrets += [connection.auth.secret or "", connection.webhook_secret]
+        secrets += [str((connection.auth.key or {}).get(part, "")) for part in _PRIVATE_PARTS]
+    telemetry.conceal(secrets)
 
 
 def connect(

@@ -92,6 +92,12 @@ class Settings:
         return self.database_url or f"sqlite+aiosqlite:///{self.home / 'gateway.db'}"
 
     @property
+    def database_password(self) -> str:
+        """The password in the database's URL, as it is written there."""
+        found = re.search(r"://[^:/?#]*:(.*)@", self.database_url)
+        return found[1] if found else ""
+
+    @property
     def sandbox(self) -> bool:
         return self.mode == "sandbox"
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
@@ -83,11 +84,13 @@ class Places:
             return False
         task = asyncio.create_task(work())
         self._tasks[key], self._lanes[key] = task, lane
-        task.add_done_callback(lambda _: self._leave(key))
+        task.add_done_callback(lambda done: self._leave(key, done))
         return True
 
-    def _leave(self, key: str) -> None:
+    def _leave(self, key: str, done: asyncio.Task[None]) -> None:
         del self._tasks[key], self._lanes[key]
+        if not done.cancelled() and (error := done.exception()):  # Its lease ends by itself.
+            log.error("work broke off", key=key, exc_info=error)
 
     async def wait(self, *, seconds: float | None = None, every: bool = False) -> None:
         """Wait until a task, or every one, has ended; no longer than `seconds`."""
@@ -178,9 +181,12 @@ class Worker:
         await asyncio.gather(*loops, return_exceptions=True)
         redemptions = await self._driving.break_off()
         jobs = await self._working.break_off()
-        await self.redemptions.hand_back(redemptions)
-        for job_id in jobs:
-            await self._return_job(job_id)
+        try:
+            await self.redemptions.hand_back(redemptions)
+            for job_id in jobs:
+                await self._return_job(job_id)
+        except SQLAlchemyError:  # Leases end by themselves, too.
+            log.exception("nothing handed back")
         log.info("worker ended", redemptions_back=len(redemptions), jobs_back=len(jobs))
 
     async def _repeat(
@@ -276,7 +282,7 @@ class Worker:
             async with self.database.transaction() as tx:
                 if not await db.finish_job(tx, row.job_id, lease=self._leased[row.job_id]):
                     log.warning("lease lost", job=row.job_id, name=row.name)
-        self._leased.pop(row.job_id, None)
+        del self._leased[row.job_id]  # Kept when it is broken off: for `_return_job`.
 
     async def _try_again(self, row: Any, error: Exception) -> None:
         """Back off; what fails by itself is given up in the end, what nobody answers never is."""

@@ -19,6 +19,7 @@ from strawberry.types.field import StrawberryField
 from gateway.api.context import Context, Info, require_legible
 from gateway.api.messages import camel, next_step, say
 from gateway.api.scalars import JSON
+from gateway.batch import Raced
 from gateway.db import is_race, is_unavailable
 from gateway.errors import Denied, GatewayError, NotFound, PartnerUnavailable, Refused
 from gateway.telemetry import metrics
@@ -99,7 +100,7 @@ class Effect(FieldExtension):
             try:
                 async with context.unbound() if self.steps else context.writing():
                     return await next_(source, info, **kwargs)
-            except DBAPIError as error:
+            except (DBAPIError, Raced) as error:
                 if not (left and is_race(error)):
                     raise
                 log.info("again after a conflict", extra={"request_id": context.request_id})

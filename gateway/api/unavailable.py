@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway import telemetry
 from gateway.api.endpoint import locale_of
 from gateway.api.errors import Internal, top_level
 from gateway.db import is_unavailable
@@ -30,7 +31,7 @@ async def answer(request: Request, error: Exception) -> Response:
     """The application's answer to a database error of any route; a bug is raised again."""
     if not is_unavailable(error):
         raise error
-    request_id = new_id("req")
+    request_id = telemetry.request_id() or new_id("req")
     log.warning("request %s: no database: %s", request_id, str(error).partition("\n")[0])
     locale = locale_of(request.headers.get("accept-language", ""))
     internal = Internal(request_id=request_id, retry_after_seconds=RETRY_AFTER_SECONDS)

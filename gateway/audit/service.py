@@ -136,6 +136,11 @@ async def newest_head(tx: AsyncConnection) -> Mapping[str, Any] | None:
     return row._asdict() if row else None
 
 
+async def length(tx: AsyncConnection) -> int:
+    """How many links the chain has."""
+    return (await _last(tx)).number
+
+
 async def key_of_head(tx: AsyncConnection, kid: str) -> Mapping[str, Any] | None:
     """The public key that signed heads, as stored with one of them."""
     for row in await store.select_heads(tx):

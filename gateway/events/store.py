@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
 from gateway.db import Instant, Json, Serial, insert_missing, metadata
 from gateway.events.model import (
     EVERYBODY,
@@ -113,7 +114,7 @@ _RECORD_NEXT = sa.insert(events).from_select([column.name for column in _plain],
 async def record(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert events; those without a sequence get the next one of their object."""
     if "seq" in rows[0]:
-        await tx.execute(_RECORD, list(rows))
+        await db.write(tx, _RECORD, list(rows))
     else:
         await tx.execute(_RECORD_NEXT, [{**row, "of_object": row["object_id"]} for row in rows])
 

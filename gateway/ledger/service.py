@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -48,6 +49,35 @@ async def post(tx: AsyncConnection, journals: Sequence[Journal], *, now: datetim
         await _change(tx, changes(new))
         await store.insert_lines(tx, [row for one in new for row in _lines(one, ids[one.op_key])])
     return [ids[journal.op_key] for journal in journals]
+
+
+async def enter(tx: AsyncConnection, journals: Sequence[Journal], *, now: datetime) -> list[str]:
+    """Post journals that are new, with the transaction's next batch: nothing is read.
+
+    For a caller whose own guard makes sure that it comes here once; an op key that was posted
+    before breaks its unique key, and the transaction with it.
+
+    Returns:
+        Journal ids in the order given.
+
+    Raises:
+        Insufficient: With the batch: a guarded balance would fall below zero.
+    """
+    assert journals
+    made = sorted(new_id("jnl") for _ in journals)
+    together = list(zip(journals, made, strict=True))
+    await store.write_journals(
+        tx,
+        [_row(journal, journal_id, now) for journal, journal_id in together],
+        [row for journal, journal_id in together for row in _lines(journal, journal_id)],
+    )
+    for change in changes(journals):
+        await store.write_change(tx, change, missed=partial(_change_missed, change=change))
+    return made
+
+
+async def _change_missed(tx: AsyncConnection, *, change: Change) -> None:
+    await _change(tx, [change])
 
 
 async def balance(tx: AsyncConnection, book: str, account: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
+from gateway import batch, db
 from gateway.db import Instant, metadata
 from gateway.ledger.model import Change, Kind, Part
 
@@ -65,6 +65,17 @@ sa.Table(  # The chain of revision 0001, of journals only. `audit` goes on; a co
 
 
 _INSERT_LINES = sa.insert(lines)
+_INSERT_JOURNALS = sa.insert(journals)
+_BY = sa.bindparam("by", type_=sa.BigInteger)
+_CHANGE = (
+    sa.update(balances)
+    .where(
+        balances.c.book == sa.bindparam("of_book"),
+        balances.c.account == sa.bindparam("of_account"),
+        balances.c.balance + _BY >= 0,
+    )
+    .values(balance=balances.c.balance + _BY)
+)
 
 
 async def insert_journals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
@@ -86,6 +97,22 @@ async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, 
 
 async def insert_lines(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
     await tx.execute(_INSERT_LINES, rows)
+
+
+async def write_journals(
+    tx: AsyncConnection,
+    rows: Sequence[dict[str, Any]],
+    of_lines: Sequence[dict[str, Any]],
+) -> None:
+    """Let new journals wait with their lines."""
+    await db.write(tx, _INSERT_JOURNALS, rows)
+    await db.write(tx, _INSERT_LINES, of_lines)
+
+
+async def write_change(tx: AsyncConnection, change: Change, *, missed: batch.Missed) -> None:
+    """Let the change of one balance wait; `missed` if there is none, or it would fall below 0."""
+    row = {"of_book": change.book, "of_account": change.account, "by": change.amount}
+    await db.write(tx, _CHANGE, [row], by=("of_book", "of_account"), expect=1, missed=missed)
 
 
 async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set[tuple[str, str]]:

@@ -4,8 +4,10 @@ A table whose `info` says `append_only` refuses UPDATE and DELETE by trigger, on
 """
 
 import asyncio
+import contextlib
 import importlib
 import pkgutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import gateway
 from gateway.db import Database, metadata
@@ -54,41 +57,53 @@ async def upgrade(database: Database, *, to: str = "head") -> None:
     """
     if database.url.startswith("sqlite"):
         Path(database.engine.url.database or ".").parent.mkdir(parents=True, exist_ok=True)
-        await _upgrade_sqlite(database, to)
-    else:
-        await _upgrade_postgresql(database, to)
+    async with changing(database) as connection:
+        await connection.run_sync(_upgrade, to)
 
 
-async def _upgrade_postgresql(database: Database, to: str) -> None:
+@contextlib.asynccontextmanager
+async def changing(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A connection for changes of the schema; who comes second waits."""
     async with database.engine.connect() as connection:
-        while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
-            # Whoever waits inside of a statement holds a snapshot, and CREATE INDEX CONCURRENTLY
-            # waits for every snapshot: the two would wait for each other.
-            await connection.commit()
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        if database.url.startswith("sqlite"):
+            async with _copying(connection) as writing:
+                yield writing
+        else:
+            async with _locked(connection):
+                yield connection
+                await connection.commit()
+
+
+@contextlib.asynccontextmanager
+async def _locked(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Hold the session's lock. Whoever waits for it inside of a statement holds a snapshot, and
+    CREATE INDEX CONCURRENTLY waits for every snapshot: the two would wait for each other."""
+    while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
         await connection.commit()
-        try:
-            await connection.run_sync(_upgrade, to)
-            await connection.commit()
-        finally:
-            await connection.rollback()
-            await connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
-            await connection.commit()
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    await connection.commit()
+    try:
+        yield
+    finally:
+        await connection.rollback()
+        await connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
+        await connection.commit()
 
 
-async def _upgrade_sqlite(database: Database, to: str) -> None:
-    async with database.engine.connect() as connection:
-        raw = (await connection.get_raw_connection()).driver_connection
-        assert raw is not None
-        await raw.execute("PRAGMA foreign_keys=OFF")
-        try:
-            writing = await connection.execution_options(writes=True)
-            async with writing.begin():
-                await writing.run_sync(_upgrade, to)
-                orphans = (await writing.exec_driver_sql("PRAGMA foreign_key_check")).all()
-                assert not orphans, f"rows without what they refer to: {orphans[:5]}"
-        finally:
-            await raw.execute("PRAGMA foreign_keys=ON")
+@contextlib.asynccontextmanager
+async def _copying(connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+    """One transaction in which tables may be copied: foreign keys are checked at its end."""
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    await raw.execute("PRAGMA foreign_keys=OFF")
+    try:
+        writing = await connection.execution_options(writes=True)
+        async with writing.begin():
+            yield writing
+            orphans = (await writing.exec_driver_sql("PRAGMA foreign_key_check")).all()
+            assert not orphans, f"rows without what they refer to: {orphans[:5]}"
+    finally:
+        await raw.execute("PRAGMA foreign_keys=ON")
 
 
 async def current(database: Database) -> str | None:

@@ -12,7 +12,7 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -63,7 +63,7 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    text: str
+    text: str = field(repr=False)
     renew_at: float
     until: float
 

@@ -248,6 +248,13 @@ async def verify_signature(
     return kid
 
 
+async def signing_key(tx: AsyncConnection, kid: str) -> dict[str, Any] | None:
+    """The public part of a signing key, also of a retired one; None when it is gone."""
+    keys_ = store.signing_keys.c
+    found = await tx.scalar(sa.select(keys_.jwk).where(keys_.kid == kid))
+    return dict(found) if found else None
+
+
 async def bootstrap(
     tx: AsyncConnection, vault: keys.Vault, *, settings: Settings, now: datetime
 ) -> None:

@@ -5,17 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from joserfc.errors import JoseError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import migrations
 from gateway.audit import service as audit
-from gateway.audit import store
 from gateway.audit.model import HEAD_TYPE, BadHead, Head, Verified, head_of
 from gateway.db import Database
 from gateway.oauth import jose
-from gateway.oauth import store as oauth
+from gateway.oauth import service as oauth
 
 
 async def verify(
@@ -43,16 +41,11 @@ async def verify(
     try:
         async with database.reading() as tx:
             if begin:
-                begin(await links(tx))
+                begin(await audit.length(tx))
             head = await read_head(tx, kept, jwks) if kept else None
             return await audit.verify(tx, kept=head, progress=progress)
     finally:
         await database.close()
-
-
-async def links(tx: AsyncConnection) -> int:
-    """How many links the chain has."""
-    return int(await tx.scalar(sa.select(sa.func.count()).select_from(store.seals)) or 0)
 
 
 async def read_head(tx: AsyncConnection, kept: Path, jwks: Path | None) -> Head:
@@ -90,13 +83,12 @@ def token_in(text: str) -> str:
 
 
 async def _key(tx: AsyncConnection, kid: str, jwks: Path | None) -> Mapping[str, Any]:
+    found: Mapping[str, Any] | None
     if jwks is not None:
         rows = json.loads(_text(jwks))["keys"]
         found = next((row for row in rows if row.get("kid") == kid), None)
     else:
-        keys = oauth.signing_keys
-        found = await tx.scalar(sa.select(keys.c.jwk).where(keys.c.kid == kid))
-        found = found or await audit.key_of_head(tx, kid)
+        found = await oauth.signing_key(tx, kid) or await audit.key_of_head(tx, kid)
     if found is None:
         raise BadHead(f"key {kid} is not known: give the merchant's copy of the keys")
     return dict(found)

@@ -26,6 +26,9 @@ async def compensate(
     Returns:
         Whether it was issued now; else a job tries again.
     """
+    op_key = f"{redemption.id}:compensate:{redemption.epoch}:{leg.leg_no}"
+    if await points.issued(tx, op_key):
+        return True
     rule = await promotions.compensation_rule(tx, merchant_id=redemption.merchant_id, at=now)
     if rule is None:
         return True
@@ -61,7 +64,7 @@ async def compensate(
         ref=f"{redemption.id}:{leg.leg_no}",
         slice="COMP",
         kind=Kind.COMPENSATE,
-        op_key=f"{redemption.id}:compensate:{redemption.epoch}:{leg.leg_no}",
+        op_key=op_key,
         hub_lines=hub_lines,
         actor=redemption.merchant_id,
         now=now,

@@ -17,7 +17,7 @@ Every step asks first and may be run again; what a partner does not answer waits
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,7 +45,7 @@ from gateway.redemption.model import (
     parse_op_key,
 )
 from gateway.redemption.service import Redemptions
-from gateway.values import canonical, fingerprint
+from gateway.values import business_day, canonical, fingerprint
 
 log = telemetry.log(__name__)
 
@@ -120,6 +120,8 @@ class Recovery:
             undecided = await store.undecided(tx, merchant, since=since)
         await self._note(merchant, {each: [] for each in undecided})
         if Capability.OPERATIONS not in partner.capabilities:
+            if Capability.STATEMENT in partner.capabilities:
+                await self._note(merchant, await self._on_statements(partner, since))
             return told
         async for page in _pages(partner, since):
             seen: dict[str, list[Operation]] = {}
@@ -129,6 +131,18 @@ class Recovery:
             await self._note(merchant, seen)
             told += [(merchant, each.event_id, dict(each.body)) for each in page.events]
         return told
+
+    async def _on_statements(self, partner: Partner, since: datetime) -> dict[str, list[Operation]]:
+        """Redemptions on a partner's statements of the days since then, those not finished left
+        out: their reconciliation comes."""
+        seen: dict[str, list[Operation]] = {}
+        day, today = business_day(since), business_day(self.redemptions.clock.now())
+        while day < today:
+            for line in (await partner.statement(day)).lines:
+                if line.gateway_ref and line.gateway_ref.startswith("red_"):
+                    seen.setdefault(line.gateway_ref, [])
+            day += timedelta(days=1)
+        return seen
 
     async def _note(self, merchant: str, seen: dict[str, list[Operation]]) -> None:
         now = self.redemptions.clock.now()

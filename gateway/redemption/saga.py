@@ -25,7 +25,7 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, failpoint, figures, store
+from gateway.redemption import effects, expected, failpoint, figures, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
     WORKED,
@@ -37,6 +37,7 @@ from gateway.redemption.model import (
     Step,
     after_status,
 )
+from gateway.redemption.taking import Held
 from gateway.settings import Settings
 from gateway.telemetry import tracing
 from gateway.values import fingerprint
@@ -74,7 +75,7 @@ class Saga:
     async def queue_hold(self, tx: AsyncConnection, redemption: Redemption) -> int:
         """Write the outbox row of the hold, in the transaction that holds the points."""
         body = {"quote": redemption.partner_quote_id}
-        return await self._queue(tx, redemption, Step.HOLD, "hold", body)
+        return await self.queue(tx, redemption, Step.HOLD, "hold", body, first=True)
 
     async def hold(self, redemption: Redemption, attempt: int) -> Redemption:
         """Ask the partner to reserve.
@@ -83,6 +84,12 @@ class Saga:
             PartnerRejected: It said no; the points are back.
             PartnerUnavailable: It was not reached; the points are back.
         """
+        answer = await self.ask_hold(redemption)
+        held = await expected.held(self, redemption, attempt, answer)
+        return held or await self.settle(redemption, Step.HOLD, "hold", attempt, answer)
+
+    async def ask_hold(self, redemption: Redemption) -> Answer:
+        """Ask the partner to reserve; nothing is stored."""
         op_key = redemption.op_key(Step.HOLD)
         claims = [Claim(leg.issuer, leg.face_fen) for leg in redemption.legs]
 
@@ -95,42 +102,38 @@ class Saga:
             )
             return Fact(op_key, Outcome.HELD, hold_ref=made.hold_ref, expires_at=made.expires_at)
 
-        answer = await self._ask(redemption, Step.HOLD, ask)
-        return await self._settle(redemption, Step.HOLD, "hold", attempt, answer)
+        return await self._ask(redemption, Step.HOLD, ask)
 
     # -- confirm: the pivot -------------------------------------------------------------------
 
     async def queue_confirm(
-        self, tx: AsyncConnection, redemption: Redemption
+        self, tx: AsyncConnection, redemption: Redemption, *, locked: bool = True
     ) -> tuple[Redemption, int]:
         """HELD to CONFIRMING with a deadline, and the outbox row of the confirm.
 
         Raises:
             HoldExpired: Too late to confirm in time.
+            Raced: With the batch, if the row is not locked: it has moved.
         """
-        now = self.clock.now()
-        skew = timedelta(seconds=self.settings.clock_skew_seconds)
-        patience = timedelta(seconds=self.settings.confirm_deadline_seconds)
-        deadline = min(redemption.hold_until - skew, now + patience)
-        if now >= deadline:
-            raise HoldExpired(expired_at=redemption.hold_until)
+        values = expected.confirming(self, redemption)
+        unless_known = None if locked else redemption.op_key(Step.CONFIRM)
         moved = await effects.move(
             tx,
             redemption,
             State.CONFIRMING,
-            now=now,
-            leased_until=self.lease(),
-            deadline=deadline,
-            due_at=now,
-            polls=0,
-            resends=0,
+            now=self.clock.now(),
+            unless_known=unless_known,
+            **values,
         )
-        body = {"hold": redemption.hold_ref, "deadline": deadline}
-        attempt = await self._queue(tx, redemption, Step.CONFIRM, "confirm", body)
-        return moved, attempt
+        return moved, await expected.queue_confirming(self, tx, moved)
 
-    async def confirm(self, redemption: Redemption, attempt: int) -> Redemption:
+    async def confirm(
+        self, redemption: Redemption, attempt: int, *, holds: Held | None = None
+    ) -> Redemption:
         """Ask the partner to take the reservation.
+
+        Args:
+            holds: What the epoch holds, if it is at hand.
 
         Returns:
             COMMITTED; or CONFIRMING (it decides later), or IN_DOUBT.
@@ -149,7 +152,10 @@ class Saga:
             )
 
         answer = await self._ask(redemption, Step.CONFIRM, ask)
-        return await self._settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
+        confirmed = await expected.confirmed(self, redemption, attempt, answer, holds)
+        if confirmed:
+            return confirmed
+        return await self.settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
 
     # -- cancel -------------------------------------------------------------------------------
 
@@ -170,7 +176,7 @@ class Saga:
             resends=0,
         )
         body = {"cancel_quote": partner_quote}
-        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
         return moved, attempt
 
     async def cancel(self, redemption: Redemption, partner_quote: str, attempt: int) -> Redemption:
@@ -181,7 +187,7 @@ class Saga:
             return await self._partner(redemption).cancel(partner_quote, op_key=op_key)
 
         answer = await self._ask(redemption, Step.CANCEL, ask)
-        return await self._settle(redemption, Step.CANCEL, "cancel", attempt, answer)
+        return await self.settle(redemption, Step.CANCEL, "cancel", attempt, answer)
 
     # -- the worker's side --------------------------------------------------------------------
 
@@ -242,10 +248,10 @@ class Saga:
             assert redemption
             if redemption.state is not State.HELD:
                 return redemption
+            until, now = self.lease(), self.clock.now()
             redemption = await effects.release(
-                tx, redemption, reason=reason, tell_partner=True, now=self.clock.now()
+                tx, redemption, reason=reason, tell_partner=True, leased_until=until, now=now
             )
-            await store.update(tx, redemption_id, {"leased_until": self.lease()}, keep_lease=True)
         return await self._tell_released(redemption)
 
     async def _tell_released(self, redemption: Redemption) -> Redemption:
@@ -304,7 +310,7 @@ class Saga:
             body = {"quote": current.partner_quote_id}
             if step is Step.CONFIRM:
                 body = {"hold": current.hold_ref, "deadline": current.deadline}  # type: ignore[dict-item]
-            attempt = await self._queue(tx, current, step, str(step), body)
+            attempt = await self.queue(tx, current, step, str(step), body)
             changes = {"resends": current.resends + 1, "leased_until": self.lease()}
             await store.update(tx, current.id, changes, keep_lease=True)
         await (self.hold if step is Step.HOLD else self.confirm)(current, attempt)
@@ -313,7 +319,7 @@ class Saga:
         """Make sure the step can never take effect; only the acknowledgement settles anything."""
         op_key = redemption.op_key(step)
         async with self.database.transaction() as tx:
-            attempt = await self._queue(tx, redemption, step, "fence", {"op_key": op_key})
+            attempt = await self.queue(tx, redemption, step, "fence", {"op_key": op_key})
 
         async def ask() -> Fact:
             return await self._partner(redemption).fence(op_key)
@@ -324,7 +330,7 @@ class Saga:
             self.under_way.discard(redemption.id)
             return redemption
         async with self.database.transaction() as tx:
-            await self._close(tx, op_key, "fence", attempt, answer)
+            await self.close(tx, op_key, "fence", attempt, answer)
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
@@ -369,7 +375,7 @@ class Saga:
             stored = await store.find_cancel_quote(tx, redemption.cancel_quote_id)
             assert stored
             body = {"cancel_quote": stored.partner_id}
-            attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+            attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
             await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
         await self.cancel(redemption, stored.partner_id, attempt)
 
@@ -385,13 +391,15 @@ class Saga:
             not_found_final=timedelta(seconds=self.settings.not_found_final_seconds),
         )
 
-    async def _queue(
+    async def queue(
         self,
         tx: AsyncConnection,
         redemption: Redemption,
         step: Step,
         verb: str,
         body: Mapping[str, object],
+        *,
+        first: bool = False,
     ) -> int:
         return await store.queue_call(
             tx,
@@ -400,6 +408,7 @@ class Saga:
             verb=verb,
             body_hash=fingerprint(body),
             now=self.clock.now(),
+            first=first,
         )
 
     async def _past_held(self, call: Callable[[], Awaitable[Fact]]) -> Fact:
@@ -442,7 +451,7 @@ class Saga:
         failpoint.reached(self.settings, verb, "after_call")
         return answer
 
-    async def _close(
+    async def close(
         self,
         tx: AsyncConnection,
         op_key: str,
@@ -460,7 +469,7 @@ class Saga:
             now=self.clock.now(),
         )
 
-    async def _settle(
+    async def settle(
         self, redemption: Redemption, step: Step, verb: str, attempt: int, answer: Answer
     ) -> Redemption:
         """Record how a call ended together with its effect, then raise a no."""
@@ -471,7 +480,7 @@ class Saga:
             fact = Fact(op_key, Outcome.REJECTED, reason=refusal.code)
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            await self._close(tx, op_key, verb, attempt, answer)
+            await self.close(tx, op_key, verb, attempt, answer)
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
             ):
@@ -506,6 +515,7 @@ class Saga:
         if step is Step.CANCEL:
             if current.state is not State.CANCELLING:
                 return current
+            await store.reopen_events(tx, current.id)
             return await effects.move(tx, current, State.COMMITTED, now=now, cancel_quote_id=None)
         if current.state not in (State.HOLDING, State.CONFIRMING):
             return current
@@ -583,7 +593,7 @@ class Saga:
         log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.said)
         async with self.database.transaction() as tx:
             if verb:
-                await self._close(tx, redemption.op_key(step), verb, attempt, answer)
+                await self.close(tx, redemption.op_key(step), verb, attempt, answer)
             pending = redemption.state is State.CONFIRMING and in_flight
             overdue = redemption.deadline is not None and now > redemption.deadline
             if answer.silence or (

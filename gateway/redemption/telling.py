@@ -6,23 +6,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.events import service as events
 from gateway.events.service import Change
-from gateway.redemption.model import Leg, Redemption
+from gateway.redemption.model import Leg, Redemption, State
 
 
-async def moved(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> Redemption:
-    """Record the state a redemption has just taken; its row is locked by the change."""
-    data = {
-        "state": str(redemption.state),
-        "merchant": redemption.merchant_id,
-        "offer": redemption.offer_id,
-    }
+async def moved(tx: AsyncConnection, redemption: Redemption, *states: State, now: datetime) -> None:
+    """Record the states a redemption has just gone through; its row is locked by the change."""
+    data = {"merchant": redemption.merchant_id, "offer": redemption.offer_id}
     if redemption.reason is not None:
         data["reason"] = redemption.reason
     concerned = {redemption.merchant_id, *(leg.issuer for leg in redemption.legs)}
-    word = f"redemption.{redemption.state.lower()}"
-    change = Change(word, redemption.id, concerned, data, redemption.member_id, redemption.told)
-    await events.record(tx, change, now=now)
-    return redemption
+    changes = [
+        Change(
+            f"redemption.{state.lower()}",
+            redemption.id,
+            concerned,
+            {"state": str(state)} | data,
+            redemption.member_id,
+            number,
+        )
+        for number, state in enumerate(states, redemption.told - len(states) + 1)
+    ]
+    await events.record(tx, *changes, now=now)
 
 
 async def compensated(

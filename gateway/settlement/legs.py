@@ -16,7 +16,7 @@ from gateway.ledger import service as ledger
 from gateway.ledger.model import Journal, Kind
 from gateway.merchants import service as merchants
 from gateway.ports import NoticeReceipt, SettlementNotice
-from gateway.settlement import store
+from gateway.settlement import room, store
 from gateway.settlement.model import (
     HUB_PARTIES,
     Flow,
@@ -215,7 +215,7 @@ async def settle_flows(tx: AsyncConnection, settlement_id: str, flows: Sequence[
         )
         columns[flow.payer].update(debit_fen=-flow.fen)
         columns[flow.payee].update(credit_fen=-flow.fen)
-    await store.move_cover(tx, columns)
+    await room.move_cover(tx, columns)
 
 
 async def _settle_leg(

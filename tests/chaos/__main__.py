@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --kills 500 --seed 1 --minutes 15`: ends 1 on a violation or too few kills."""
+"""`python -m tests.chaos --kills 500 --seed 1 --minutes 15`: ends 1 on a violation."""
 
 import argparse
 import asyncio
@@ -27,7 +27,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that everything is taken down.
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     with tempfile.TemporaryDirectory(prefix="coalition-chaos-") as folder:
-        parts = asyncio.run(_run(given, Path(folder), out))
+        parts = asyncio.run(_run(given, given.keep or Path(folder), out))
     wrong = report.violations(parts)
     out.print(report.table(parts, given.seed))
     for line in wrong[:50]:
@@ -43,6 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=15.0, help="at most, for the kills")
+    parser.add_argument("--keep", type=Path, help="a new folder for logs and journals, kept")
     parser.add_argument("--only", choices=["postgresql", "sqlite"])
     return parser.parse_args()
 
@@ -62,7 +63,7 @@ async def _run(given: argparse.Namespace, folder: Path, out: Console) -> list[Pa
             options: dict[str, Any] = {"seed": given.seed, "progress": show}
             options |= {"kills": round(given.kills * share), "seconds": given.minutes * 60 * share}
             home = folder / name
-            home.mkdir()
+            home.mkdir(parents=True)
             if name == "sqlite":
                 parts.append(await campaign.run(name, home, server=None, **options))
             else:

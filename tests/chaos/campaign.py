@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import checker, clients, fleet
 from tests.chaos.checker import Verdict
-from tests.chaos.clients import Journal, Load
+from tests.chaos.clients import Client, Journal, Load
 from tests.chaos.fleet import Deaths
 from tests.support.postgres import Postgres
 
+LAST_ANSWERS_SECONDS = 90.0
 Progress = Callable[[str, Deaths, Load], None]
 
 
@@ -57,10 +58,25 @@ async def run(
             took = time.monotonic() - began
             await asyncio.gather(*death)
             await made.all_up()
-            await asyncio.wait_for(asyncio.gather(*work), fleet.PATIENCE)
+            await _all_answered(work, everybody, load)
             progress(f"{name}: checking", made.deaths, load)
             verdict = await checker.judge(made, load, everybody, opening)
     return Part(name, took, made.deaths, load, verdict)
+
+
+async def _all_answered(
+    work: list[asyncio.Task[None]], everybody: Sequence[Client], load: Load
+) -> None:
+    """Wait until the clients have the answers they wait for: everything runs again."""
+    _, still = await asyncio.wait(work, timeout=LAST_ANSWERS_SECONDS)
+    for task in still:
+        task.cancel()
+    await asyncio.gather(*still, return_exceptions=True)
+    await _raise_failed([task for task in work if task not in still])
+    for client in everybody:
+        load.wrong += [
+            f"{client.who} {key} has no answer: {what}" for key, what in client.waiting.items()
+        ]
 
 
 async def _raise_failed(tasks: list[asyncio.Task[None]]) -> None:

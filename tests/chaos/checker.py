@@ -79,7 +79,7 @@ async def quiet(fleet: Fleet) -> list[str]:
                 await fleet.jump(timedelta(minutes=5))
                 if await _nothing(fleet, (*UNDER_WAY, "HELD"), 10):
                     break
-            while await _waiting(fleet):
+            while await _waiting(fleet):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     return await _under_way(fleet, (*UNDER_WAY, "HELD")) + await _waiting(fleet)
 
@@ -88,7 +88,7 @@ async def _nothing(fleet: Fleet, states: Iterable[str], seconds: float) -> bool:
     """Wait until no redemption is in one of these states, or for so long."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while await _under_way(fleet, states):
+            while await _under_way(fleet, states):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             return True
     return False
@@ -188,10 +188,10 @@ async def _replayed(
 
     async def some(rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
-            input = row["input"] | {"idempotencyKey": row["key"]}
+            asked = row["input"] | {"idempotencyKey": row["key"]}
             payload = None
             while payload is None:
-                payload = await by_name[row["who"]]._try(row["mutation"], input)
+                payload = await by_name[row["who"]]._try(row["mutation"], asked)
             found = next((payload[name] for name in _NAMES if payload.get(name)), None)
             same = payload["replayed"] and found and found["id"] == row["object"]["id"]
             verdict.require(bool(same), f"{row['mutation']} {row['key']} again: {payload}")
@@ -207,34 +207,34 @@ _NAMES = ("redemption", "quote", "donation", "earning")
 
 def _partners_agree(verdict: Verdict, books: Books) -> None:
     """One live booking per redemption that stands, none for one that does not, none of nobody."""
-    for id, row in books.redemptions.items():
-        theirs = [one["state"] for one in books.bookings.get(id, ())]
+    for redemption, row in books.redemptions.items():
+        theirs = [one["state"] for one in books.bookings.get(redemption, ())]
         wanted = [BOOKED[row.state]] if row.state in BOOKED else []
         if not wanted:
             theirs = [state for state in theirs if state != "REJECTED"]
         verdict.looked["redemptions against partners"] += 1
-        verdict.require(theirs == wanted, f"{id} is {row.state}, its partner has {theirs}")
-    for id in books.bookings.keys() - books.redemptions.keys():
-        verdict.violations.append(f"{id} is booked at its partner and unknown here")
+        verdict.require(theirs == wanted, f"{redemption} is {row.state}, its partner has {theirs}")
+    for redemption in books.bookings.keys() - books.redemptions.keys():
+        verdict.violations.append(f"{redemption} is booked at its partner and unknown here")
     for op_key, state in books.partner_holds:
         verdict.require(state != "HELD", f"{op_key} is still held at its partner")
         verdict.looked["partner holds"] += 1
 
 
 def _owed_once(verdict: Verdict, books: Books) -> None:
-    """Points burn once, and each foreign leg is owed once, with its fee; cancelled ones net to 0."""
+    """Points burn once; each foreign leg is owed once, with its fee; cancelled ones net to 0."""
     burnt = Counter(
         (row.redemption_id, row.leg_no) for row in books.point_holds if row.state == "POSTED"
     )
     for row in books.point_holds:
         verdict.require(row.state != "HELD", f"{row.redemption_id}: points are still held")
-    for id, row in books.redemptions.items():
-        legs = books.legs[id]
+    for redemption, row in books.redemptions.items():
+        legs = books.legs[redemption]
         once = row.state in BOOKED
         for leg in legs:
             verdict.looked["legs"] += 1
-            times = burnt[id, leg.leg_no]
-            verdict.require(times == once, f"{id} leg {leg.leg_no}: burnt {times} times")
+            times = burnt[redemption, leg.leg_no]
+            verdict.require(times == once, f"{redemption} leg {leg.leg_no}: burnt {times} times")
         foreign = [leg for leg in legs if not leg.own]
         wanted = Counter(
             {"REDEMPTION": len(foreign), "FEE": sum(leg.fee_fen > 0 for leg in foreign)}
@@ -243,9 +243,9 @@ def _owed_once(verdict: Verdict, books: Books) -> None:
             wanted = Counter()
         elif row.state == "CANCELLED":
             wanted["REVERSAL"] = wanted.total()
-        found = books.obligations.get(id, [])
+        found = books.obligations.get(redemption, [])
         kinds = Counter(one.type for one in found)
-        verdict.require(kinds == +wanted, f"{id} is {row.state} and owes {dict(kinds)}")
+        verdict.require(kinds == +wanted, f"{redemption} is {row.state} and owes {dict(kinds)}")
         net: Counter[str] = Counter()
         for one in found:
             net[one.payee] += one.amount_fen
@@ -253,9 +253,13 @@ def _owed_once(verdict: Verdict, books: Books) -> None:
         due = (
             sum(leg.settlement_fen for leg in foreign) if wanted and row.state != "CANCELLED" else 0
         )
-        verdict.require(net[row.merchant_id] == due, f"{id}: {row.merchant_id} gets {dict(net)}")
+        verdict.require(
+            net[row.merchant_id] == due, f"{redemption}: {row.merchant_id} gets {dict(net)}"
+        )
         if row.state == "CANCELLED":
-            verdict.require(not any(net.values()), f"{id} is cancelled and {dict(net)} is owed")
+            verdict.require(
+                not any(net.values()), f"{redemption} is cancelled and {dict(net)} is owed"
+            )
 
 
 async def _balances(
@@ -266,26 +270,25 @@ async def _balances(
     opening: Wallets,
 ) -> None:
     """Points from the acknowledged answers and the partners' bookings alone, without the ledger."""
-    expected = Counter(opening)
-    legs: dict[str, tuple[str, list[Any]]] = {}
-    once: dict[str, Mapping[str, Any]] = {}
+    expected, legs = Counter(opening), {}
+    once = {row["object"]["id"]: row for row in answers if row["object"]}
     for row in answers:
         if row["object"] and "legs" in row["object"]:
             legs[row["object"]["id"]] = (row["who"], row["object"]["legs"])
-        elif row["object"]:
-            once[row["object"]["id"]] = row
     for row in once.values():
         if row["mutation"] == "donatePoints":
             expected[row["who"], row["input"]["programme"]] -= row["object"]["points"]
         elif row["mutation"] == "recordEarnEvent":
             expected[row["input"]["member"], "P-LL"] += row["object"]["points"]
-    for id, bookings in books.bookings.items():
+    for redemption, bookings in books.bookings.items():
         if [one["state"] for one in bookings] not in (["CONFIRMED"], ["FULFILLED"]):
             continue
-        verdict.require(id in legs, f"{id} is booked, and its member was never told of it")
-        who, paid = legs.get(id, ("", []))
+        verdict.require(
+            redemption in legs, f"{redemption} is booked, and its member was never told of it"
+        )
+        who, paid = legs.get(redemption, ("", []))
         for leg in paid:
-            expected[who, leg["programme"]["id"]] -= leg["points"]
+            expected[who, leg["programme"]["redemption"]] -= leg["points"]
     found = await wallets(fleet)
     for wallet, points_ in found.items():
         verdict.looked["wallets"] += 1

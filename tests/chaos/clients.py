@@ -91,6 +91,8 @@ class Client:
         self.http = httpx2.AsyncClient(timeout=20, trust_env=False)
         self.people = [self._person(fleet, Wire(url, self.http)) for url in fleet.addresses]
         self._token_of: Person | Merchant | None = None
+        self.waiting: dict[str, str] = {}  # key: what was asked, and what came instead of an answer
+        self._came = ""
         self._logging_in = asyncio.Lock()
 
     def _person(self, fleet: Fleet, wire: Wire) -> Person | Merchant:
@@ -111,7 +113,9 @@ class Client:
         while (payload := await self._try(mutation, given | {"idempotencyKey": key})) is None:
             tries += 1
             self.load.retried += 1
+            self.waiting[key] = f"{mutation} {given}: {self._came}"
             await asyncio.sleep(min(0.05 * 2**tries, 1.0) * self.chance.uniform(0.5, 1.0))
+        self.waiting.pop(key, None)
         self.load.longest = max(self.load.longest, time.monotonic() - began)
         self.load.answered += 1
         codes = [error["code"] for error in payload["errors"]]
@@ -152,22 +156,22 @@ class Client:
                 headers=person.headers(),
             )
         except httpx2.TransportError as error:
-            self.load.failed[type(error).__name__] += 1
-            return None
+            return self._no_answer(type(error).__name__)
         except (Unexpected, KeyError):  # A page of the login did not come.
-            self.load.failed["login"] += 1
-            return None
+            return self._no_answer("login")
         if answer.status_code == 401:
             person._token, self._token_of = None, None
-            return None
+            return self._no_answer("401")
         if answer.status_code != 200:
-            self.load.failed[_said(answer)] += 1
-            return None
+            return self._no_answer(_said(answer))
         body: dict[str, Any] = answer.json()
         if body.get("errors"):
-            self.load.failed[_said(answer)] += 1
-            return None
+            return self._no_answer(_said(answer))
         return body
+
+    def _no_answer(self, came: str) -> None:
+        self._came = came
+        self.load.failed[came] += 1
 
     async def _try(self, mutation: str, input: dict[str, Any]) -> dict[str, Any] | None:
         kind = f"{mutation[0].upper()}{mutation[1:]}Input"

@@ -17,12 +17,10 @@ import sqlalchemy as sa
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from tests.chaos.plan import Life, lives
-from tests.support import box as boxes
-from tests.support import processes
 from tests.support.box import PATIENCE, Box
 from tests.support.postgres import Postgres
 
-MEAN_SECONDS = {"gateway": 2.0, "worker": 1.5, "postgresql": 4.0, "partners": 20.0}
+MEAN_SECONDS = {"gateway": 1.5, "worker": 1.2, "postgresql": 8.0, "partners": 20.0}
 FAULTS = (
     *(
         (f"{verb}_times_out_{when}_effect", verb, None)
@@ -138,13 +136,13 @@ class Fleet(Box):
             await self._revive(name, life.failpoint)
             self.deaths.back[kind].append(time.monotonic() - self._died_at[name])
         child, ends = self.children[name], time.monotonic() + life.seconds
-        while child.alive and time.monotonic() < ends and not calm.is_set():
+        while child.alive and time.monotonic() < ends and not calm.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         if child.alive:
             if calm.is_set():
                 return
             await asyncio.to_thread(child.kill)
-            self._count(kind, "at a random instant")
+            self._count(kind, "random instant")
         elif (code := child.died_of(0)) is signal.SIGKILL:
             self._count(kind, life.failpoint)
         else:
@@ -179,7 +177,7 @@ class Fleet(Box):
         if calm.is_set():
             return
         await asyncio.to_thread(self.children["simulators"].kill)
-        self._count("partners", "at a random instant")
+        self._count("partners", "random instant")
         began = time.monotonic()
         await self.start_simulators()
         self.deaths.back["partners"].append(time.monotonic() - began)
@@ -198,6 +196,7 @@ class Fleet(Box):
                     if self.children[name].died_of(0) is signal.SIGKILL:
                         return  # Its failpoint was reached at once.
                     self.deaths.failed_starts += 1
+                    await asyncio.sleep(0.3)  # As a supervisor does between two starts.
 
     async def _begin(self, name: str, failpoint: str) -> None:
         program = ["serve"] if name in self.ports else ["worker"]

@@ -1,11 +1,14 @@
 """The table of figures."""
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
 from tests.chaos.campaign import Part
+
+KINDS = ("gateway", "worker", "postgresql", "partners")
 
 
 def table(parts: Sequence[Part], seed: int) -> Table:
@@ -24,36 +27,35 @@ def violations(parts: Sequence[Part]) -> list[str]:
 
 
 def _rows(parts: Sequence[Part]) -> list[tuple[str, list[str]]]:
-    def row(name: str, of: object) -> tuple[str, list[str]]:
-        return name, [str(of(part)) for part in parts]  # type: ignore[operator]
+    def row(name: str, of: Callable[[Part], object]) -> tuple[str, list[str]]:
+        return name, [str(of(part)) for part in parts]
 
-    rows = [
+    def each(name: str, of: Callable[[Part, str], object]) -> list[tuple[str, list[str]]]:
+        return [row(name.format(kind), functools.partial(of, kind=kind)) for kind in KINDS]
+
+    return [
         row("seconds", lambda part: f"{part.seconds:.0f}"),
         row("kills", lambda part: part.deaths.counted),
         row("kills a second", lambda part: f"{part.deaths.counted / part.seconds:.2f}"),
-    ]
-    for kind in ("gateway", "worker", "postgresql", "partners"):
-        rows.append(row(f"  of {kind}", lambda part, kind=kind: part.deaths.killed[kind]))
-    for where in sorted({where for part in parts for where in part.deaths.at}):
-        rows.append(row(f"  at {where}", lambda part, where=where: part.deaths.at[where]))
-    rows.append(row("starts without a database", lambda part: part.deaths.failed_starts))
-    for kind in ("gateway", "worker", "postgresql", "partners"):
-        rows.append(row(f"{kind} back, p50/p99/max s", lambda part, kind=kind: _spread(part, kind)))
-    rows += [
+        *each("  of {}", lambda part, kind: part.deaths.killed[kind]),
+        *_counted(parts, "  at ", lambda part: part.deaths.at),
+        row("starts without a database", lambda part: part.deaths.failed_starts),
+        *each("{} back, p50/p99/max s", _spread),
         row("requests answered", lambda part: part.load.answered),
         row("tries repeated", lambda part: part.load.retried),
         row("longest until answered, s", lambda part: f"{part.load.longest:.1f}"),
+        *_counted(parts, "  try failed: ", lambda part: part.load.failed),
+        *_counted(parts, "  refused: ", lambda part: part.load.refused),
+        *_counted(parts, "redemptions ", lambda part: part.verdict.states),
+        *_counted(parts, "checked: ", lambda part: part.verdict.looked),
+        row("violations", lambda part: len(part.verdict.violations)),
     ]
-    rows += _counted(parts, "  try failed: ", lambda part: part.load.failed)
-    rows += _counted(parts, "  refused: ", lambda part: part.load.refused)
-    rows += _counted(parts, "redemptions ", lambda part: part.verdict.states)
-    rows += _counted(parts, "checked: ", lambda part: part.verdict.looked)
-    rows.append(row("violations", lambda part: len(part.verdict.violations)))
-    return rows
 
 
-def _counted(parts: Sequence[Part], before: str, of: object) -> list[tuple[str, list[str]]]:
-    counters: list[Counter[str]] = [of(part) for part in parts]  # type: ignore[operator]
+def _counted(
+    parts: Sequence[Part], before: str, of: Callable[[Part], Counter[str]]
+) -> list[tuple[str, list[str]]]:
+    counters = [of(part) for part in parts]
     names = sorted({name for counter in counters for name in counter})
     return [(before + name, [str(counter[name]) for counter in counters]) for name in names]
 

@@ -4,8 +4,10 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
+import sqlalchemy as sa
 
-from gateway.migrations import rules
+from gateway import migrations
+from gateway.migrations import generate, rules
 
 _REVISION = """\
 import sqlalchemy as sa
@@ -146,3 +148,64 @@ def test_what_takes_away_is_not(tmp_path: Path, body: str, why: str) -> None:
 def test_a_revision_says_its_kind(tmp_path: Path, head: str, why: str) -> None:
     (found,) = judged(tmp_path, "pass", head)
     assert why in found
+
+
+# -- what is written ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> sa.MetaData:
+    """A copy of all tables, to change."""
+    copy = sa.MetaData(naming_convention=migrations.all_tables().naming_convention)
+    for table in migrations.all_tables().sorted_tables:
+        table.to_metadata(copy)
+    monkeypatch.setattr(migrations, "all_tables", lambda: copy)
+    monkeypatch.setattr(migrations, "append_only", lambda: ["jobs"])
+    return copy
+
+
+def written(stopped_using: str | None = None) -> str:
+    """The revision for the tables as they are, from those of the newest one."""
+    found = generate.text(
+        revision="0099",
+        down_revision=str(migrations.newest()),
+        title="next",
+        stopped_using=stopped_using,
+    )
+    assert found
+    return found
+
+
+def test_the_next_revision_is_written_from_the_difference(
+    tables: sa.MetaData, tmp_path: Path
+) -> None:
+    jobs = tables.tables["jobs"]
+    jobs.append_column(sa.Column("colour", sa.String))
+    sa.Index("ix_jobs_colour", jobs.c.colour)
+    sa.Table("paints", tables, sa.Column("id", sa.String, primary_key=True))
+    (states,) = [rule for rule in jobs.constraints if rule.name == "ck_jobs_state"]
+    states.sqltext = sa.text("state IN ('DUE', 'DONE', 'DEAD', 'PAUSED')")  # type: ignore[attr-defined]
+    text = written()
+    assert 'KIND = "expand"' in text
+    for wanted in (
+        'op.add_column("jobs", sa.Column("colour", sa.String(), nullable=True))',
+        'op.create_table(\n        "paints"',
+        'make_append_only(op, "jobs")',
+        "with outside_transaction(op):",
+        "postgresql_concurrently=True",
+        "new=\"state IN ('DUE', 'DONE', 'DEAD', 'PAUSED')\"",
+    ):
+        assert wanted in text, text
+    path = tmp_path / "0099_next.py"
+    path.write_text(text, encoding="utf-8")
+    assert rules.violations(rules.load(path)) == []
+
+
+def test_what_is_taken_away_needs_a_contract(tables: sa.MetaData, tmp_path: Path) -> None:
+    tables.remove(tables.tables["ledger_seals"])
+    path = tmp_path / "0099_next.py"
+    path.write_text(written(), encoding="utf-8")
+    assert any("drops a table" in each for each in rules.violations(rules.load(path)))
+    path.write_text(written("0.2.0"), encoding="utf-8")
+    assert 'STOPPED_USING = "0.2.0"' in path.read_text("utf-8")
+    assert rules.violations(rules.load(path)) == []

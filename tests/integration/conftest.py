@@ -188,6 +188,14 @@ def seeded_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def seeded_sqlite_url(sqlite_seeded: Path, tmp_path: Path) -> str:
+    """URL of a new SQLite file with the demo coalition."""
+    path = tmp_path / "gateway.db"
+    shutil.copyfile(sqlite_seeded, path)
+    return f"sqlite+aiosqlite:///{path}"
+
+
+@pytest.fixture
 async def seeded(seeded_url: str) -> AsyncIterator[Database]:
     """The demo coalition on a new database of each kind."""
     database = Database(seeded_url)

@@ -174,6 +174,28 @@ async def test_what_was_used_while_it_was_being_cancelled_is_used(coalition: Coa
     assert len(await rows(coalition, done.id)) == 2
 
 
+async def test_what_was_used_while_a_cancellation_was_never_sent_is_used(
+    coalition: Coalition,
+) -> None:
+    done = await coalition.redeemed(*TICKET)
+    ask = {"member_id": "mbr_demo_01", "redemption_id": done.id}
+    offered = await coalition.redemptions.cancel_quote(**ask)
+    partner = coalition.partners["M05"]
+    used = {"id": "e1", "kind": "booking.fulfilled", "op_key": done.op_key(Step.CONFIRM)}
+
+    async def used_then_unreachable(quote_id: str, *, op_key: str) -> None:
+        await coalition.redemptions.inbox.receive("M05", "e1", used | {"version": 2})
+        raise PartnerUnavailable(merchant="M05")
+
+    partner.cancel = used_then_unreachable  # type: ignore[method-assign,assignment]
+    with pytest.raises(PartnerUnavailable):
+        await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
+
+    await coalition.work(seconds=2)
+
+    assert (await coalition.get(done)).state is State.FULFILLED
+
+
 async def test_a_hold_nobody_confirms_is_let_go(coalition: Coalition) -> None:
     held = await coalition.held(*TICKET)
     await coalition.work(minutes=16)

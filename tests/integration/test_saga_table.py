@@ -1,11 +1,10 @@
 """The failure table of the saga, cell by cell: what happens at each step when something goes wrong.
 
 Row and column of contracts §5.4, and the test that holds the cell. `saga` is test_saga.py, `lies`
-test_partner_lies.py, `quotes` test_quotes.py, `kill` e2e/test_kill.py, `settle`
-test_settlement.py, `api` api/test_concurrency.py, `reviews` test_reviews.py; the rest is here.
+test_partner_lies.py, `kill` e2e/test_kill.py, `reviews` test_reviews.py; the rest is here.
 
 step        cell        test
-1 quote     no          quotes: test_what_the_partner_refuses_is_refused
+1 quote     no          test_a_quote_that_the_partner_refuses_shows_why
             unknown     lies: test_a_price_that_is_none_is_no_answer
             late        test_an_expired_quote_is_refused
 2 points    no          saga: test_points_short_by_one_hold_nothing
@@ -44,13 +43,16 @@ Late confirmations, contracts §5.5:
 1 points are there      saga: test_a_late_confirmation_takes_the_points_again
 2 points are spent      test_a_late_confirmation_without_points_is_cancelled
 3 refused, as consumed  test_a_late_confirmation_that_was_consumed_is_uncovered
+  its end was lost      test_a_late_cancellation_that_nobody_noted_is_not_done_twice
 4 after a fence         test_a_confirmation_after_the_fence_is_the_partners
 
 Whatever the table says, a partner that fails often is asked nothing new, and a merchant that is
 paused neither; what is past HELD goes its way: the tests at the end.
 """
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -62,7 +64,7 @@ from gateway.merchants import service as merchants
 from gateway.oauth.client import PartnerLine
 from gateway.points import service as points
 from gateway.points.service import HoldAlreadyResolved, InsufficientPoints
-from gateway.ports import CancelTooLate, Fact, HoldExpired, Outcome, QuoteExpired
+from gateway.ports import CancelTooLate, Fact, HoldExpired, Outcome, QuoteExpired, SoldOut
 from gateway.redemption import effects
 from gateway.redemption import service as redemptions
 from gateway.redemption.model import Redemption, State, Step
@@ -104,7 +106,21 @@ async def spend_everything(coalition: Coalition) -> None:
         await coalition.redeemed(*TICKET)
 
 
+def test_every_test_that_the_table_names_is_there() -> None:
+    named = set(re.findall(r"test_\w+", (__doc__ or "").replace(".py", " ")))
+    here = [path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("*.py")]
+    files = {path.stem for path in Path(__file__).parents[1].rglob("test_*.py")}
+    defined = set(re.findall(r"def (test_\w+)", "".join(here)))
+    assert named - files - defined == set()
+
+
 # -- rows 1 to 5 ----------------------------------------------------------------------------------
+
+
+async def test_a_quote_that_the_partner_refuses_shows_why(coalition: Coalition) -> None:
+    coalition.partners["M05"].script["quote"] = ["reject"]
+    with pytest.raises(SoldOut):
+        await coalition.quote(*TICKET)
 
 
 async def test_an_expired_quote_is_refused(coalition: Coalition) -> None:
@@ -291,6 +307,35 @@ async def test_a_late_confirmation_that_was_consumed_is_uncovered(coalition: Coa
     await coalition.jobs(later=True)
     assert await findings(coalition, late) == ["LATE_CONFIRM_UNCOVERED"]
     assert (await coalition.wallet("mbr_demo_01", "P-LL"))[0] >= 0
+
+
+async def test_a_late_cancellation_that_nobody_noted_is_not_done_twice(
+    coalition: Coalition,
+) -> None:
+    late = await released_after_no_answer(coalition)
+    await spend_everything(coalition)
+    await told(coalition, late, "confirmed", 2)
+    partner = coalition.partners["M05"]
+    partner.script["cancel"] = ["lost_after"]
+    await coalition.jobs()
+    assert await findings(coalition, late) == []
+    partner.script["cancel_quote"] = ["reject"]  # It is cancelled: there is nothing to quote.
+    await coalition.jobs(later=True)
+    assert await findings(coalition, late) == ["LATE_CONFIRM_CANCELLED"]
+
+
+async def test_a_compensation_that_waited_is_issued_once(coalition: Coalition) -> None:
+    done = await coalition.redeemed(*TICKET)
+    await told(coalition, done, "cancelled", 2)
+    after = await coalition.wallet("mbr_demo_01", "P-LL")
+    assert after == (20_450, 0)
+    payload = {"redemption": done.id, "leg": 1}
+    for _ in range(2):  # A worker whose lease has run out, and the one that took over.
+        assert await coalition.redemptions.aftermath.compensate_again(payload)
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == after
+    async with coalition.database.reading() as tx:
+        rows = await settlement.obligations(tx, cause_id=done.id)
+    assert [row.type for row in rows].count("COMPENSATION") == 1
 
 
 async def test_a_confirmation_after_the_fence_is_the_partners(coalition: Coalition) -> None:

@@ -7,15 +7,15 @@ __all__ = ["gateway"]
 
 MOST = {
     "catalog page of 20 offers": 6,
-    "requestQuote": 16,
-    "holdRedemption": 26,
-    "confirmRedemption": 23,
-    "redeemOffer": 62,
-    "requestCancellation": 4,
-    "cancelRedemption": 32,
-    "recordFulfilment": 8,
-    "recordEarnEvent": 23,
-    "donatePoints": 26,
+    "requestQuote": 2,
+    "holdRedemption": 3,
+    "confirmRedemption": 3,
+    "redeemOffer": 5,
+    "requestCancellation": 3,
+    "cancelRedemption": 18,
+    "recordFulfilment": 5,
+    "recordEarnEvent": 22,
+    "donatePoints": 25,
     "closeSettlementWindow": 13,
 }
 ADVISORY_LOCKS = 4  # PostgreSQL takes them by statements of their own.

@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from gateway import db
 from gateway.db import system_now
 from gateway.errors import NoAnswer, PartnerUnavailable
 from gateway.ports import Claim, Fact, Reservation
+from gateway.redemption import queue
 from gateway.redemption.hosted import Partners
 from gateway.redemption.model import Redemption, State, Step
 from gateway.redemption.service import Redemptions
@@ -112,9 +114,12 @@ async def enqueued(coalition: Coalition, name: str, key: str, payload: Mapping[s
         await db.enqueue(tx, name=name, key=key, payload=payload)
 
 
-async def depths(coalition: Coalition, *, later: timedelta = timedelta(0)) -> dict[str, db.Depth]:
+async def due(coalition: Coalition, *, later: timedelta = timedelta(0)) -> list[str]:
+    """States of the jobs that are not done and would be due then."""
+    j = db.jobs.c
     async with coalition.database.reading() as tx:
-        return await db.job_depths(tx, system_now=system_now() + later)
+        found = sa.select(j.state).where(j.state != "DONE", j.due_at <= system_now() + later)
+        return list(await tx.scalars(found))
 
 
 # -- leases ---------------------------------------------------------------------------------------
@@ -171,11 +176,11 @@ async def test_a_stale_holders_finish_of_a_job_is_harmless(coalition: Coalition)
         gone = {"lease": stale.lease, "due_at": None, "error": "late"}
         assert not await db.retry_job(tx, stale.job_id, **gone)
         assert not await db.return_job(tx, stale.job_id, lease=stale.lease)
-    assert (await depths(coalition, later=timedelta(hours=1)))["notice"].waiting == 1
+    assert await due(coalition) == ["DUE"]
     async with coalition.database.transaction() as tx:
         assert await db.finish_job(tx, fresh.job_id, lease=fresh.lease)
         assert not await db.finish_job(tx, fresh.job_id, lease=fresh.lease)
-    assert await depths(coalition) == {}
+    assert await due(coalition) == []
 
 
 # -- bounds ---------------------------------------------------------------------------------------
@@ -227,9 +232,8 @@ async def test_what_nobody_answers_is_tried_for_ever(crew: Crew, coalition: Coal
     await enqueued(coalition, "silent", "s", {})
     for _ in range(MAX_ATTEMPTS + 2):
         await worker.turn()
-        found = (await depths(coalition, later=timedelta(seconds=1700)))["silent"]
-        assert (found.waiting, found.dead) == (0, 0)  # Not before it may be asked again.
-        assert (await depths(coalition, later=timedelta(hours=2)))["silent"].waiting == 1
+        assert await due(coalition, later=timedelta(seconds=1700)) == []  # As it asked.
+        assert await due(coalition, later=timedelta(hours=2)) == ["DUE"]
         await due_now(coalition)
 
 
@@ -244,8 +248,7 @@ async def test_what_fails_by_itself_is_given_up(crew: Crew, coalition: Coalition
     for _ in range(MAX_ATTEMPTS + 2):
         await worker.turn()
         await due_now(coalition)
-    found = (await depths(coalition))["broken"]
-    assert (found.waiting, found.dead) == (0, 1)
+    assert await due(coalition) == ["DEAD"]
 
 
 async def due_now(coalition: Coalition) -> None:
@@ -345,23 +348,16 @@ async def test_a_request_that_is_broken_off_leaves_its_redemption_to_the_workers
 # -- figures --------------------------------------------------------------------------------------
 
 
-async def test_the_age_of_doubt_and_the_depth_of_queues_are_told(
-    crew: Crew, coalition: Coalition
-) -> None:
-    from gateway.redemption import service as redemptions
-
+async def test_the_age_of_doubt_is_told_by_partner(crew: Crew, coalition: Coalition) -> None:
     await crew.lost("M05", *TICKET)
     coalition.clock.forward(seconds=40)
     await crew.lost("M05", *TICKET)
     await crew.lost("M02", *OWN)
     coalition.clock.forward(seconds=5)
     async with coalition.database.reading() as tx:
-        ages = await redemptions.doubt_ages(tx, now=coalition.clock.now())
-        waiting = await redemptions.queue_depths(tx, now=coalition.clock.now())
+        ages = await queue.doubt_ages(tx, now=coalition.clock.now())
     assert {merchant: (each.count, each.oldest.seconds) for merchant, each in ages.items()} == {
         "M02": (1, 5),
         "M05": (2, 45),
     }
     assert ages["M05"].p99.seconds == 45
-    assert waiting["redemptions"].waiting == 3
-    assert waiting["events"].waiting == 0

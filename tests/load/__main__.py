@@ -11,11 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.load import mixed, redemptions, report, stopping
+from gateway import migrations
+from gateway.db import Database
+from tests.load import closing, hot, mixed, redemptions, report, stopping
 from tests.load.place import DURABLE, stand
 from tests.support.postgres import running
 
-MODES = ("redemptions", "mixed", "stop")
+MODES = ("redemptions", "mixed", "stop", "hot", "close")
 
 
 def main() -> int:
@@ -76,8 +78,44 @@ def _stop(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, Any], b
     return found.figures(), not found.bad()
 
 
-RUNS = {"redemptions": _redemptions, "mixed": _mixed, "stop": _stop}
-SHOWN = {"redemptions": report.show, "mixed": report.show_mixed, "stop": report.show_stops}
+def _hot(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, Any], bool]:
+    """Two turns each, with the disk as it is; then with commits that take 5 ms longer."""
+    found: dict[str, Any] = {}
+    for delay in (0, 5):
+        place = home / str(delay)
+        place.mkdir()
+        wanted = hot.Asked(asked.minutes * 60 / 12, asked.clients, commit_delay_ms=delay)
+        found[f"commit +{delay} ms"] = asyncio.run(hot.run(place, wanted, progress))
+    bad = [one for one in found.values() if one["errors"] or one["broken_invariants"]]
+    return found, not bad
+
+
+def _close(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, Any], bool]:
+    """Fifty writers, and a close every 200 ms."""
+
+    async def run(url: str) -> closing.Found:
+        database = Database(url, pool_size=50)
+        try:
+            async with database.engine.begin() as connection:
+                await connection.run_sync(migrations.create_all)
+            return await closing.run(database, seconds=asked.minutes * 60)
+        finally:
+            await database.close()
+
+    progress.add_task(f"a window every 200 ms, {asked.minutes:g} minutes", total=None)
+    with running(DURABLE) as server:
+        found = asyncio.run(run(server.create("closing")))
+    return found.figures(), not found.bad()
+
+
+RUNS = {"redemptions": _redemptions, "mixed": _mixed, "stop": _stop, "hot": _hot, "close": _close}
+SHOWN = {
+    "redemptions": report.show,
+    "mixed": report.show_mixed,
+    "stop": report.show_facts,
+    "hot": report.show_hot,
+    "close": report.show_facts,
+}
 
 
 if __name__ == "__main__":

@@ -255,6 +255,15 @@ class Saga:
     before: dict[str, list[Row]]
     rows: int
 
+    @property
+    def keys(self) -> dict[str, list[str]]:
+        """By table, the keys of the rows that existed and are changed."""
+        named = {table: list(metadata.tables[table].primary_key) for table in self.before}
+        return {
+            table: [" ".join(str(row[column.name]) for column in named[table]) for row in rows]
+            for table, rows in self.before.items()
+        }
+
 
 async def learned(
     connection: asyncpg.Connection, hold: Callable[[], Awaitable[Any]], commit: Any

@@ -62,9 +62,16 @@ def many(console: Console, first: int, count: int, processes: int) -> int:
     with Progress(*columns, TextColumn("{task.fields[found]}"), console=console) as progress:
         task = progress.add_task("seeds", total=count, found="")
 
+        told: list[int] = []
+
         def show(total: Total) -> None:
             found = f"{total.seeds / total.seconds:.1f} a second, {len(total.failures)} failed"
             progress.update(task, completed=total.seeds, found=found)
+            if not console.is_terminal:
+                console.print(f"{total.seeds} of {count} seeds, {found}")
+            for seed, problems in total.failures[len(told) :]:
+                told.append(seed)
+                console.print(f"[red]seed {seed}: {escape(problems[0])}", soft_wrap=True)
 
         total = spread(first, count, processes, show)
     _figures(console, total, first, processes)

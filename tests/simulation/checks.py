@@ -99,7 +99,8 @@ class StepCheck:
         self._lines = self._last_line()
         used = self.rows("SELECT agreement_id, month, used_fen FROM settlement_agreement_usage")
         self.opening = {(agreement, month): fen for agreement, month, fen in used}
-        self._version = 0
+        ends = self.rows("SELECT lot_id, coalesce(expires_at, '9999') FROM points_lots")
+        self.ends: dict[str, str] = dict(ends)
 
     def close(self) -> None:
         self.eye.close()
@@ -128,27 +129,27 @@ class StepCheck:
     def _moves(self, who: str) -> None:
         """Each redemption goes only where the table of states lets it."""
         world = self.world
-        for id, state, doubt, epoch, reason, version in self.eye.execute(_STATES):
-            before = self.states.get(id)
+        for ref, state, doubt, epoch, reason, version in self.eye.execute(_STATES):
+            before = self.states.get(ref)
             now = (state, (doubt, epoch, version))
             if before == now:
                 continue
-            self.states[id] = now
+            self.states[ref] = now
             if before is None:
-                world.saw(f"state {state}", f"{id} by {who}")
+                world.saw(f"state {state}", f"{ref} by {who}")
                 continue
             if before[0] != state:
                 world.counts[f"move {before[0]} > {state}"] += 1
-                detail = f"{id} {before[0]} > {state} {doubt or ''} {reason or ''} by {who}"
+                detail = f"{ref} {before[0]} > {state} {doubt or ''} {reason or ''} by {who}"
                 world.saw(f"state {state}", detail)
-                self._legal(id, State(before[0]), State(state))
+                self._legal(ref, State(before[0]), State(state))
             if version < before[1][2]:
-                world.wrong(f"{id} went back to version {version}")
+                world.wrong(f"{ref} went back to version {version}")
             if epoch not in (before[1][1], before[1][1] + 1):
-                world.wrong(f"{id} jumped to epoch {epoch}")
+                world.wrong(f"{ref} jumped to epoch {epoch}")
 
-    def _legal(self, id: str, old: State, new: State) -> None:
+    def _legal(self, ref: str, old: State, new: State) -> None:
         """`new` follows `old`, or follows in one transaction through a state between."""
         between = {step for step in FOLLOWS[old] if new in FOLLOWS[step]}
         if new not in FOLLOWS[old] and not between:
-            self.world.wrong(f"{id} went from {old} to {new}")
+            self.world.wrong(f"{ref} went from {old} to {new}")

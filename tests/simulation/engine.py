@@ -7,15 +7,16 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
-from unittest import mock
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import worker
 from tests.simulation import entropy, reckoning, storage, template
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.people import People
@@ -23,7 +24,7 @@ from tests.simulation.verdict import Verdict, all_invariants, settled
 from tests.simulation.world import Down, World
 
 ROUNDS = 400
-CHORES_EVERY_SECONDS = 120.0  # Two seconds in earnest; nothing hangs on it.
+TEMPLATE = "SIMULATION_TEMPLATE"  # A template made before, for children.
 
 
 @dataclass
@@ -45,16 +46,24 @@ class Simulator:
     def __init__(self) -> None:
         os.environ.setdefault("PYTHONHASHSEED", "0")
         self.folder = storage.place()
-        self.template = self.folder / "template.db"
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        given = os.environ.get(TEMPLATE)
+        self.template = Path(given) if given else self.folder / "template.db"
+        self._logs = structlog.get_config()
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+            processors=[_logged],
+            cache_logger_on_first_use=False,
+        )
         logging.disable(logging.CRITICAL)
-        with entropy.replaced():
-            entropy.use(lambda: 0, Random("template"))  # noqa: S311
-            asyncio.run(template.make(self.template))
+        if not given:
+            with entropy.replaced():
+                entropy.use(lambda: 0, Random("template"))  # noqa: S311
+                asyncio.run(template.make(self.template))
         gc.freeze()
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        structlog.configure(**self._logs)
         logging.disable(logging.NOTSET)
         gc.unfreeze()
         gc.enable()
@@ -64,9 +73,8 @@ class Simulator:
         loop = VirtualLoop(Random(f"loop {seed}"))  # noqa: S311
         path = storage.copy(self.template, self.folder)
         entropy.use(lambda: loop.now_us, Random(f"ids {seed}"))  # noqa: S311
-        chores = mock.patch.object(worker, "CHORES_EVERY_SECONDS", CHORES_EVERY_SECONDS)
         gc.disable()
-        with entropy.replaced(), storage.inline(), chores:
+        with entropy.replaced(), storage.inline():
             world = World(seed, loop, path, traced)
             loop.set_task_factory(_task)
             loop.set_exception_handler(lambda _, context: _unexpected(world, context))
@@ -74,6 +82,8 @@ class Simulator:
                 loop.run_until_complete(_whole(world))
             except Stuck as stuck:
                 world.wrong(f"stuck: {stuck}")
+            except Exception as error:
+                world.wrong(f"an error nobody expects: {error!r}")
             finally:
                 _end(world)
         if not seed % 20:
@@ -92,6 +102,15 @@ def _task(loop: Any, work: Any, context: Any = None) -> asyncio.Task[Any]:
     return made
 
 
+def _logged(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """What the services caught and logged: only the database may fail them."""
+    error = sys.exc_info()[1]
+    process = storage.owner.get(None)
+    if process is not None and not isinstance(error, SQLAlchemyError | ValueError):
+        process.world.wrong(f"logged: {event.get('event')}: {error!r}")
+    raise structlog.DropEvent
+
+
 def _unexpected(world: World, context: dict[str, Any]) -> None:
     error = context.get("exception")
     world.wrong(f"unexpected: {context.get('message')}: {error!r}")
@@ -103,7 +122,7 @@ async def _whole(world: World) -> None:
     people = People(world)
     await people.live()
     await asyncio.sleep(world.rng.choice((0.0, 5.0, 90.0)))
-    if world.rng.random() < 0.15:
+    if world.rng.random() < 0.1:
         await _all_invariants(world)
     await _calm_down(world)
     await _settle(world)
@@ -139,14 +158,14 @@ async def _calm_down(world: World) -> None:
         if process.dead:
             process.start()
     await asyncio.sleep(max(world.settings.partner_timeout_seconds * 4, 500.0))
-    while world.hooks:
+    while world.hooks:  # noqa: ASYNC110 - the time is virtual
         await asyncio.sleep(30.0)
 
 
 async def _settle(world: World) -> None:
     """Let the worker work, from one due instant to the next, until nothing is left."""
     last = world.workers[1]
-    for round in range(ROUNDS):
+    for number in range(ROUNDS):
         await last.spawn(last.worker.turn())
         await _review(world)
         due = world.check.rows(
@@ -157,22 +176,22 @@ async def _settle(world: World) -> None:
             "SELECT min(due_at) FROM jobs WHERE state = 'DUE' AND name <> 'compensate'"
         )[0][0]
         if due is None and jobs is None and not world.hooks:
-            world.counts["rounds to settle"] += round
+            world.counts["rounds to settle"] += number
             return
-        await asyncio.sleep(7.0 if round % 8 else 120.0)
+        await asyncio.sleep(7.0 if number % 8 else 120.0)
     left = world.check.rows("SELECT id, state, doubt, due_at, leased_until FROM redemptions")
     world.wrong(f"not settled: {[row for row in left if not settled(row[1])]}, jobs {jobs}")
 
 
 async def _review(world: World) -> None:
     """The operator fences what has been in doubt for too long."""
-    for (id,) in world.check.rows(
+    for (ref,) in world.check.rows(
         "SELECT id FROM redemptions WHERE state = 'NEEDS_REVIEW' AND reason = 'DOUBT_TOO_OLD'"
     ):
-        world.saw("operator fences", id)
+        world.saw("operator fences", ref)
         try:
             await world.gateway().call(
-                lambda process, id=id: process.redemptions.fence(redemption_id=id)
+                lambda process, ref=ref: process.redemptions.fence(redemption_id=ref)
             )
         except Down:
             continue
@@ -203,5 +222,3 @@ def _result(world: World) -> Run:
     return Run(
         world.seed, world.problems, world.counts, world.io_points, world.commits, digest, trace
     )
-
-

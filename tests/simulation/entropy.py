@@ -44,13 +44,22 @@ def _hex(nbytes: int = 32) -> str:
     return _Source.rng.randbytes(nbytes).hex()
 
 
+def _drawn(name: str) -> Callable[..., Any]:
+    """A function that draws from the seed of the run."""
+
+    def draw(*given: Any) -> Any:
+        return getattr(_Source.rng, name)(*given)
+
+    return draw
+
+
 _SECRETS = SimpleNamespace(
-    randbits=lambda bits: _Source.rng.getrandbits(bits),
-    randbelow=lambda limit: _Source.rng.randrange(limit),
-    choice=lambda items: _Source.rng.choice(items),
+    randbits=_drawn("getrandbits"),
+    randbelow=_drawn("randrange"),
+    choice=_drawn("choice"),
     token_hex=_hex,
     token_urlsafe=_hex,
-    token_bytes=lambda nbytes=32: _Source.rng.randbytes(nbytes),
+    token_bytes=_drawn("randbytes"),
     compare_digest=secrets.compare_digest,
     SystemRandom=lambda: _Source.rng,
 )
@@ -81,8 +90,8 @@ _REPLACED: dict[int, Any] = {
     id(uuid): _UUID,
     id(time.monotonic): _TIME.monotonic,
     id(time.time): _TIME.time,
-    id(random.random): lambda: _Source.rng.random(),
-    id(random.uniform): lambda a, b: _Source.rng.uniform(a, b),
+    id(random.random): _drawn("random"),
+    id(random.uniform): _drawn("uniform"),
 }
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -48,12 +48,16 @@ class Mutant:
         return path.read_text("utf-8")
 
 
-MUTANTS: tuple[Mutant, ...] = ()
+def all_of_them() -> "tuple[Mutant, ...]":
+    """Every mutant."""
+    from tests.simulation.planted_faults import MUTANTS  # It needs `Mutant`.
+
+    return MUTANTS
 
 
 def named(name: str) -> Mutant:
     """One of them."""
-    return next(one for one in MUTANTS if one.name == name)
+    return next(one for one in all_of_them() if one.name == name)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -114,18 +118,26 @@ def hunt(mutant: Mutant) -> Found:
 
 def campaign(console: Console, names: Sequence[str], *, processes: int) -> int:
     """Plant all, or those named, and print what found them; 1 when one was not found."""
-    chosen = [one for one in MUTANTS if not names or one.name in names]
+    from tests.simulation.engine import TEMPLATE, Simulator  # Not in a child: it loads the product.
+
+    chosen = [one for one in all_of_them() if not names or one.name in names]
     table = Table("mutant", "seeds needed", "of", "found by", title="mutants")
     lost = 0
     columns = (TextColumn("mutants"), BarColumn(), MofNCompleteColumn())
+    simulator = Simulator()
+    os.environ[TEMPLATE] = str(simulator.template)
     with Progress(*columns, console=console) as progress, ThreadPoolExecutor(processes) as pool:
         task = progress.add_task("mutants", total=len(chosen))
-        for found in pool.map(hunt, chosen):
+        for done in as_completed([pool.submit(hunt, one) for one in chosen]):
+            found = done.result()
             progress.advance(task)
             lost += found.seed is None
             seed = "[red]not found" if found.seed is None else str(found.seed)
             told = escape(found.problem[:90])
+            if not console.is_terminal:
+                console.print(f"{found.mutant.name}: {seed}: {told}", soft_wrap=True)
             table.add_row(found.mutant.name, seed, str(found.mutant.within), told)
+    simulator.close()
     console.print(table)
     console.print(f"{len(chosen) - lost} of {len(chosen)} mutants found")
     return 1 if lost else 0

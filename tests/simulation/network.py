@@ -147,23 +147,10 @@ class Line:
         world, rng = self.process.world, self.process.world.faults.rng
         patience = world.settings.partner_timeout_seconds
 
-        def reply(made: Any, error: Exception | None) -> None:
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(made)
-
         def arrived(back: float | None) -> None:
-            made, error = None, None
-            if fault != "error_before":
-                try:
-                    made = arrive()
-                except PartnerRejected as refusal:
-                    error = None if fault == "error_after" else refusal
+            made, error = _effect(fault, arrive)
             if back is not None:
-                world.loop.call_later(back, reply, made, error)
+                world.loop.call_later(back, _reply, answer, made, error)
 
         there, back = rng.uniform(0.005, 0.4), rng.uniform(0.005, 0.4)
         if fault == "request_lost":
@@ -194,3 +181,22 @@ class Line:
         if isinstance(made, CancelQuote | Quote):
             raise PartnerUnavailable(merchant=self.code)
         raise OutcomeUnknown(op_key=key, reason="200 with an error")
+
+
+def _effect(fault: str | None, arrive: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What the request does at the merchant, and what it answers."""
+    if fault == "error_before":
+        return None, None
+    try:
+        return arrive(), None
+    except PartnerRejected as refusal:
+        return None, None if fault == "error_after" else refusal
+
+
+def _reply(answer: asyncio.Future[Any], made: Any, error: Exception | None) -> None:
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(made)

@@ -158,9 +158,7 @@ class People:
         key = self.key()
 
         async def ask(process: Process) -> Any:
-            return await process.redemptions.confirm(
-                member_id=name, redemption_id=held.id, key=key
-            )
+            return await process.redemptions.confirm(member_id=name, redemption_id=held.id, key=key)
 
         made = await self.ask("confirm", ask)
         if made is None:
@@ -187,9 +185,7 @@ class People:
         key = self.key()
         offered = await self.ask(
             "cancel quote",
-            lambda process: process.redemptions.cancel_quote(
-                member_id=name, redemption_id=made.id
-            ),
+            lambda process: process.redemptions.cancel_quote(member_id=name, redemption_id=made.id),
         )
         if offered is None:
             return
@@ -248,9 +244,7 @@ class People:
                     tx, programme_id=programme, member_id=name, ref=ref, cash_fen=fen, at=now,
                     consumed=consumed, actor="till", live=False, now=now,
                 )  # fmt: skip
-                await db.settle_key(
-                    tx, scope=str(scope["scope"]), key=ref, object_id=made.id
-                )
+                await db.settle_key(tx, scope=str(scope["scope"]), key=ref, object_id=made.id)
                 return made
 
         made = await self.ask("earn", ask)
@@ -283,25 +277,26 @@ class People:
                 "SELECT r.id, r.merchant_id, v.code, r.list_fen FROM redemptions r"
                 " JOIN vouchers v ON v.redemption_id = r.id ORDER BY r.id"
             )
-            if not found:
-                continue
-            id, merchant, code, list_fen = self.rng.choice(found)
-            key, fare = self.key(), self.rng.choice((None, list_fen // 2))
-            by_code = self.rng.random() < 0.5
+            if found:
+                await self._take(*self.rng.choice(found))
 
-            async def ask(process: Process) -> Any:
-                if by_code:  # noqa: B023 - asked before the next round
-                    return await process.redemptions.verify_voucher(
-                        merchant_id=merchant, code=code, holder=None, key=key  # noqa: B023
-                    )
-                return await process.redemptions.record_fulfilment(
-                    merchant_id=merchant, redemption_id=id, final_fare_fen=fare, key=key  # noqa: B023
+    async def _take(self, ref: str, merchant: str, code: str, list_fen: int) -> None:
+        key, fare = self.key(), self.rng.choice((None, list_fen // 2))
+        by_code = self.rng.random() < 0.5
+
+        async def ask(process: Process) -> Any:
+            if by_code:
+                return await process.redemptions.verify_voucher(
+                    merchant_id=merchant, code=code, holder=None, key=key
                 )
+            return await process.redemptions.record_fulfilment(
+                merchant_id=merchant, redemption_id=ref, final_fare_fen=fare, key=key
+            )
 
-            self.told.tilled.add(id)
-            made = await self.ask("till", ask)
-            if made is not None:
-                self.note(made)
+        self.told.tilled.add(ref)
+        made = await self.ask("till", ask)
+        if made is not None:
+            self.note(made)
 
     async def _operator(self) -> None:
         """Clocks jump, windows are cut, settlements go out."""

@@ -1,5 +1,6 @@
 """Points and money worked out a second time, from the rules alone and in another way."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -7,13 +8,14 @@ from tests.simulation.world import World
 
 _MOVES = """SELECT m.lot_id, m.kind, m.hold_id, m.held_delta, m.remaining_delta, m.moved_at,
               m.journal_id, l.member_id, l.programme_id, coalesce(l.expires_at, '9999'),
-              l.earned_on, coalesce(h.epoch, 1)
+              l.earned_on, coalesce(h.epoch, 1), m.expires_at
             FROM points_lot_movements m JOIN points_lots l ON l.lot_id = m.lot_id
             LEFT JOIN points_holds h ON h.hold_id = m.hold_id
             ORDER BY m.rowid"""
-_LEGS = """SELECT r.id, r.state, r.pricing, r.list_fen, r.cash_fen, r.final_fare_fen, l.leg_no,
-             l.points, l.face_fen, l.rate_num, l.rate_den, l.own, l.returned_points,
-             a.settlement_bps, a.fee_bps, l.settlement_fen, l.fee_fen, l.issuer, r.merchant_id
+_LEGS = """SELECT r.id, r.state, r.pricing, r.list_fen, r.final_fare_fen, l.leg_no, l.points,
+             l.face_fen, l.rate_num, l.rate_den, l.returned_points, l.settlement_fen, l.fee_fen,
+             CASE WHEN l.own THEN 0 ELSE a.settlement_bps END,
+             CASE WHEN l.own THEN 0 ELSE a.fee_bps END
            FROM redemption_legs l JOIN redemptions r ON r.id = l.redemption_id
            LEFT JOIN settlement_agreements a ON a.agreement_id = l.agreement_id
            ORDER BY r.id, l.leg_no DESC"""
@@ -22,6 +24,30 @@ _OWED = """SELECT cause_id, leg_no, CASE WHEN type = 'FEE' OR 'HUB_FEE' IN (paye
              sum(CASE WHEN payer = issuer THEN amount_fen ELSE -amount_fen END)
            FROM settlement_obligations
            WHERE type IN ('REDEMPTION', 'FEE', 'REVERSAL') GROUP BY 1, 2, 3"""
+
+
+@dataclass(frozen=True)
+class _Leg:
+    """A leg as stored, with the terms of its agreement; an own leg owes nothing."""
+
+    redemption: str
+    state: str
+    pricing: str
+    list_fen: int
+    fare: int | None
+    number: int
+    points: int
+    face: int
+    num: int
+    den: int
+    returned: int
+    settlement: int
+    fee: int
+    bps: int
+    fee_bps: int
+
+    def __str__(self) -> str:
+        return f"{self.redemption} {self.state} leg {self.number}"
 
 
 def half_up(value: Fraction) -> int:
@@ -42,8 +68,9 @@ def lots_in_order(world: World) -> None:
     for _, rows in groups:
         if rows[0][1] == "HOLD" and rows[0][11] == 1:
             _debit_in_order(world, rows, left, held, known)
-        for lot, _, _, held_delta, delta, _, _, member, programme, end, earned, _ in rows:
-            known[lot] = (member, programme, end, earned, lot)
+        for lot, _, _, held_delta, delta, _, _, member, programme, end, earned, _, longer in rows:
+            first = known[lot][2] if lot in known else world.check.ends.get(lot, end)
+            known[lot] = (member, programme, longer or first, earned, lot)
             left[lot] = left.get(lot, 0) + delta
             held[lot] = held.get(lot, 0) + held_delta
 
@@ -70,33 +97,40 @@ def money_adds_up(world: World) -> None:
     owed = {tuple(row[:3]): row[3] for row in world.check.rows(_OWED)}
     left_off: dict[str, int] = {}
     for row in world.check.rows(_LEGS):
-        (id, state, pricing, list_fen, _, fare, leg, points, face, num, den, own, returned,
-         bps, fee_bps, settlement, fee, _, _) = row  # fmt: skip
-        if state == "NEEDS_REVIEW":
+        leg = _Leg(*row)
+        if leg.state == "NEEDS_REVIEW":
             continue
-        if own:
-            bps = fee_bps = 0
-        whole = half_up(Fraction(face * bps, 10_000))
-        if (settlement, fee) != (whole, half_up(Fraction(whole * fee_bps, 10_000))):
-            world.wrong(f"{id} leg {leg}: {settlement} + {fee} fen of a face of {face}")
-        lower = fare is not None and pricing == "estimate" and fare < list_fen
-        off = min(left_off.setdefault(id, list_fen - fare if lower else 0), face)
-        left_off[id] -= off
-        kept, kept_points = face - off, points
-        if off:
-            kept_points = min(points, -int(-Fraction(kept * den, num) // 1))
-        if state == "CANCELLED":
-            kept = kept_points = 0
-        if state in ("RELEASED", "CANCELLED"):
-            kept = 0
-        elif points - returned != kept_points:
-            world.wrong(f"{id} leg {leg} keeps {points - returned} points, not {kept_points}")
-        due = half_up(Fraction(kept * bps, 10_000))
-        found = owed.get((id, leg, "settlement"), 0), owed.get((id, leg, "fee"), 0)
-        if found[0] != due:
-            world.wrong(f"{id} {state} leg {leg}: {found[0]} fen are owed, not {due}")
-        if state != "CANCELLED" and found[1] != half_up(Fraction(due * fee_bps, 10_000)):
-            world.wrong(f"{id} {state} leg {leg}: a fee of {found[1]} fen on {due}")
+        whole = half_up(Fraction(leg.face * leg.bps, 10_000))
+        terms = whole, half_up(Fraction(whole * leg.fee_bps, 10_000))
+        if (leg.settlement, leg.fee) != terms:
+            world.wrong(f"{leg}: {leg.settlement} + {leg.fee} fen, not {terms}")
+        _kept(world, leg, owed, left_off)
+
+
+def _kept(
+    world: World, leg: "_Leg", owed: dict[tuple[Any, ...], int], left_off: dict[str, int]
+) -> None:
+    """What a leg keeps after a lower fare, a cancellation or a release."""
+    lower = leg.fare is not None and leg.pricing == "estimate" and leg.fare < leg.list_fen
+    less = leg.list_fen - (leg.fare or 0) if lower else 0
+    off = min(left_off.setdefault(leg.redemption, less), leg.face)
+    left_off[leg.redemption] -= off
+    face, points = leg.face - off, leg.points
+    if off:
+        points = min(points, -int(-Fraction(face * leg.den, leg.num) // 1))
+    if leg.state == "CANCELLED":
+        points = 0
+    if leg.state not in ("COMMITTED", "LATE_CONFIRMED", "FULFILLED"):
+        face = 0
+    if leg.state != "RELEASED" and leg.points - leg.returned != points:
+        world.wrong(f"{leg} keeps {leg.points - leg.returned} points, not {points}")
+    due = half_up(Fraction(face * leg.bps, 10_000))
+    found = owed.get((leg.redemption, leg.number, "settlement"), 0)
+    if found != due:
+        world.wrong(f"{leg}: {found} fen are owed, not {due}")
+    fee = owed.get((leg.redemption, leg.number, "fee"), 0)
+    if leg.state != "CANCELLED" and fee != half_up(Fraction(due * leg.fee_bps, 10_000)):
+        world.wrong(f"{leg}: a fee of {fee} fen on {due}")
 
 
 def cover_adds_up(world: World) -> None:

@@ -15,7 +15,10 @@ SOMETIMES: Mapping[str, tuple[str, ...]] = {
     "gateway dies after a commit": ("crash gatewa after commit",),
     "worker dies before a commit": ("crash worker before commit",),
     "worker dies after a commit": ("crash worker after commit",),
-    "dies before the confirm leaves": ("crash gatewa before confirm", "crash worker before confirm"),
+    "dies before the confirm leaves": (
+        "crash gatewa before confirm",
+        "crash worker before confirm",
+    ),
     "dies with the confirm's answer": ("crash gatewa after confirm", "crash worker after confirm"),
     "dies with the fence's answer": ("crash gatewa after fence", "crash worker after fence"),
     "dies with the cancel's answer": ("crash gatewa after cancel", "crash worker after cancel"),

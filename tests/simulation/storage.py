@@ -31,6 +31,7 @@ class Owner(Protocol):
     """A process, as its connections see it."""
 
     path: Path
+    world: Any
     dead: bool
     connections: "list[Connection]"
 

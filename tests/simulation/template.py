@@ -99,5 +99,3 @@ async def make(path: Path) -> None:
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     await database.close()
-
-

@@ -29,8 +29,8 @@ class Verdict:
         self.world = world
         self.people = people
         self.findings: dict[str, set[str]] = {}
-        for id, code in world.check.rows("SELECT redemption_id, code FROM saga_findings"):
-            self.findings.setdefault(id, set()).add(code)
+        for ref, code in world.check.rows("SELECT redemption_id, code FROM saga_findings"):
+            self.findings.setdefault(ref, set()).add(code)
             world.counts[f"finding {code}"] += 1
 
     def judge(self) -> None:
@@ -39,11 +39,11 @@ class Verdict:
             "SELECT id, merchant_id, state, epoch, doubt, reason FROM redemptions ORDER BY id"
         )
         ends = {}
-        for id, merchant, state, epoch, doubt, reason in rows:
-            ends[id] = state
+        for ref, merchant, state, epoch, doubt, reason in rows:
+            ends[ref] = state
             self.world.counts[f"end {state}"] += 1
-            told = f"{id} ends {state} {doubt or ''} {reason or ''}"
-            self._one(id, self.world.merchants[merchant], state, told)
+            told = f"{ref} ends {state} {doubt or ''} {reason or ''}"
+            self._one(ref, self.world.merchants[merchant], state, told)
             del epoch
         for legs, count in self.world.check.rows(
             "SELECT n, count(*) FROM (SELECT count(*) AS n FROM redemption_legs"
@@ -58,17 +58,17 @@ class Verdict:
         self._nothing_lost(ends)
         self._all_applied()
 
-    def _one(self, id: str, merchant: "Merchant", state: str, told: str) -> None:
+    def _one(self, ref: str, merchant: "Merchant", state: str, told: str) -> None:
         """One redemption against its merchant's truth."""
         world, truth = self.world, merchant.truth
-        booking = truth.booking_of(f"{id}:confirm:1")
+        booking = truth.booking_of(f"{ref}:confirm:1")
         said = booking.state if booking else "nothing"
-        lied = truth.lies.get(id, set())
-        found = self.findings.get(id, set())
+        lied = truth.lies.get(ref, set())
+        found = self.findings.get(ref, set())
         ok = {
             "COMMITTED": said == "CONFIRMED",
             "LATE_CONFIRMED": said == "CONFIRMED",
-            "FULFILLED": said == "FULFILLED" or id in self.people.told.tilled,
+            "FULFILLED": said == "FULFILLED" or ref in self.people.told.tilled,
             "CANCELLED": said == "CANCELLED",
             "RELEASED": said in ("nothing", "CANCELLED") or bool(found & LATE),
             "NEEDS_REVIEW": bool(lied & {"contradict", "change_mind", "confirm_late"}),
@@ -79,16 +79,16 @@ class Verdict:
         if "FENCE_VIOLATED" in found and not lied:
             world.wrong(f"{told} with FENCE_VIOLATED, and nobody lied")
         if state == "RELEASED":
-            hold = truth.holds.get(f"h/{id}:hold:1")
+            hold = truth.holds.get(f"h/{ref}:hold:1")
             if hold and hold.state == "HELD" and merchant.now() < hold.expires_at:
                 world.wrong(f"{told}; {merchant.code} still holds {hold.ref}")
 
     def _nothing_held(self, ends: dict[str, str]) -> None:
-        for id, state in self.world.check.rows(
+        for ref, state in self.world.check.rows(
             "SELECT redemption_id, state FROM points_holds WHERE state = 'HELD'"
         ):
-            if ends.get(id) != "NEEDS_REVIEW":
-                self.world.wrong(f"a hold of {id} is left {state}, which ends {ends.get(id)}")
+            if ends.get(ref) != "NEEDS_REVIEW":
+                self.world.wrong(f"a hold of {ref} is left {state}, which ends {ends.get(id)}")
         for cause, state in self.world.check.rows(
             "SELECT cause_id, state FROM settlement_reservations WHERE state = 'RESERVED'"
         ):
@@ -97,31 +97,31 @@ class Verdict:
 
     def _nothing_lost(self, ends: dict[str, str]) -> None:
         world, told = self.world, self.people.told
-        for id, states in told.redemptions.items():
-            end = ends.get(id)
+        for ref, states in told.redemptions.items():
+            end = ends.get(ref)
             if end is None:
-                world.wrong(f"{id} was told of, and is not there")
+                world.wrong(f"{ref} was told of, and is not there")
             elif end == "NEEDS_REVIEW":
                 continue
             elif set(states) & BURNED and end not in BURNED:
-                world.wrong(f"{id} was told {states}, and ends {end}")
+                world.wrong(f"{ref} was told {states}, and ends {end}")
             elif "CANCELLED" in states and end != "CANCELLED":
-                world.wrong(f"{id} was told CANCELLED, and ends {end}")
+                world.wrong(f"{ref} was told CANCELLED, and ends {end}")
         kept = {row[0] for row in world.check.rows("SELECT id FROM donations")}
-        for id in sorted(told.donations - kept):
-            world.wrong(f"donation {id} is lost")
+        for one in sorted(told.donations - kept):
+            world.wrong(f"donation {one} is lost")
         earned = {row[0] for row in world.check.rows("SELECT earning_id FROM points_earnings")}
-        for id in sorted(told.earnings - earned):
-            world.wrong(f"earning {id} is lost")
+        for one in sorted(told.earnings - earned):
+            world.wrong(f"earning {one} is lost")
         events = set(world.check.rows("SELECT merchant_id, event_id FROM partner_events"))
         for merchant, event in sorted(world.check.acknowledged_events - events):
             world.wrong(f"webhook {event} of {merchant} is lost")
 
     def _all_applied(self) -> None:
-        for (id,) in self.world.check.rows(
+        for (one,) in self.world.check.rows(
             "SELECT event_id FROM partner_events WHERE applied_at IS NULL"
         ):
-            self.world.wrong(f"webhook {id} was never applied")
+            self.world.wrong(f"webhook {one} was never applied")
         for name, error in self.world.check.rows(
             "SELECT name, last_error FROM jobs WHERE state = 'DUE' OR state = 'DEAD'"
         ):
@@ -131,15 +131,15 @@ class Verdict:
     async def replays(self) -> None:
         """Asked again under the same key, everybody gets the same object."""
         world = self.world
-        for ask, id in self.people.told.replays:
+        for ask, ref in self.people.told.replays:
             try:
                 made = await world.gateway().call(ask)
             except Down as down:
                 world.wrong(f"no answer in calm weather: {down}")
                 continue
             found = made[0] if isinstance(made, tuple) else made
-            if found.id != id:
-                world.wrong(f"asked again, {id} became {found.id}")
+            if found.id != ref:
+                world.wrong(f"asked again, {ref} became {found.id}")
 
 
 def settled(state: str) -> bool:

@@ -28,6 +28,7 @@ from gateway.settings import Settings
 from partners.simulators.remote import Control
 from tests.support import processes
 from tests.support.processes import Child
+from tests.support.skewed import Skewed
 
 T = TypeVar("T")
 PATIENCE = 40.0
@@ -59,7 +60,7 @@ class Box:
         self.home = settings.home
         self.database = Database(self.settings.url)
         self.wire = Wire.open(self.settings.base_url)
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, Child | Skewed] = {}
         self.environment: dict[str, str] = {}  # of what is started from now on
         self.made = install.prepare(self.settings, port=self.settings.port)
         self._keep_ports()
@@ -92,6 +93,9 @@ class Box:
     async def start_gateway(self, *, failpoint: str = "") -> None:
         """Start the gateway, in place of the one there is, and wait until it answers."""
         self._start("gateway", "gateway", ["serve"], failpoint)
+        await self._gateway_answers()
+
+    async def _gateway_answers(self) -> None:
         async with asyncio.timeout(PATIENCE), httpx2.AsyncClient(trust_env=False) as http:
             while True:
                 self._alive("gateway")
@@ -142,15 +146,29 @@ class Box:
     ) -> None:
         if name in self.children:
             self.children[name].kill()
-        env = SETTINGS | {
-            "GATEWAY_HOME": str(self.home),
-            "GATEWAY_PORT": str(self.settings.port),
-            "GATEWAY_DATABASE_URL": self.settings.url,
-        }
-        env |= self.environment | more
+        env = self._env() | more
         if failpoint:
             env["GATEWAY_FAILPOINT"] = failpoint
         self.children[name] = Child(name, program, arguments, env, self.home)
+
+    def _env(self) -> dict[str, str]:
+        return SETTINGS | {
+            "GATEWAY_HOME": str(self.home),
+            "GATEWAY_PORT": str(self.settings.port),
+            "GATEWAY_DATABASE_URL": self.settings.url,
+            **self.environment,
+        }
+
+    async def start_skewed(self, name: str, seconds: int) -> Skewed:
+        """Start gateway or worker on a machine whose clock is that much ahead of ours."""
+        self.children[name].kill()
+        made = Skewed(["serve" if name == "gateway" else name], self._env(), self.home, seconds)
+        self.children[name] = made
+        async with asyncio.timeout(3 * PATIENCE):  # It is not forked: it reads all its modules.
+            while '"feed ' not in made.said() and "startup complete" not in made.said():
+                self._alive(name)
+                await asyncio.sleep(0.05)
+        return made
 
     def _alive(self, name: str) -> None:
         child = self.children[name]

@@ -50,6 +50,7 @@ class ScriptedPartner:
         self.operations: dict[str, Fact] = {}
         self.effects: list[tuple[str, str]] = []
         self.calls: list[tuple[str, str]] = []
+        self.notices: list[tuple[str, SettlementNotice]] = []
         self._versions: dict[str, int] = defaultdict(int)
 
     def _next(self, verb: str, key: str) -> str:
@@ -170,5 +171,6 @@ class ScriptedPartner:
         raise PartnerRejected(merchant=self.code, reason="none")
 
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
+        self.notices.append((op_key, notice))
         self._next("settlement_notice", op_key)
         return NoticeReceipt(f"r/{op_key}", self.now())

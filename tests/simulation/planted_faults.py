@@ -1,0 +1,220 @@
+"""The mutants: what could be wrong in a saga, each as one small change of the source."""
+
+from tests.simulation.mutants import Mutant
+
+SAGA = "gateway.redemption.saga"
+EFFECTS = "gateway.redemption.effects"
+MODEL = "gateway.redemption.model"
+INBOX = "gateway.redemption.inbox"
+SERVICE = "gateway.redemption.service"
+POINTS = "gateway.points.model"
+CLAIMS = "gateway.settlement.claims"
+TERMS = "gateway.settlement.model"
+HOLDING = "gateway.points.holding"
+WINDOWS = "gateway.settlement.windows"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "void on timeout",
+        SAGA,
+        "        if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):\n",
+        """        if current.state in (State.HOLDING, State.CONFIRMING):
+            return await effects.release(tx, current, reason="TIMEOUT", now=now)
+        if current.state is State.CANCELLING:
+""",
+        60,
+    ),
+    Mutant(
+        "no fence before the release",
+        MODEL,
+        "        return Next.FENCE if late or step is Step.HOLD else Next.WAIT",
+        "        return Next.UNDO if late or step is Step.HOLD else Next.WAIT",
+        300,
+    ),
+    Mutant(
+        "released without asking the partner",
+        SAGA,
+        "        return await self._fence(redemption, Step.HOLD)\n",
+        """        now = self.clock.now()
+        async with self.database.transaction() as tx:
+            return await effects.move(tx, redemption, State.RELEASED, released_at=now)
+""",
+        60,
+    ),
+    Mutant(
+        "a fence without an answer counts",
+        SAGA,
+        """        answer = await self._ask(redemption, step, ask, verb="fence")
+        if answer.fact is None:
+""",
+        """        answer = await self._ask(redemption, step, ask, verb="fence")
+        answer = replace(answer, fact=answer.fact or Fact(op_key, Outcome.FENCED))
+        if answer.fact is None:
+""",
+        300,
+    ),
+    Mutant(
+        "a duplicate webhook is applied twice",
+        INBOX,
+        "        if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):\n"
+        '            return f"ignored: {redemption.state}"\n',
+        "",
+        300,
+    ),
+    Mutant(
+        "a lower version is accepted",
+        INBOX,
+        "        if version < known or (version == known and event.kind is EventKind.CANCELLED):\n",
+        "        if version < 0:\n",
+        2_000,
+    ),
+    Mutant(
+        "compensation of another epoch",
+        EFFECTS,
+        "        tx, cause_id=redemption.id, epoch=redemption.epoch, fault=fault, at=now\n",
+        "        tx, cause_id=redemption.id, epoch=1, fault=fault, at=now\n",
+        3_000,
+    ),
+    Mutant(
+        "the last lot goes first",
+        POINTS,
+        "sorted(lots, key=lambda lot: (place.get(lot.id, len(place)), *_age(lot)))",
+        "sorted(lots, key=lambda lot: (place.get(lot.id, len(place)), *_age(lot)))[::-1]",
+        60,
+    ),
+    Mutant(
+        "rounding drifts",
+        TERMS,
+        "    settlement = bps_half_up(face_fen, agreement.settlement_bps)\n",
+        "    settlement = face_fen * agreement.settlement_bps // 10_000\n",
+        200,
+    ),
+    Mutant(
+        "cover is not released",
+        CLAIMS,
+        "        moves.add(row.issuer, reserved_fen=-(row.settlement_fen + row.fee_fen))\n",
+        "        moves.add(row.issuer, reserved_fen=-row.settlement_fen)\n",
+        60,
+    ),
+    Mutant(
+        "the cap is not given back",
+        CLAIMS,
+        "        back[row.agreement_id, row.usage_month] -= row.settlement_fen\n",
+        "        back[row.agreement_id, row.usage_month] -= 0\n",
+        60,
+    ),
+    Mutant(
+        "a cut window still grows",
+        CLAIMS,
+        "    window = window or await _window(tx, at)\n    moved = await store.clear(",
+        "    window = (await store.find_windows(tx))[0]\n    moved = await store.clear(",
+        300,
+    ),
+    Mutant(
+        "burned while the partner decides",
+        SAGA,
+        """                redemption = await self._postpone(tx, redemption, now=now)
+            else:""",
+        """                redemption = await effects.commit(tx, redemption, fact, now=now)
+            else:""",
+        200,
+    ),
+    Mutant(
+        "an unknown outcome is forgotten",
+        SAGA,
+        """            if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
+                tx, op_key=op_key, verb=verb, but=attempt
+            ):""",
+        "            if answer.state is CallState.NOT_SENT:",
+        1_000,
+    ),
+    Mutant(
+        "settled without looking at the state",
+        EFFECTS,
+        "    waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)\n",
+        "    waiting = True\n",
+        60,
+    ),
+    Mutant(
+        "points returned while the cancellation is in doubt",
+        SAGA,
+        """        body = {"cancel_quote": partner_quote}
+        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        return moved, attempt""",
+        """        body = {"cancel_quote": partner_quote}
+        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        back = {leg.leg_no: leg.points for leg in redemption.legs}
+        await store.add_returned(tx, redemption.id, back)
+        return moved, attempt""",
+        200,
+    ),
+    Mutant(
+        "the fact is not stored",
+        EFFECTS,
+        "    await _record(tx, redemption, fact, source=source, now=now)\n",
+        "",
+        300,
+    ),
+    Mutant(
+        "a booking after the fence is burned",
+        EFFECTS,
+        "    if redemption.fenced:\n",
+        "    if False:\n",
+        1_000,
+    ),
+    Mutant(
+        "a late confirmation is ignored",
+        EFFECTS,
+        """        if redemption.state in (State.RELEASED, State.RELEASING):
+            return await late_confirm(""",
+        """        if redemption.state is State.RELEASING:
+            return await late_confirm(""",
+        1_000,
+    ),
+    Mutant(
+        "the postponed webhook stays postponed",
+        EFFECTS,
+        "    await store.reopen_events(tx, redemption.id)\n",
+        "",
+        2_000,
+    ),
+    Mutant(
+        "the member is not given all legs back",
+        EFFECTS,
+        "leg.points - leg.returned_points for leg in redemption.legs}\n",
+        "leg.points - leg.returned_points for leg in redemption.legs[:1]}\n",
+        200,
+    ),
+    Mutant(
+        "confirmed after the deadline of the hold",
+        SAGA,
+        "        deadline = min(redemption.hold_until - skew, now + patience)\n",
+        "        deadline = redemption.hold_until + 20 * skew\n",
+        300,
+    ),
+    Mutant(
+        "the fare is taken off the first leg",
+        MODEL,
+        "    for leg in sorted(legs, key=lambda leg: -leg.leg_no):\n",
+        "    for leg in sorted(legs, key=lambda leg: leg.leg_no):\n",
+        2_000,
+    ),
+    Mutant(
+        "a webhook is answered before it is stored",
+        INBOX,
+        """            if not await store.add_event(tx, row | {"received_at": now}):
+                return False""",
+        "            del row",
+        60,
+    ),
+    Mutant(
+        "the key is claimed after the effect",
+        SERVICE,
+        """            settled = used or redemption
+            await db.settle_key(tx""",
+        """            settled = used or redemption
+        async with self.database.transaction() as tx:
+            await db.settle_key(tx""",
+        1_000,
+    ),
+)
