@@ -18,6 +18,7 @@ from gateway.events import webhooks
 from gateway.events.webhooks import Webhooks
 from gateway.measured import MeasuredDatabase, watched
 from gateway.oauth import jose, keys
+from gateway.oauth.addresses import LoopbackToo, PublicOnly
 from gateway.oauth.breaker import Breaker
 from gateway.oauth.client import PartnerClient, partner_client, wire
 from gateway.oauth.server import OAuth
@@ -135,9 +136,10 @@ def connect(
 
 
 def webhook_client(settings: Settings) -> httpx2.AsyncClient:
-    """The client that events go out with: to public https addresses, in the sandbox to any."""
-    line = wire(sandbox=settings.sandbox, concurrency=_SENDING)
-    return webhooks.client(transport=line, timeout=settings.webhook_timeout_seconds)
+    """The client that events go out with: public https addresses; in the sandbox loopback too."""
+    line = wire(sandbox=True, concurrency=_SENDING)
+    guarded = LoopbackToo(line) if settings.sandbox else PublicOnly(line)
+    return webhooks.client(transport=guarded, timeout=settings.webhook_timeout_seconds)
 
 
 def read_connections(settings: Settings) -> dict[str, adapters.Connection]:

@@ -24,10 +24,11 @@ from gateway.events.model import (
     check_url,
     parse_id,
 )
-from gateway.values import new_id
+from gateway.values import InvalidInput, new_id
 
 ROTATION = timedelta(hours=24)
 """How long what is sent is signed with the old secret too."""
+MOST_ENDPOINTS = 20
 _SECRET_BYTES = 32
 _RESEND_LIMIT = 10_000
 
@@ -161,9 +162,11 @@ async def register(
         The endpoint and its secret (`whsec_…`), which is not shown again.
 
     Raises:
-        InvalidInput: The address or a type breaks its rule.
+        InvalidInput: The address or a type breaks its rule, or there are too many.
     """
     url, types = check_url(url, sandbox=sandbox), check_types(types)
+    if len(await endpoints(tx, merchant_id=merchant_id)) >= MOST_ENDPOINTS:
+        raise InvalidInput("url", f"at most {MOST_ENDPOINTS} endpoints of one merchant")
     endpoint_id, secret = new_id("whk"), new_secret()
     row: dict[str, Any] = {"id": endpoint_id, "merchant_id": merchant_id, "url": url}
     row |= {"types": list(types), "state": EndpointState.ACTIVE, "created_at": now}

@@ -163,6 +163,13 @@ async def test_a_paused_endpoint_gets_what_waited_and_nothing_of_the_pause(
     assert [event["object"] for event in receiver.taken] == [first]
 
 
+async def test_a_merchant_has_twenty_endpoints_at_most(cinema):
+    asked = {"url": "https://hooks.example.cn/in", "types": ["redemption.*"]}
+    for _ in range(20):
+        await cinema.did("registerWebhook", WEBHOOK, **asked)
+    assert (await cinema.refused("registerWebhook", **asked))["code"] == "INVALID_INPUT"
+
+
 async def test_scopes_of_webhooks_and_events_are_apart(gateway):
     token = await gateway.token(Role.PARTNER, merchant="M05", scope="statement:read")
     reader = Client(gateway, token)

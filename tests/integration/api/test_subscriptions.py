@@ -1,10 +1,12 @@
 """Subscriptions over real sockets: in order, resumable, one's own, and no longer than the token."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from gateway.oauth.scopes import Role
+from tests.support.gateway import running
 from tests.support.subscriber import FEED, REDEMPTION, socket, subscribed
 
 LEGS = [{"programme": "P-LL"}]
@@ -151,3 +153,19 @@ async def test_many_followers_cost_one_look(gateway, member):
             await asyncio.sleep(0.6)
         looks = [each for each in statements if "max(events.seq)" in each]
         assert 1 <= len(looks) <= 4
+
+
+async def test_a_server_that_stops_says_so_and_waits_for_nobody(coalition, tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        serving = running(
+            coalition.database, tmp_path, clock=coalition.clock, partners=coalition.partners
+        )
+        gateway = await stack.enter_async_context(serving)
+        member = await gateway.member("mbr_demo_01")
+        redemption = await held(member)
+        async with subscribed(gateway.base, member.token) as client:
+            await client.follow(REDEMPTION, id=redemption)
+            assert (await client.next())["sequence"] == 1
+            async with asyncio.timeout(20):
+                await stack.aclose()
+            assert await client.closed_with() == 1012
