@@ -137,6 +137,8 @@ class Compiler:
         return found
 
     def _compile(self, statement: Any, names: tuple[str, ...]) -> Part:
+        if statement.is_insert:
+            statement = statement.inline()  # A number the database gives is not asked back.
         compiled = statement.compile(dialect=self._dialect, column_keys=list(names) or None)
         constants, processors = compiled.params, compiled._bind_processors
         places = [
