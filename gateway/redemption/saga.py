@@ -375,8 +375,6 @@ class Saga:
             await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
         await self.cancel(redemption, stored.partner_id, attempt)
 
-    # -- common -------------------------------------------------------------------------------
-
     def _partner(self, redemption: Redemption) -> Partner:
         return self.partners[redemption.merchant_id]
 
