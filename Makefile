@@ -9,7 +9,7 @@ UV := uv==0.13.9
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo serve test check bench docs migration lock clean
+.PHONY: demo serve test check bench load docs migration lock clean
 
 demo: .venv/ready  ## the whole coalition day, played from outside; ends 0 only if it all holds
 	$(BIN)/gateway demo $(ARGS)
@@ -29,6 +29,9 @@ check: .venv/ready  ## style, types, import directions, generated docs
 
 bench: .venv/ready  ## figures as ratios to a floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
+
+load: .venv/ready  ## redemptions a second over HTTP beside raw SQL; ARGS="--minutes 10 --clients 16"
+	$(BIN)/python -m tests.load $(ARGS)
 
 docs: .venv/ready  ## write the generated pages of docs/ again
 	$(BIN)/gateway docs

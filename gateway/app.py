@@ -1,4 +1,4 @@
-"""One Starlette application: /graphql, /oauth, /events and the plain routes, wired.
+"""One Starlette application: /graphql, /oauth, /events, health and the plain routes, wired.
 
 Reads settings, opens the runtime, and with `worker_inside` runs the worker beside the requests.
 """
@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from gateway import migrations
@@ -16,8 +17,12 @@ from gateway.api.certify import certify
 from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
 from gateway.api.limits import Limits
+from gateway.api.rates import Rates
 from gateway.api.schema import build
 from gateway.db import Database
+from gateway.operations import listener
+from gateway.operations.health import Health
+from gateway.operations.requests import Observed
 from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.worker import Worker
@@ -29,12 +34,15 @@ def create_app(
     """The application; it opens its runtime at start and closes it at the end.
 
     On the embedded default the database is brought to the newest schema first. The signing keys
-    and the sandbox's apps are made if they are missing.
+    and the sandbox's apps are made if they are missing. Setting `app.state.stopping` tells the
+    worker inside to begin nothing more; requests are the server's.
 
     Args:
         runtime: One that is open already; its owner closes it.
         limits: What one GraphQL request may ask.
     """
+
+    health = Health(signing=True, working=settings.worker_inside)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -47,11 +55,17 @@ def create_app(
                 stack.push_async_callback(here.close)
             await here.oauth.start()
             app.state.runtime = here
-            app.router.routes[:] = _routes(here, limits)
-            await stack.enter_async_context(_working(here))
+            health.database = here.database
+            app.router.routes[:] = _routes(here, limits, health)
+            await stack.enter_async_context(listener.lag_measured())
+            stack.push_async_callback(here.redemptions.abandon)
+            app.state.stopping = asyncio.Event()
+            await stack.enter_async_context(_working(here, app.state.stopping))
             yield
 
-    return Starlette(lifespan=lifespan)
+    app = Starlette(lifespan=lifespan, middleware=[Middleware(Observed)])
+    app.state.health = health
+    return app
 
 
 async def _migrate(settings: Settings) -> None:
@@ -62,7 +76,7 @@ async def _migrate(settings: Settings) -> None:
         await database.close()
 
 
-def _routes(runtime: Runtime, limits: Limits | None) -> list[Route]:
+def _routes(runtime: Runtime, limits: Limits | None, health: Health) -> list[Route]:
     services = _services(runtime)
     secrets = {
         merchant: connection.webhook_secret
@@ -74,6 +88,9 @@ def _routes(runtime: Runtime, limits: Limits | None) -> list[Route]:
         Route("/graphql", graphql.answer, methods=["GET", "POST"]),
         *runtime.oauth.routes(),
         *plain.routes(services, secrets),
+        *listener.routes(
+            runtime.database, runtime.clock, runtime.breakers, runtime.settings, health
+        ),
     ]
 
 
@@ -90,11 +107,12 @@ def _services(runtime: Runtime) -> Services:
         guard=runtime.oauth.guard,
         redemptions=runtime.redemptions,
         certify=run,
+        rates=Rates(runtime.settings),
     )
 
 
 @contextlib.asynccontextmanager
-async def _working(runtime: Runtime) -> AsyncIterator[None]:
+async def _working(runtime: Runtime, stopping: asyncio.Event) -> AsyncIterator[None]:
     """Run the worker beside the requests, if this process is to."""
     if not runtime.settings.worker_inside:
         yield
@@ -107,10 +125,9 @@ async def _working(runtime: Runtime) -> AsyncIterator[None]:
         runtime.redemptions,
         sign_head=runtime.sign_head,
     )
-    stop = asyncio.Event()
-    task = asyncio.create_task(worker.run(stop))
+    task = asyncio.create_task(worker.run(stopping))
     try:
         yield
     finally:
-        stop.set()
+        stopping.set()
         await task

@@ -252,6 +252,19 @@ def recover(
         raise typer.Exit(CHECK_FAILED)
 
 
+@app.command()
+def doctor(
+    partners: Annotated[bool, typer.Option("--partners", help="ask every partner, too")] = False,
+    books: Annotated[bool, typer.Option(help="check the invariants, which reads all")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Look at everything an operator would; change nothing. Exit 1 if a check fails."""
+    told = _load("gateway.operations.telling")
+    asked = {"partners": partners, "books": books}
+    if not asyncio.run(told.tell(_settings(), asked, out=_out, err=_err, as_json=as_json)):
+        raise typer.Exit(CHECK_FAILED)
+
+
 @app.command("certify-partner")
 def certify_partner(
     code: Annotated[str, typer.Argument(help="the merchant's id or short name")],

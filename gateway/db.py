@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,6 +78,7 @@ jobs = sa.Table(
     sa.Column("due_at", Instant, nullable=False),  # system time: leases are no business rule
     sa.Column("leased_until", Instant),
     sa.Column("last_error", sa.String),
+    sa.Column("lane", sa.String),  # whose system it asks: one slow one holds up no other
     sa.CheckConstraint("state IN ('DUE', 'DONE', 'DEAD')", name="state"),
     sa.Index("ix_jobs_due", "state", "due_at"),
 )
@@ -139,6 +141,12 @@ class Database:
         if self._sqlite:
             sa.event.listen(self.engine.sync_engine, "connect", _tune)
             sa.event.listen(self.engine.sync_engine, "begin", _begin)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it lies, if it is a file."""
+        name = self.engine.url.database
+        return Path(name) if self._sqlite and name else None
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -306,47 +314,129 @@ async def settle_key(tx: AsyncConnection, *, scope: str, key: str, object_id: st
 
 
 async def enqueue(
-    tx: AsyncConnection, *, name: str, key: str, payload: Mapping[str, object], due_at: datetime
+    tx: AsyncConnection,
+    *,
+    name: str,
+    key: str,
+    payload: Mapping[str, object],
+    due_at: datetime | None = None,
+    lane: str | None = None,
 ) -> None:
-    """Queue a job in the transaction of its cause; the same key is queued once, for ever."""
+    """Queue a job in the transaction of its cause; the same key is queued once, for ever.
+
+    Args:
+        due_at: System time; None: at once.
+        lane: Whose system it asks, a merchant's id; jobs of one lane run a few at a time.
+    """
     row = {"job_id": f"job_{fingerprint([name, key])[:26]}", "name": name, "key": f"{name}:{key}"}
-    row |= {"payload": dict(payload), "state": "DUE", "due_at": due_at}  # type: ignore[dict-item]
+    row |= {"payload": dict(payload), "state": "DUE", "lane": lane}  # type: ignore[dict-item]
+    row |= {"due_at": due_at or system_now()}  # type: ignore[dict-item]
     await tx.execute(insert_missing(tx, jobs), row)
 
 
 async def lease_jobs(
-    tx: AsyncConnection, *, system_now: datetime, lease_seconds: int, limit: int
+    tx: AsyncConnection,
+    *,
+    system_now: datetime,
+    lease_seconds: int,
+    limit: int,
+    full: Sequence[str] = (),
 ) -> list[sa.Row[Any]]:
-    """Take due jobs for `lease_seconds`, oldest first; no two workers get the same one."""
+    """Take due jobs for `lease_seconds`, oldest first; no two workers get the same one.
+
+    Args:
+        full: Lanes that have no place left; their jobs stay where they are.
+
+    Returns:
+        The rows as they were, with `lease`: what `finish_job` and `retry_job` must show.
+    """
+    until = system_now + timedelta(seconds=lease_seconds)
     free = sa.or_(jobs.c.leased_until.is_(None), jobs.c.leased_until < system_now)
+    where = [jobs.c.state == "DUE", jobs.c.due_at <= system_now, free]
+    if full:
+        where.append(sa.or_(jobs.c.lane.is_(None), jobs.c.lane.not_in(full)))
     due = (
-        sa.select(jobs)
-        .where(jobs.c.state == "DUE", jobs.c.due_at <= system_now, free)
+        sa.select(jobs, sa.literal(until, Instant).label("lease"))
+        .where(*where)
         .order_by(jobs.c.due_at, jobs.c.job_id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     rows = list(await tx.execute(due))
-    until = system_now + timedelta(seconds=lease_seconds)
-    taken = jobs.c.job_id.in_([row.job_id for row in rows])
-    bump = {"leased_until": until, "attempts": jobs.c.attempts + 1}
-    await tx.execute(sa.update(jobs).where(taken).values(bump))
+    if rows:
+        taken = jobs.c.job_id.in_([row.job_id for row in rows])
+        bump = {"leased_until": until, "attempts": jobs.c.attempts + 1}
+        await tx.execute(sa.update(jobs).where(taken).values(bump))
     return rows
 
 
-async def finish_job(tx: AsyncConnection, job_id: str) -> None:
-    """Mark a job done."""
+async def waiting_jobs(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """Jobs that are not done: name, state, how `many`, and `since`, the earliest `due_at`."""
+    what = (jobs.c.name, jobs.c.state)
+    query = sa.select(
+        *what, sa.func.count().label("many"), sa.func.min(jobs.c.due_at).label("since")
+    )
+    return list(await tx.execute(query.where(jobs.c.state != "DONE").group_by(*what)))
+
+
+async def finish_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
+    """Mark a job done; False, and nothing changes, when its lease has gone to another."""
     done = {"state": "DONE", "leased_until": None, "last_error": None}
-    await tx.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(done))
+    return await _end_lease(tx, job_id, lease, done)
 
 
 async def retry_job(
-    tx: AsyncConnection, job_id: str, *, due_at: datetime | None, error: str
-) -> None:
-    """Try a job again at `due_at`; None gives it up (DEAD)."""
+    tx: AsyncConnection, job_id: str, *, lease: datetime, due_at: datetime | None, error: str
+) -> bool:
+    """Try a job again at `due_at`; None gives it up (DEAD). False as for `finish_job`."""
     values: dict[str, Any] = {"leased_until": None, "last_error": error[:1000]}
     values |= {"state": "DEAD"} if due_at is None else {"due_at": due_at}
-    await tx.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(values))
+    return await _end_lease(tx, job_id, lease, values)
+
+
+async def return_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
+    """Hand a job back that was not tried: it is due at once, for any worker."""
+    return await _end_lease(
+        tx, job_id, lease, {"leased_until": None, "attempts": jobs.c.attempts - 1}
+    )
+
+
+async def _end_lease(
+    tx: AsyncConnection, job_id: str, lease: datetime, values: Mapping[str, Any]
+) -> bool:
+    mine = (jobs.c.job_id == job_id) & (jobs.c.state == "DUE") & (jobs.c.leased_until == lease)
+    return bool((await tx.execute(sa.update(jobs).where(mine).values(values))).rowcount)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits in a queue, and since when its oldest item has been due."""
+
+    waiting: int
+    oldest: timedelta
+    dead: int = 0
+
+
+async def job_depths(tx: AsyncConnection, *, system_now: datetime) -> dict[str, Depth]:
+    """Jobs by name: due now, the age of the oldest, and those given up."""
+    overdue = sa.and_(jobs.c.state == "DUE", jobs.c.due_at <= system_now)
+    found = await tx.execute(
+        sa.select(
+            jobs.c.name,
+            sa.func.sum(sa.case((overdue, 1), else_=0)).label("waiting"),
+            sa.func.min(sa.case((overdue, jobs.c.due_at))).label("since"),
+            sa.func.sum(sa.case((jobs.c.state == "DEAD", 1), else_=0)).label("dead"),
+        )
+        .where(jobs.c.state != "DONE")
+        .group_by(jobs.c.name)
+        .order_by(jobs.c.name)
+    )
+    return {
+        row.name: Depth(
+            int(row.waiting), system_now - row.since if row.since else timedelta(0), int(row.dead)
+        )
+        for row in found
+    }
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -361,3 +451,49 @@ def is_race(error: BaseException) -> bool:
     """Whether running again may end better: a conflict, or another made the same row first."""
     unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
     return unique or is_conflict(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """How a database keeps what it has committed, and what of that is not safe."""
+
+    kind: str
+    version: str
+    settings: Mapping[str, str]
+    unsafe: tuple[str, ...]
+
+
+async def durability(tx: AsyncConnection) -> Durability:
+    """Look at the settings on which "committed" rests, as this connection has them."""
+    on_file = tx.dialect.name == "sqlite"
+    kind, ask, safe = ("SQLite", _PRAGMAS, _SAFE_FILE) if on_file else _SERVER
+    settings = {name: str(await tx.scalar(sa.text(query))) for name, query in ask.items()}
+    version = settings.pop("version")
+    unsafe = tuple(name for name, values in safe.items() if settings[name] not in values)
+    return Durability(kind, version, settings, unsafe)
+
+
+_PRAGMAS = {name: f"PRAGMA {name}" for name in ("journal_mode", "synchronous", "foreign_keys")}
+_PRAGMAS["version"] = "SELECT sqlite_version()"
+_SAFE_FILE = {"journal_mode": ("wal",), "synchronous": ("2", "3"), "foreign_keys": ("1",)}
+_SAFE_SERVER = {
+    "synchronous_commit": ("on", "remote_apply"),
+    "fsync": ("on",),
+    "full_page_writes": ("on",),
+    "transaction_isolation": ("read committed",),
+}
+_SERVER = (
+    "PostgreSQL",
+    {name: f"SHOW {name}" for name in _SAFE_SERVER} | {"version": "SHOW server_version"},
+    _SAFE_SERVER,
+)
+
+
+async def clock_difference(tx: AsyncConnection) -> timedelta:
+    """How far the database's clock is ahead of this machine's; to the second on SQLite."""
+    if tx.dialect.name == "sqlite":
+        told = await tx.scalar(sa.text("SELECT strftime('%s', 'now')"))
+        return datetime.fromtimestamp(int(told), UTC) - system_now().replace(microsecond=0)
+    theirs = await tx.scalar(sa.select(sa.func.clock_timestamp()))
+    assert isinstance(theirs, datetime)
+    return theirs - system_now()

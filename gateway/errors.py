@@ -18,7 +18,7 @@ the leaves. A message names its context by `{name}`; money is `name_fen` in the 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import ClassVar
 
 Context = Mapping[str, object]
@@ -99,6 +99,12 @@ class NoAnswer(GatewayError):
     """A partner left us in doubt."""
 
     code = "NO_ANSWER"
+
+    @property
+    def retry_after(self) -> timedelta:
+        """How long it asked to be left alone; nothing if it did not say."""
+        seconds = self.context.get("retry_after_seconds")
+        return timedelta(seconds=seconds if isinstance(seconds, int) else 0)
 
 
 class PartnerUnavailable(NoAnswer):

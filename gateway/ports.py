@@ -88,6 +88,10 @@ class CancelTooLate(PartnerRejected):
     next_en = "the rule is shown before confirm"
 
 
+KEY_CONFLICT = "KEY_CONFLICT"
+"""Reason of an OutcomeUnknown: the partner knows the op key with another body. Asking again cannot
+help."""
+
 past_held: ContextVar[bool] = ContextVar("past_held", default=False)
 """Set around calls for a saga past HELD (confirm, status, fence, cancel): no breaker stops them."""
 

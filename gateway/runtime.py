@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,10 @@ import partners as adapters
 from gateway.audit import service as audit
 from gateway.audit.model import HEAD_TYPE
 from gateway.db import Clock, Database, system_now
+from gateway.measured import MeasuredDatabase, watched
 from gateway.oauth import jose, keys
-from gateway.oauth.client import partner_client
+from gateway.oauth.breaker import Breaker
+from gateway.oauth.client import PartnerClient, partner_client
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
@@ -35,6 +37,7 @@ class Runtime:
     redemptions: Redemptions
     secret: bytes
     clients: list[httpx2.AsyncClient]
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, settings: Settings) -> "Runtime":
@@ -43,27 +46,14 @@ class Runtime:
         Raises:
             ValueError: The partners file says something that is not known.
         """
-        database = Database(settings.url)
+        database = MeasuredDatabase(settings.url)
         clock = Clock()
         async with database.reading() as tx:
             await clock.refresh(tx)
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
-        clients: list[httpx2.AsyncClient] = []
-
-        def client_for(connection: adapters.Connection) -> httpx2.AsyncClient:
-            client = partner_client(
-                connection,
-                clock=clock.now,
-                sandbox=settings.sandbox,
-                timeout=settings.partner_timeout_seconds,
-                concurrency=settings.partner_concurrency,
-            )
-            clients.append(client)
-            return client
-
-        loaded = adapters.load(connections.values(), client_for)
-        partners = Partners(loaded, database, clock)
+        loaded, clients = connect(connections, settings, clock)
+        partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
         return cls(
             settings=settings,
@@ -74,7 +64,8 @@ class Runtime:
             partners=partners,
             redemptions=Redemptions(database, partners, clock, settings, secret),
             secret=secret,
-            clients=clients,
+            clients=list(clients.values()),
+            breakers={merchant: client.breaker for merchant, client in clients.items()},
         )
 
     async def sign_head(self, tx: AsyncConnection, *, since: datetime, now: datetime) -> str | None:
@@ -97,6 +88,25 @@ class Runtime:
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def connect(
+    connections: Mapping[str, adapters.Connection], settings: Settings, clock: Clock
+) -> tuple[dict[str, Partner], dict[str, PartnerClient]]:
+    """The partners and their HTTP clients, by merchant; the caller closes the clients."""
+    clients: dict[str, PartnerClient] = {}
+
+    def client_for(connection: adapters.Connection) -> httpx2.AsyncClient:
+        client = clients[connection.merchant] = partner_client(
+            connection,
+            clock=clock.now,
+            sandbox=settings.sandbox,
+            timeout=settings.partner_timeout_seconds,
+            concurrency=settings.partner_concurrency,
+        )
+        return client
+
+    return adapters.load(connections.values(), client_for), clients
 
 
 def read_connections(settings: Settings) -> dict[str, adapters.Connection]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+HIDDEN = "***"
+_SECRETS = ("metrics_token",)
+
 
 def _setting(default: Any, what: str) -> Any:
     return field(default=default, metadata={"what": what})
@@ -27,6 +30,12 @@ class Settings:
     worker_poll_seconds: float = _setting(0.5, "pause of an idle worker")
     feed_poll_seconds: float = _setting(60.0, "pause between two readings of partners' feeds")
     lease_seconds: int = _setting(60, "a job not finished by then is given to another worker")
+    worker_concurrency: int = _setting(32, "redemptions a worker drives at once; jobs as many")
+    worker_partner_concurrency: int = _setting(8, "of these, at most so many at one partner")
+    shutdown_grace_seconds: float = _setting(
+        20.0, "after SIGTERM: time to finish calls under way; the rest is handed back"
+    )
+    key_rotation_days: int = _setting(90, "life of a signing key; 0: rotated by hand only")
     partner_timeout_seconds: float = _setting(15.0, "deadline of one call with effect")
     live_timeout_seconds: float = _setting(1.0, "deadline of live prices in a catalog query")
     partner_concurrency: int = _setting(32, "calls in flight per partner (bulkhead)")
@@ -47,8 +56,28 @@ class Settings:
     )
     refresh_token_seconds: int = _setting(2_592_000, "life of a refresh token")
     login_tries_per_minute: int = _setting(5, "per account and per address")
+    request_head_seconds: float = _setting(10.0, "a request's head must be complete by then")
+    request_body_seconds: float = _setting(20.0, "so must its body, and so long an answer may wait")
+    request_head_bytes: int = _setting(32_768, "longest request line with all headers")
+    connections: int = _setting(0, "open at once; 0: what the limit of open files allows for")
+    connections_per_address: int = _setting(1_024, "0: no limit, as behind a proxy")
+    address_requests_per_second: float = _setting(2_000.0, "GraphQL, 10 s at once; 0: no limit")
+    client_requests_per_second: float = _setting(1_000.0, "of a merchant's system or one of staff")
+    member_requests_per_second: float = _setting(100.0, "of one member, in all apps")
+    redeems_per_minute: float = _setting(3_000.0, "mutations of one member that spend points")
+    voucher_misses_per_minute: float = _setting(120.0, "unknown codes at one merchant's tills")
+    metrics_token: str = _setting("", "bearer token of /metrics; empty: loopback may read it")
+    worker_port: int = _setting(0, "health and metrics of `gateway worker`; 0: no listener")
+    shutdown_delay_seconds: float = _setting(
+        0.0, "time between unready and the end of accepting, for a load balancer to notice"
+    )
+    otel_endpoint: str = _setting("", "OTLP/HTTP URL for spans; needs coalition-gateway[otel]")
     failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={text!r}" for name, text in shown(self).items())
+        return f"Settings({inside})"
 
     @property
     def url(self) -> str:
@@ -104,7 +133,14 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
 def shown(settings: Settings) -> dict[str, str]:
     """Every setting as text, with a password in the database's URL hidden."""
     texts = {item.name: str(getattr(settings, item.name)) for item in fields(settings)}
-    return {name: re.sub(r"(://[^:/@]*):[^@/]+@", r"\1:***@", text) for name, text in texts.items()}
+    texts |= {name: HIDDEN for name in _SECRETS if texts[name]}
+    return {name: _without_password(text) for name, text in texts.items()}
+
+
+def _without_password(text: str) -> str:
+    """A URL without its password, which may hold any sign, and may be an argument too."""
+    text = re.sub(r"(://[^:/?#]*):.*@", r"\1:***@", text)
+    return re.sub(r"(?i)([?&](?:\w*password|\w*secret|\w*token)=)[^&#]+", r"\1***", text)
 
 
 def _parse(text: str, kind: type) -> Any:

@@ -7,6 +7,7 @@ decimal. Instants are UTC; the business day is that of Shanghai, which has no da
 import hashlib
 import json
 import secrets
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -149,6 +150,21 @@ def new_id(prefix: str) -> str:
         number, digit = divmod(number, 32)
         digits = _ALPHABET[digit] + digits
     return f"{prefix}_{digits}"
+
+
+def spread(delay: timedelta, key: str) -> timedelta:
+    """A delay off by up to a fifth, so that what failed together does not come back together.
+
+    The same key is off by the same, which keeps a run repeatable.
+    """
+    permille = 800 + zlib.crc32(key.encode()) % 401
+    return delay * permille // 1000
+
+
+def back_off(tries: int, *, key: str, most: timedelta) -> timedelta:
+    """How long to wait after a number of failed tries: 2 s, twice as long each time, spread."""
+    doubled = timedelta(seconds=2 ** min(max(tries, 1), 30))
+    return spread(min(doubled, most), f"{key}:{tries}")
 
 
 def fingerprint(document: Mapping[str, object] | Sequence[object]) -> str:

@@ -1,10 +1,15 @@
-"""The worker: what is due is done, whoever crashed. Several may run over one database."""
+"""The worker: what is due is done, whoever crashed. Several may run over one database.
+
+Redemptions, jobs, stored webhooks, chores and feeds each have a loop of their own. Redemptions
+and jobs run beside each other, so many at once and so many at one partner: a slow partner takes
+up its own places and no more.
+"""
 
 import asyncio
 import contextlib
 import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -19,16 +24,18 @@ from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
 from gateway.oauth import service as oauth
 from gateway.points import service as points
-from gateway.ports import Partner, SettlementNotice
+from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
-from gateway.values import business_day, start_of
+from gateway.telemetry import work
+from gateway.values import back_off, business_day, start_of
 
 log = telemetry.log(__name__)
 
-MAX_ATTEMPTS = 12
+MAX_ATTEMPTS = 12  # of a job that fails by itself; what no partner answers is tried for ever
+LONGEST_WAIT = timedelta(hours=1)
 CHORES_EVERY_SECONDS = 2.0
 SEAL_BATCH = 1_000  # rows chained in one transaction
 
@@ -39,6 +46,60 @@ class SignHead(Protocol):
     async def __call__(
         self, tx: AsyncConnection, *, since: datetime, now: datetime
     ) -> str | None: ...
+
+
+class Places:
+    """Tasks under way: at most `total`, and at most `each` of one lane.
+
+    A lane is whose system they ask; None has no bound of its own.
+    """
+
+    def __init__(self, *, total: int, each: int) -> None:
+        self._total = total
+        self._each = each
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._lanes: dict[str, str | None] = {}
+
+    @property
+    def free(self) -> int:
+        return self._total - len(self._tasks)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._tasks
+
+    @property
+    def full(self) -> list[str]:
+        """Lanes without a place."""
+        used = Counter(lane for lane in self._lanes.values() if lane is not None)
+        return sorted(lane for lane, count in used.items() if count >= self._each)
+
+    def take(
+        self, key: str, lane: str | None, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> bool:
+        """Begin a task; False when there is no place for it, or it is under way already."""
+        if self.free < 1 or key in self._tasks or lane in self.full:
+            return False
+        task = asyncio.create_task(work())
+        self._tasks[key], self._lanes[key] = task, lane
+        task.add_done_callback(lambda _: self._leave(key))
+        return True
+
+    def _leave(self, key: str) -> None:
+        del self._tasks[key], self._lanes[key]
+
+    async def wait(self, *, seconds: float | None = None, every: bool = False) -> None:
+        """Wait until a task, or every one, has ended; no longer than `seconds`."""
+        if self._tasks:
+            when = asyncio.ALL_COMPLETED if every else asyncio.FIRST_COMPLETED
+            await asyncio.wait(self._tasks.values(), timeout=seconds, return_when=when)
+
+    async def break_off(self) -> list[str]:
+        """Cancel what is under way; the keys of what was."""
+        left = dict(self._tasks)
+        for task in left.values():
+            task.cancel()
+        await asyncio.gather(*left.values(), return_exceptions=True)
+        return sorted(left)
 
 
 class Worker:
@@ -65,31 +126,232 @@ class Worker:
         self.settings = settings
         self.redemptions = redemptions
         self.sign_head = sign_head
-        self._next_chores = 0.0
+        bounds = {
+            "total": settings.worker_concurrency,
+            "each": settings.worker_partner_concurrency,
+        }
+        self._driving, self._working = Places(**bounds), Places(**bounds)
+        self._leased: dict[str, datetime] = {}  # Jobs under way.
         self._jobs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "settlement_notice": self._settlement_notice,
-            "cancel_late": self.redemptions.cancel_late,
+            "cancel_late": redemptions.aftermath.cancel_late,
+            "let_go": redemptions.aftermath.let_go,
             "compensate": self._compensate,
         }
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; the round under way is finished first."""
-        feeds = asyncio.create_task(self._read_feeds(stop))
-        try:
-            await self._rounds(stop)
-        finally:
-            await feeds
+        """Work until `stop` is set; then finish what is under way, or hand it back.
 
-    async def _rounds(self, stop: asyncio.Event) -> None:
+        Nothing new is begun after `stop`. What takes longer than the grace is broken off and its
+        leases are given up, so that another worker goes on at once.
+        """
+        feeds = asyncio.create_task(self._read_feeds(stop))
+        loops = [
+            asyncio.create_task(self._repeat(stop, self._begin_redemptions, self._driving)),
+            asyncio.create_task(self._repeat(stop, self._begin_jobs, self._working)),
+            asyncio.create_task(self._repeat(stop, self._apply_events)),
+            asyncio.create_task(self._repeat(stop, self._chores, pause=CHORES_EVERY_SECONDS)),
+        ]
+        try:
+            await stop.wait()
+        finally:
+            feeds.cancel()
+            await self._end([feeds, *loops])
+
+    async def _end(self, loops: list[asyncio.Task[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.shutdown_grace_seconds
+        await asyncio.wait(loops, timeout=until - loop.time())
+        for places in (self._driving, self._working):
+            await places.wait(seconds=max(until - loop.time(), 0), every=True)
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        redemptions = await self._driving.break_off()
+        jobs = await self._working.break_off()
+        await self.redemptions.hand_back(redemptions)
+        for job_id in jobs:
+            await self._return_job(job_id)
+        log.info("worker ended", redemptions_back=len(redemptions), jobs_back=len(jobs))
+
+    async def _repeat(
+        self,
+        stop: asyncio.Event,
+        act: Callable[[], Awaitable[int]],
+        places: Places | None = None,
+        *,
+        pause: float | None = None,
+    ) -> None:
+        """Act again and again; after a turn that did nothing, pause."""
         while not stop.is_set():
+            work.beat()
             try:
-                done = await self.turn()
+                done = await act()
             except Exception:
                 log.exception("worker round failed")
                 done = 0
-            if not done:
+            if pause is not None:
+                await _pause(stop, pause)
+            elif places is not None and not places.free:
+                await places.wait(seconds=self.settings.worker_poll_seconds)
+            elif not done:
                 with_jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
                 await _pause(stop, self.settings.worker_poll_seconds * with_jitter)
+
+    async def turn(self) -> int:
+        """One round of everything, to its end; returns how much was done."""
+        done = await self._begin_redemptions() + await self._begin_jobs()
+        await self._driving.wait(every=True)
+        await self._working.wait(every=True)
+        return done + await self._apply_events() + await self._chores()
+
+    # -- redemptions --------------------------------------------------------------------------
+
+    async def _begin_redemptions(self) -> int:
+        places = self._driving
+        if not places.free:
+            return 0
+        async with self.database.reading() as tx:
+            await self.clock.refresh(tx)
+        due = await self.redemptions.lease(limit=places.free, full=places.full)
+        back: list[str] = []
+        for redemption_id, merchant in due:
+            if redemption_id in places:  # Still under way: its lease has been made longer.
+                continue
+            if not places.take(redemption_id, merchant, _of(self.redemptions.drive, redemption_id)):
+                back.append(redemption_id)
+        await self.redemptions.hand_back(back)
+        return len(due) - len(back)
+
+    async def _apply_events(self) -> int:
+        return await self.redemptions.inbox.apply_stored(limit=50)
+
+    # -- jobs ---------------------------------------------------------------------------------
+
+    async def _begin_jobs(self) -> int:
+        places = self._working
+        if not places.free:
+            return 0
+        async with self.database.transaction() as tx:
+            rows = await db.lease_jobs(
+                tx,
+                system_now=system_now(),
+                lease_seconds=self.settings.lease_seconds,
+                limit=places.free,
+                full=places.full,
+            )
+        begun = 0
+        for row in rows:
+            self._leased[row.job_id] = row.lease
+            if row.job_id in places:  # Still under way: its lease has been made longer.
+                continue
+            if places.take(row.job_id, row.lane, _of(self._run_job, row)):
+                begun += 1
+            else:
+                await self._return_job(row.job_id)
+        return begun
+
+    async def _return_job(self, job_id: str) -> None:
+        lease = self._leased.pop(job_id, None)
+        if lease is not None:
+            async with self.database.transaction() as tx:
+                await db.return_job(tx, job_id, lease=lease)
+
+    async def _run_job(self, row: Any) -> None:
+        try:
+            with work.job(row.name):
+                await self._jobs[row.name](row.payload)
+        except Exception as error:
+            await self._try_again(row, error)
+        else:
+            async with self.database.transaction() as tx:
+                if not await db.finish_job(tx, row.job_id, lease=self._leased[row.job_id]):
+                    log.warning("lease lost", job=row.job_id, name=row.name)
+        self._leased.pop(row.job_id, None)
+
+    async def _try_again(self, row: Any, error: Exception) -> None:
+        """Back off; what fails by itself is given up in the end, what nobody answers never is."""
+        tries, silent = row.attempts + 1, isinstance(error, NoAnswer)
+        if not silent:
+            log.exception("job failed", job=row.job_id, name=row.name, exc_info=error)
+        elif tries >= MAX_ATTEMPTS:
+            log.error("job waits for an answer", job=row.job_id, name=row.name, tries=tries)
+        wait = back_off(tries, key=row.job_id, most=LONGEST_WAIT)
+        if isinstance(error, NoAnswer):
+            wait = max(wait, min(error.retry_after, LONGEST_WAIT))
+        gone = tries >= MAX_ATTEMPTS and not silent
+        due_at = None if gone else system_now() + wait
+        async with self.database.transaction() as tx:
+            lease = self._leased[row.job_id]
+            await db.retry_job(tx, row.job_id, lease=lease, due_at=due_at, error=repr(error))
+
+    async def _settlement_notice(self, payload: dict[str, Any]) -> None:
+        """Tell one merchant one leg, through its own API."""
+        leg_id, merchant = payload["leg_id"], payload["merchant"]
+        async with self.database.reading() as tx:
+            notice = await settlement.notice(tx, leg_id)
+            approved_at = (await settlement.settlement(tx, notice.settlement_id)).approved_at
+        now = self.clock.now()  # Every attempt says the same: the first head with the approval.
+        head = await self._head(since=approved_at or now, now=now)
+        notice = replace(notice, audit_head=head)
+        partner = self.partners[merchant]
+        receipt = await partner.settlement_notice(notice, op_key=f"{leg_id}:{merchant}")
+        async with self.database.transaction() as tx:
+            await settlement.record_notice(
+                tx, leg_id=leg_id, merchant=merchant, receipt=receipt, at=self.clock.now()
+            )
+
+    async def _compensate(self, payload: dict[str, Any]) -> None:
+        if not await self.redemptions.aftermath.compensate_again(payload):
+            raise NoAnswer(reason="the slice is still empty")
+
+    # -- what time itself makes due -----------------------------------------------------------
+
+    async def _chores(self) -> int:
+        """Cuts, expiry, maturity, a new year, keys; and the seal."""
+        async with self.database.reading() as tx:
+            await self.clock.refresh(tx)
+        now = self.clock.now()
+        async with self.database.transaction() as tx:
+            await settlement.close_due_window(tx, now=now)
+        async with self.database.transaction() as tx:
+            await compliance.turn_year(tx, now=now)
+            await points.mature(tx, now=now, limit=500)
+            await points.expire(tx, now=now, limit=500)
+        async with self.database.transaction() as tx:
+            await oauth.sweep(tx, now=system_now())
+        await self._publish_closed(now)
+        await self._seal(now)
+        return 0
+
+    async def _seal(self, now: datetime) -> None:
+        """Chain what was committed, and sign the head once a business day."""
+        sealed = SEAL_BATCH
+        while sealed == SEAL_BATCH:
+            async with self.database.transaction() as tx:
+                sealed = await audit.seal(tx, limit=SEAL_BATCH)
+        await self._head(since=start_of(business_day(now)), now=now)
+
+    async def _head(self, *, since: datetime, now: datetime) -> str | None:
+        """The first head signed since an instant; signed now, if there is none."""
+        async with self.database.reading() as tx:
+            known = await audit.head_since(tx, since)
+        if known or self.sign_head is None:
+            return known
+        async with self.database.transaction() as tx:
+            while await audit.seal(tx, limit=SEAL_BATCH) == SEAL_BATCH:
+                pass
+            return await self.sign_head(tx, since=since, now=now)
+
+    async def _publish_closed(self, now: datetime) -> None:
+        """Net and publish what is closed, apart from the cut, so that the cut is short."""
+        async with self.database.reading() as tx:
+            windows = await settlement.windows(tx)
+        for window in windows:
+            if window.state is WindowState.CLOSED:
+                async with self.database.transaction() as tx:
+                    await settlement.net_window(tx, window_id=window.id, now=now)
+                    await settlement.publish_window(tx, window_id=window.id, now=now)
 
     async def _read_feeds(self, stop: asyncio.Event) -> None:
         """Follow every partner's offers; one that does not answer holds up no other."""
@@ -108,106 +370,11 @@ class Worker:
         else:
             log.info("feed read", merchant=merchant, pages=len(read))
 
-    async def turn(self) -> int:
-        """One round; returns how much was done."""
-        async with self.database.reading() as tx:
-            await self.clock.refresh(tx)
-        done = await self.redemptions.work()
-        done += await self._run_jobs()
-        await self._chores()
-        return done
 
-    async def _chores(self) -> None:
-        """What time itself makes due: cuts, expiry, maturity, a new year; and the seal."""
-        if time.monotonic() < self._next_chores:
-            return
-        self._next_chores = time.monotonic() + CHORES_EVERY_SECONDS
-        now = self.clock.now()
-        async with self.database.transaction() as tx:
-            await settlement.close_due_window(tx, now=now)
-        async with self.database.transaction() as tx:
-            await compliance.turn_year(tx, now=now)
-            await points.mature(tx, now=now, limit=500)
-            await points.expire(tx, now=now, limit=500)
-        async with self.database.transaction() as tx:
-            await oauth.sweep(tx, now=system_now())
-        await self._publish_closed(now)
-        await self._seal(now)
-
-    async def _seal(self, now: datetime) -> None:
-        """Chain what was committed, and sign the head once a business day."""
-        sealed = SEAL_BATCH
-        while sealed == SEAL_BATCH:
-            async with self.database.transaction() as tx:
-                sealed = await audit.seal(tx, limit=SEAL_BATCH)
-        if self.sign_head:
-            async with self.database.transaction() as tx:
-                await self.sign_head(tx, since=start_of(business_day(now)), now=now)
-
-    async def _publish_closed(self, now: datetime) -> None:
-        """Net and publish what is closed, apart from the cut, so that the cut is short."""
-        async with self.database.reading() as tx:
-            windows = await settlement.windows(tx)
-        for window in windows:
-            if window.state is WindowState.CLOSED:
-                async with self.database.transaction() as tx:
-                    await settlement.net_window(tx, window_id=window.id, now=now)
-                    await settlement.publish_window(tx, window_id=window.id, now=now)
-
-    async def _run_jobs(self) -> int:
-        async with self.database.transaction() as tx:
-            rows = await db.lease_jobs(
-                tx,
-                system_now=system_now(),
-                lease_seconds=self.settings.lease_seconds,
-                limit=50,
-            )
-        for row in rows:
-            await self._run_job(row)
-        return len(rows)
-
-    async def _run_job(self, row: Any) -> None:
-        try:
-            await self._jobs[row.name](row.payload)
-        except Exception as error:
-            if not isinstance(error, NoAnswer):
-                log.exception("job failed", job=row.job_id, name=row.name)
-            due = system_now() + timedelta(seconds=min(2 ** (row.attempts + 1), 3600))
-            gone = row.attempts + 1 >= MAX_ATTEMPTS
-            async with self.database.transaction() as tx:
-                retry_at = None if gone else due
-                await db.retry_job(tx, row.job_id, due_at=retry_at, error=repr(error))
-            return
-        async with self.database.transaction() as tx:
-            await db.finish_job(tx, row.job_id)
-
-    async def _settlement_notice(self, payload: dict[str, Any]) -> None:
-        """Tell one merchant one leg, through its own API."""
-        leg_id, merchant = payload["leg_id"], payload["merchant"]
-        async with self.database.reading() as tx:
-            notice = await settlement.notice(tx, leg_id)
-        notice = replace(notice, audit_head=await self._head_since(notice))
-        partner = self.partners[merchant]
-        receipt = await partner.settlement_notice(notice, op_key=f"{leg_id}:{merchant}")
-        async with self.database.transaction() as tx:
-            await settlement.record_notice(
-                tx, leg_id=leg_id, merchant=merchant, receipt=receipt, at=self.clock.now()
-            )
-
-    async def _head_since(self, notice: SettlementNotice) -> str | None:
-        """The first head after a settlement's approval: every attempt says the same."""
-        if self.sign_head is None:
-            return None
-        now = self.clock.now()
-        async with self.database.transaction() as tx:
-            approved_at = (await settlement.settlement(tx, notice.settlement_id)).approved_at
-            while await audit.seal(tx, limit=SEAL_BATCH) == SEAL_BATCH:
-                pass
-            return await self.sign_head(tx, since=approved_at or now, now=now)
-
-    async def _compensate(self, payload: dict[str, Any]) -> None:
-        if not await self.redemptions.compensate_again(payload):
-            raise NoAnswer(reason="the slice is still empty")
+def _of(
+    act: Callable[[Any], Coroutine[Any, Any, None]], what: Any
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    return lambda: act(what)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -18,6 +18,7 @@ import httpx2
 
 from gateway.errors import GatewayError, OutcomeUnknown, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
+    KEY_CONFLICT,
     CancelTooLate,
     Fact,
     HoldExpired,
@@ -52,7 +53,7 @@ LEAVES: Mapping[str, type[PartnerRejected]] = {
     "PRICE_CHANGED": PriceChanged,
     "CANCEL_TOO_LATE": CancelTooLate,
 }
-DOUBTFUL = ("KEY_CONFLICT", "KEY_IN_FLIGHT")
+DOUBTFUL = (KEY_CONFLICT, "KEY_IN_FLIGHT")
 
 
 class Line:
@@ -104,7 +105,8 @@ class Line:
                 raise self.unavailable(type(error).__name__) from error
             raise self.doubt(op_key, type(error).__name__) from error
         if answer.status_code in NOT_LET_IN:
-            raise self.unavailable(f"HTTP {answer.status_code}")
+            wait = retry_after(answer.headers.get("retry-after"))
+            raise self.unavailable(f"HTTP {answer.status_code}", wait)
         if answer.status_code >= 500:
             raise self.doubt(op_key, f"HTTP {answer.status_code}")
         try:
@@ -124,14 +126,22 @@ class Line:
             **{**context, "merchant": self._code, "reason": code}
         )
 
-    def unavailable(self, reason: str) -> PartnerUnavailable:
-        return PartnerUnavailable(merchant=self._code, reason=reason)
+    def unavailable(self, reason: str, wait: int | None = None) -> PartnerUnavailable:
+        known = {} if wait is None else {"retry_after_seconds": wait}
+        return PartnerUnavailable(merchant=self._code, reason=reason, **known)  # type: ignore[arg-type]
 
     def doubt(self, op_key: str | None, reason: str) -> GatewayError:
         """What an unreadable answer means: doubt, if something may have happened."""
         if op_key is None:
             return self.unavailable(reason)
         return OutcomeUnknown(merchant=self._code, op_key=op_key, reason=reason)
+
+
+def retry_after(text: str | None) -> int | None:
+    """The seconds of a `Retry-After` header, an hour at most; None if it has none."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 9:
+        return None  # A date is by the partner's clock, which says nothing here.
+    return min(int(text), 3600)
 
 
 def instant(text: object) -> datetime:

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.api.loaders import Loaders
 from gateway.api.messages import say
+from gateway.api.rates import Rates
 from gateway.db import Clock, Database, claim_key, settle_key
 from gateway.errors import NoAnswer, PartnerUnavailable
 from gateway.merchants.model import Merchant
@@ -56,6 +57,7 @@ class Services:
     guard: Guard
     redemptions: Redemptions
     certify: Certify  # runs the partner contract against a merchant's system
+    rates: Rates
     wake: Callable[[], None] = lambda: None  # tells the worker inside that work is due
     clock_read_at: float = 0.0
 
@@ -87,6 +89,7 @@ class Context:
     document: DocumentNode
     loaders: Loaders = field(init=False)
     warnings: list[Warning] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # codes of the payloads, for the metrics
     _tx: AsyncConnection | None = None
     _reads: contextlib.AsyncExitStack | None = None
     _connection: AsyncConnection | None = None

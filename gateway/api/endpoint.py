@@ -1,7 +1,8 @@
 """GraphQL over HTTP: one POST (or GET of a query), limits before work, permissions before effects.
 
-Order: size and encoding → token → document (read once, kept) → limits → validation → permission
-of every root field → execution. What a token may not use is refused before anything runs.
+Order: rate of the address → token → rate of who it is → size and encoding → document (read once,
+kept) → limits → validation → permission of every root field → execution. What a token may not use
+is refused before anything runs.
 
 Source: GraphQL over HTTP (working draft of 2025); security.md §1.10, §1.11.
 """
@@ -9,9 +10,10 @@ Source: GraphQL over HTTP (working draft of 2025); security.md §1.10, §1.11.
 import asyncio
 import json
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import (
@@ -36,7 +38,8 @@ from gateway.api.limits import Limits, check, read
 from gateway.api.policies import admit, root_fields
 from gateway.errors import Denied
 from gateway.oauth.guard import ANONYMOUS, Actor
-from gateway.values import InvalidInput, legible, new_id
+from gateway.telemetry import metrics, tracing
+from gateway.values import InvalidInput, legible
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +90,23 @@ class Known:
     errors: list[GraphQLError] | None = None
 
 
+@dataclass(slots=True)
+class Seen:
+    """What the metrics say of a request: a root field of the schema, a role, a code."""
+
+    operation: str = "unread"
+    role: str = "unknown"
+    code: str = "OK"
+    refused: list[str] = field(default_factory=list)  # Payloads' codes: an answer may rename them.
+
+    def take(self, body: Mapping[str, Any]) -> None:
+        """The top-level errors of an answer, and the first code of all."""
+        codes = [error["extensions"]["code"] for error in body.get("errors", ())]
+        for code in codes:
+            metrics.REFUSALS.labels(code).inc()
+        self.code = next(iter([*codes, *self.refused]), self.code)
+
+
 class Endpoint:
     """Serves one schema.
 
@@ -106,10 +126,15 @@ class Endpoint:
 
     async def answer(self, request: Request) -> Response:
         """Serve one request; its id is in every log line it causes."""
-        with telemetry.request(new_id("req")) as request_id:
-            return await self._answer(request, request_id)
+        with telemetry.request() as request_id:
+            seen = Seen()
+            began = time.perf_counter()
+            response = await self._answer(request, request_id, seen)
+            metrics.GRAPHQL.labels(seen.operation, seen.role, seen.code).inc()
+            metrics.GRAPHQL_SECONDS.labels(seen.operation).observe(time.perf_counter() - began)
+            return response
 
-    async def _answer(self, request: Request, request_id: str) -> Response:
+    async def _answer(self, request: Request, request_id: str, seen: "Seen") -> Response:
         locale = locale_of(request.headers.get("accept-language", ""))
         kind = answer_type(request.headers.get("accept", ""))
         headers = {"x-request-id": request_id, "cache-control": "no-store", "vary": "accept"}
@@ -117,7 +142,7 @@ class Endpoint:
             if kind is None:
                 kind = GRAPHQL_JSON
                 raise Unreadable(f"accept {GRAPHQL_JSON} or {PLAIN_JSON}", 406)
-            status, body = await self._serve(request, locale, request_id)
+            status, body = await self._serve(request, locale, request_id, seen)
         except Unreadable as error:
             status = 200 if error.document and kind == PLAIN_JSON else error.status
             body = {"errors": [malformed(error.detail, locale=locale, request_id=request_id)]}
@@ -128,9 +153,12 @@ class Endpoint:
             body = {"errors": [top_level(denied, locale=locale, request_id=request_id)]}
             if status == 401:
                 headers["www-authenticate"] = 'Bearer error="invalid_token"'
+            elif status == 429:
+                headers["retry-after"] = str(denied.context["retry_after_seconds"])
             elif denied.code == "SCOPE_MISSING":
                 scope = denied.context.get("scope")
                 headers["www-authenticate"] = f'Bearer error="insufficient_scope", scope="{scope}"'
+        seen.take(body)
         if status >= 400 or "data" not in body:
             log.info("request %s refused: %s", request_id, body["errors"][0]["extensions"]["code"])
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
@@ -138,27 +166,37 @@ class Endpoint:
         return Response(text, status, headers=headers, media_type=media)
 
     async def _serve(
-        self, request: Request, locale: str, request_id: str
+        self, request: Request, locale: str, request_id: str, seen: "Seen"
     ) -> tuple[int, dict[str, Any]]:
+        rates = self.services.rates
+        rates.admit_address(request.client.host if request.client else "")
         actor = await self._authenticate(request)
+        seen.role = actor.role
+        rates.admit(actor)
         asked = await _read_request(request)
         document, operation, cost = self._prepare(asked)
         kind = operation.operation.value.title()
+        names = sorted(root_fields(document, operation))
+        seen.operation = names[0] if len(names) == 1 else "several"
         if asked.get and operation.operation is not OperationType.QUERY:
             raise Unreadable("a mutation is sent by POST", 405)
         if operation.operation is OperationType.QUERY:  # A mutation's input is checked by itself.
             _require_legible(asked.variables, "variables")
-        for name in sorted(root_fields(document, operation)):
+        for name in names:
             if name not in ("__typename", "__schema", "__type"):
                 admit(actor, kind, name)
+        rates.require_effects(actor, names)
+        metrics.GRAPHQL_COST.labels(actor.role).observe(cost)
         context = Context(self.services, actor, locale, request_id, document)
+        seen.refused = context.refused
         try:
-            result = await self.schema.execute(
-                asked.query,
-                variable_values=asked.variables,
-                context_value=context,
-                operation_name=asked.operation_name,
-            )
+            with tracing.span(f"graphql {seen.operation}", role=actor.role, cost=cost):
+                result = await self.schema.execute(
+                    asked.query,
+                    variable_values=asked.variables,
+                    context_value=context,
+                    operation_name=asked.operation_name,
+                )
         finally:
             await context.end_reads()
         body: dict[str, Any] = {}

@@ -20,7 +20,8 @@ from gateway.api.context import Context, Info, require_legible
 from gateway.api.messages import camel, next_step, say
 from gateway.api.scalars import JSON
 from gateway.db import is_race
-from gateway.errors import Denied, GatewayError, PartnerUnavailable, Refused
+from gateway.errors import Denied, GatewayError, NotFound, PartnerUnavailable, Refused
+from gateway.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +76,20 @@ class Effect(FieldExtension):
 
     async def resolve_async(self, next_: Any, source: Any, info: Info, **kwargs: Any) -> Any:
         context: Context = info.context
+        rates, missed = context.services.rates, False
+        rates.take_effect(context.actor, info.field_name)
         try:
             return await self._run(next_, source, info, kwargs)
         except (Refused, PartnerUnavailable) as refusal:
+            missed = isinstance(refusal, NotFound)
+            metrics.REFUSALS.labels(refusal.code).inc()
+            context.refused.append(refusal.code)
             context.forget()
             refusal.field = _as_asked(refusal.field, kwargs.get("input"))
             return self.payload.type(errors=[await explain(refusal, context)])
+        finally:
+            if not missed:
+                rates.hit(context.actor, info.field_name)
 
     async def _run(self, next_: Any, source: Any, info: Info, kwargs: dict[str, Any]) -> Any:
         context: Context = info.context

@@ -1,19 +1,18 @@
-"""What is not GraphQL: webhooks, the bank's file, bills, the audit head, error help, health."""
+"""What is not GraphQL: webhooks, the bank's file, bills, the audit head, error help."""
 
 import csv
 import html
 import io
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
-import sqlalchemy as sa
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from gateway import telemetry
 from gateway.api.context import Services
 from gateway.api.endpoint import BODY_LIMIT, Unreadable, body_of, locale_of
 from gateway.api.errors import malformed, top_level
@@ -26,8 +25,6 @@ from gateway.oauth.scopes import Role
 from gateway.settlement import service as settlement
 from gateway.settlement.model import Obligation, guard_formula
 from gateway.values import InvalidInput, legible, new_id, read_json
-
-log = logging.getLogger(__name__)
 
 BILL_COLUMNS = (
     "line",
@@ -56,8 +53,6 @@ def routes(services: Services, secrets: Mapping[str, str]) -> list[Route]:
         Route("/errors", plain.errors, methods=["GET"]),
         Route("/errors/{code}", plain.errors, methods=["GET"]),
         Route("/audit/head", plain.head, methods=["GET"]),
-        Route("/livez", plain.live, methods=["GET"]),
-        Route("/readyz", plain.ready, methods=["GET"]),
     ]
 
 
@@ -65,7 +60,7 @@ def _answering(handler: Handler) -> Handler:
     """Word the refusals and denials of a plain route as JSON with their code."""
 
     async def answer(request: Request) -> Response:
-        request_id, headers = new_id("req"), {}
+        request_id, headers = telemetry.request_id() or new_id("req"), {}
         locale = locale_of(request.headers.get("accept-language", ""))
         try:
             legible([request.path_params, dict(request.query_params)], "address")
@@ -168,19 +163,6 @@ class _Plain:
         shown = {name: found[name] for name in ("number", "seal", "kid", "jwk", "token")}
         shown |= {name: found[name].isoformat() for name in ("made_at", "business_date")}
         return JSONResponse({"head": shown}, headers={"cache-control": "no-store"})
-
-    async def live(self, _request: Request) -> Response:
-        return PlainTextResponse("ok")
-
-    async def ready(self, _request: Request) -> Response:
-        """Whether the database answers."""
-        try:
-            async with self.services.database.reading() as tx:
-                await tx.execute(sa.select(sa.literal(1)))
-        except sa.exc.SQLAlchemyError:
-            log.warning("not ready", exc_info=True)
-            return PlainTextResponse("database", 503)
-        return PlainTextResponse("ok")
 
 
 def _download(text: str, name: str) -> Response:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -142,16 +142,25 @@ def seal_of(number: int, previous: str, table: str, row_id: str, row_digest: str
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def made_at(row_id: str) -> datetime:
+    """When a row's id was made, by the system's clock: its first ten digits, in base 32."""
+    return datetime.fromtimestamp(_milliseconds(row_id) / 1_000, UTC)
+
+
+def _milliseconds(row_id: str) -> int:
+    instant_ms = 0
+    for digit in row_id.partition("_")[2][:10]:
+        instant_ms = instant_ms * 32 + _DIGITS.index(digit)
+    return instant_ms
+
+
 def id_floor(row_id: str, *, margin_ms: int) -> str:
     """The least id a row can have that was made at most `margin_ms` before another.
 
     The first ten digits of an id are its milliseconds, in base 32: see `values.new_id`.
     """
-    prefix, _, digits = row_id.partition("_")
-    instant_ms = 0
-    for digit in digits[:10]:
-        instant_ms = instant_ms * 32 + _DIGITS.index(digit)
-    rest, found = max(instant_ms - margin_ms, 0), ""
+    prefix = row_id.partition("_")[0]
+    rest, found = max(_milliseconds(row_id) - margin_ms, 0), ""
     for _ in range(10):
         rest, last = divmod(rest, 32)
         found = _DIGITS[last] + found

@@ -10,7 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.audit import store
-from gateway.audit.model import BrokenChain, Fault, Head, Link, Verified, digest, id_floor, seal_of
+from gateway.audit.model import (
+    BrokenChain,
+    Fault,
+    Head,
+    Link,
+    Verified,
+    digest,
+    id_floor,
+    made_at,
+    seal_of,
+)
 from gateway.audit.store import Source
 from gateway.values import business_day, new_id
 
@@ -98,10 +108,11 @@ async def sign_head(
     Returns:
         A compact JWS; None while nothing is sealed.
     """
+    if known := await head_since(tx, since):
+        return known
     await db.lock_exclusive(tx, store.SEAL_LOCK)
-    known = await store.first_head(tx, since)
-    if known is not None:
-        return str(known.token)
+    if known := await head_since(tx, since):
+        return known
     link = await _last(tx)
     if not link.number:
         return None
@@ -111,6 +122,23 @@ async def sign_head(
     row |= {"business_date": made.business_date, "made_at": now, "kid": jwk["kid"]}
     await store.insert_head(tx, row | {"jwk": dict(jwk), "token": token})
     return token
+
+
+async def head_since(tx: AsyncConnection, since: datetime) -> str | None:
+    """The first signed head made at or after an instant, a compact JWS; None without one."""
+    known = await store.first_head(tx, since)
+    return str(known.token) if known else None
+
+
+async def seal_state(tx: AsyncConnection, *, limit: int) -> tuple[int, int, datetime | None]:
+    """The newest link's number; how many rows wait for one, up to `limit`; since when (system
+    time)."""
+    waiting: list[str] = []
+    for source in store.sources():
+        above = await _floor(tx, source)
+        waiting += await store.waiting(tx, source, above=above, limit=limit - len(waiting))
+    oldest = min((made_at(row_id) for row_id in waiting), default=None)
+    return (await _last(tx)).number, len(waiting), oldest
 
 
 async def newest_head(tx: AsyncConnection) -> Mapping[str, Any] | None:

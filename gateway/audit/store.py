@@ -134,12 +134,11 @@ async def unsealed(
     return found
 
 
-async def unkeyed(tx: AsyncConnection, source: Source) -> int:
-    """Rows older than their table's sealing, which have no id to be sealed under."""
-    if not source.key.nullable:
-        return 0
-    query = sa.select(sa.func.count()).select_from(source.table).where(source.key.is_(None))
-    return int(await tx.scalar(query) or 0)
+async def waiting(tx: AsyncConnection, source: Source, *, above: str, limit: int) -> list[str]:
+    """Ids of committed rows without a link, oldest first."""
+    mine = (seals.c.source == source.name) & (seals.c.row_id == source.key)
+    query = sa.select(source.key).where(~sa.exists().where(mine), source.key > above)
+    return list(await tx.scalars(query.order_by(source.key).limit(limit)))
 
 
 async def _add_parts(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -9,10 +10,12 @@ from typing import Any
 
 import uvicorn
 
+from gateway import guarded
 from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
 from gateway.settings import Settings
+from gateway.telemetry import tracing
 
 KEEP_ALIVE_SECONDS = 75  # Longer than clients keep a connection, so that none is cut in use.
 Announce = Callable[[list[str]], None]
@@ -68,21 +71,39 @@ async def embedded(settings: Settings, *, announce: Announce) -> None:
 
 
 async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], None]) -> None:
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=None,
-        access_log=False,
+    app = create_app(settings)
+    config = guarded.config(
+        app,
+        settings,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
     )
     server = _Server(config, ready)
+    loop = asyncio.get_running_loop()
 
     def end() -> None:
+        """Unready first; then what is asked already is answered, within the grace.
+
+        A second signal does not wait for load balancers to look.
+        """
+        if app.state.health.stopping or not settings.shutdown_delay_seconds:
+            finish()
+        else:
+            loop.call_later(settings.shutdown_delay_seconds, finish)
+        app.state.health.stop()
+
+    def finish() -> None:
         server.should_exit = True
+        if stopping := getattr(app.state, "stopping", None):
+            stopping.set()
 
     on_signals(end)
-    await server.serve(sockets=[bound])
+    tracing.export_to(settings.otel_endpoint, service="gateway")
+    try:
+        await server.serve(sockets=[bound])
+    finally:
+        tracing.stop()
 
 
 @contextlib.asynccontextmanager

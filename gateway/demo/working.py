@@ -3,13 +3,16 @@
 import asyncio
 
 from gateway.demo.supervisor import on_signals
+from gateway.operations import listener
 from gateway.runtime import Runtime
 from gateway.settings import Settings
+from gateway.telemetry import tracing
 from gateway.worker import Worker
 
 
 async def work(settings: Settings) -> None:
-    """Work until asked to end; the round under way is finished."""
+    """Work until asked to end; then what is under way is finished, or handed back."""
+    tracing.export_to(settings.otel_endpoint, service="worker")
     runtime = await Runtime.open(settings)
     try:
         worker = Worker(
@@ -21,7 +24,15 @@ async def work(settings: Settings) -> None:
             sign_head=runtime.sign_head,
         )
         stop = asyncio.Event()
-        on_signals(stop.set)
-        await worker.run(stop)
+        beside = listener.beside_worker(runtime.database, runtime.clock, runtime.breakers, settings)
+        async with beside as health:
+
+            def end() -> None:
+                health.stop()
+                stop.set()
+
+            on_signals(end)
+            await worker.run(stop)
     finally:
+        tracing.stop()
         await runtime.close()

@@ -117,12 +117,21 @@ def newest() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
+def superseded() -> frozenset[str]:
+    """The revisions that are older than the newest one here; a revision not known is newer."""
+    script = ScriptDirectory.from_config(_config())
+    head = script.get_current_head()
+    return frozenset(each.revision for each in script.walk_revisions()) - {head}
+
+
 def create_all(connection: sa.Connection) -> None:
     """Make all tables and their triggers without migrations: for tests."""
     all_tables().create_all(connection)
     for table in append_only():
         for statement in triggers.forbid_changes(table, connection.dialect.name):
             connection.exec_driver_sql(statement)
+    context = MigrationContext.configure(connection)
+    context.stamp(ScriptDirectory.from_config(_config()), "head")
 
 
 def configuration(connection: sa.Connection) -> Config:

@@ -23,6 +23,7 @@ from gateway.oauth import jose
 from gateway.oauth.addresses import PublicOnly
 from gateway.oauth.breaker import Breaker
 from gateway.ports import past_held
+from gateway.telemetry import tracing
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_ANSWER = 8 * 1024 * 1024
@@ -232,8 +233,19 @@ class PartnerLine(httpx2.AsyncBaseTransport):
         self.breaker = breaker or Breaker()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request of ours, in a span of its own whose trace the partner is told."""
         if self._clock is not None:
             request.headers["Sandbox-Now"] = self._clock().isoformat()
+        what = "token" if _TOKEN_CALL in request.extensions else "call"
+        with tracing.span(f"http {what}", "client", host=request.url.host) as span:
+            if trace := tracing.header():
+                request.headers["traceparent"] = trace
+            answer = await self._send(request)
+            if span is not None:
+                span.set_attribute("http.response.status_code", answer.status_code)
+            return answer
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
         unstoppable = past_held.get() or _TOKEN_CALL in request.extensions
         if not unstoppable and not self.breaker.admit():
             raise httpx2.ConnectError("circuit breaker open", request=request)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import AlreadyRegistered, NotFound
@@ -42,6 +43,26 @@ class ClientKey:
 def client_of(merchant_id: str) -> str:
     """The client id of a merchant's own system."""
     return f"merchant-{merchant_id}"
+
+
+async def signing_since(tx: AsyncConnection) -> datetime | None:
+    """When the key that signs tokens now was made; None if there is none."""
+    keys_ = store.signing_keys.c
+    found: datetime | None = await tx.scalar(
+        sa.select(keys_.created_at).where(keys_.state == "ACTIVE")
+    )
+    return found
+
+
+async def opens_signing_key(tx: AsyncConnection, vault: keys.Vault) -> bool:
+    """Whether this vault key opens the key that signs tokens."""
+    sealed = sa.select(store.signing_keys.c.kid, store.signing_keys.c.sealed)
+    row = (await tx.execute(sealed.where(store.signing_keys.c.state == "ACTIVE"))).one()
+    try:
+        vault.unseal(row.sealed, name=row.kid)
+    except InvalidTag:
+        return False
+    return True
 
 
 async def register_client(

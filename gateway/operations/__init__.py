@@ -1,1 +1,1 @@
-"""What operators do beside the running product: verify evidence, back up, restore, recover."""
+"""What an operator does: health, figures, the doctor; evidence, backup, restore, recovery."""

@@ -13,16 +13,14 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.catalog.model import StoredQuote
-from gateway.compliance import service as compliance
 from gateway.db import enqueue
 from gateway.errors import NotFound
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
-from gateway.points.model import LegRequest, compensation
+from gateway.points.model import LegRequest
 from gateway.points.service import InsufficientPoints
 from gateway.ports import Fact, Outcome, QuoteExpired
-from gateway.promotions import service as promotions
-from gateway.redemption import store
+from gateway.redemption import compensation, races, store
 from gateway.redemption.model import (
     BURNED,
     FOLLOWS,
@@ -38,7 +36,7 @@ from gateway.redemption.model import (
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import LegToReserve, rate_leg
-from gateway.values import amount, half_up, new_id
+from gateway.values import amount, new_id
 
 TOO_OLD = "DOUBT_TOO_OLD"
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
@@ -268,6 +266,10 @@ async def _hold_fact(
             await store.add_finding(
                 tx, redemption_id=redemption.id, code="LATE_HOLD", detail=detail, now=now
             )
+            payload = {"redemption": redemption.id, "op_key": fact.op_key}
+            await enqueue(
+                tx, name="let_go", key=fact.op_key, payload=payload, lane=redemption.merchant_id
+            )
         return redemption
     if fact.outcome in _GONE and waiting:
         fenced = fact.outcome is Outcome.FENCED
@@ -312,14 +314,20 @@ async def _cancel_fact(
     tx: AsyncConnection, redemption: Redemption, fact: Fact, *, now: datetime
 ) -> Redemption:
     waiting = redemption.state is State.CANCELLING or _doubts(redemption, Step.CANCEL)
-    if not waiting:
+    if fact.outcome is Outcome.CANCELLED and redemption.state is not State.CANCELLED:
+        match await races.cancelled_or_used(tx, redemption, fact, waiting=waiting, now=now):
+            case races.Verdict.CANCELLED:
+                return await reverse(
+                    tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now
+                )
+            case races.Verdict.TIE:
+                return await move(tx, redemption, State.NEEDS_REVIEW, reason=races.TIE)
+            case races.Verdict.NEITHER:
+                return redemption
+    elif fact.outcome not in _GONE or not waiting:
         return redemption
-    if fact.outcome is Outcome.CANCELLED:
-        return await reverse(tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now)
-    if fact.outcome in _GONE:
-        await store.reopen_events(tx, redemption.id)
-        return await move(tx, redemption, State.COMMITTED, reason=fact.reason, cancel_quote_id=None)
-    return redemption
+    await store.reopen_events(tx, redemption.id)
+    return await move(tx, redemption, State.COMMITTED, reason=fact.reason, cancel_quote_id=None)
 
 
 async def commit(
@@ -450,7 +458,8 @@ async def late_confirm(
         except (InsufficientPoints, settlement.AgreementCap, settlement.CoverExceeded):
             pass  # The savepoint is gone; the booking must go too.
     payload = {"redemption": redemption.id, "booking_ref": fact.booking_ref}
-    await enqueue(tx, name="cancel_late", key=redemption.id, payload=payload, due_at=now)
+    lane = redemption.merchant_id
+    await enqueue(tx, name="cancel_late", key=redemption.id, payload=payload, lane=lane)
     return redemption
 
 
@@ -477,63 +486,10 @@ async def reverse(
     await store.set_voucher(tx, redemption.id, state="VOID", used_at=None)
     if fault is Fault.REDEEMER:
         for leg in redemption.legs:
-            await compensate(tx, redemption, leg, now=now)
+            await compensation.compensate(tx, redemption, leg, now=now)
     return await move(
         tx, redemption, State.CANCELLED, fault=fault, fact_version=version, cancelled_at=now
     )
-
-
-async def compensate(
-    tx: AsyncConnection, redemption: Redemption, leg: Leg, *, now: datetime
-) -> bool:
-    """Issue a leg's compensation out of the issuer's slice COMP; it waits if the slice is empty.
-
-    The redeemer owes a foreign issuer the declared value. Source: contracts §5.6.
-
-    Returns:
-        Whether it was issued now; else a job tries again.
-    """
-    rule = await promotions.compensation_rule(tx, merchant_id=redemption.merchant_id, at=now)
-    if rule is None:
-        return True
-    programme = await points.programme(tx, leg.programme_id)
-    count = compensation(leg.points, rule.pct, rule.min_points)
-    if count == 0:
-        return True
-    value_fen = programme.rate.floor(count)
-    if await compliance.budget_left(tx, leg.issuer, "COMP") < value_fen:
-        payload = {"redemption": redemption.id, "leg": leg.leg_no}
-        key = f"{redemption.id}:{leg.leg_no}"
-        await enqueue(tx, name="compensate", key=key, payload=payload, due_at=now)
-        return False
-    hub_lines: tuple[Line, ...] = ()
-    if not leg.own:
-        owed_fen = half_up(count * programme.rate.num, programme.rate.den)
-        hub_lines = await settlement.compensate(
-            tx,
-            cause_id=redemption.id,
-            epoch=redemption.epoch,
-            leg_no=leg.leg_no,
-            issuer=leg.issuer,
-            redeemer=redemption.merchant_id,
-            fen=owed_fen,
-            at=now,
-        )
-    await points.issue(
-        tx,
-        programme_id=leg.programme_id,
-        member_id=redemption.member_id,
-        points=count,
-        basis="COMPENSATION",
-        ref=f"{redemption.id}:{leg.leg_no}",
-        slice="COMP",
-        kind=Kind.COMPENSATE,
-        op_key=f"{redemption.id}:compensate:{redemption.epoch}:{leg.leg_no}",
-        hub_lines=hub_lines,
-        actor=redemption.merchant_id,
-        now=now,
-    )
-    return True
 
 
 async def fulfil(

@@ -12,11 +12,13 @@ from gateway import telemetry
 from gateway.db import Clock, Database, is_conflict
 from gateway.errors import NotFound, Refused
 from gateway.ports import EventKind, Fact, Outcome, Partner, PartnerEvent
-from gateway.redemption import effects, failpoint, store
+from gateway.redemption import effects, failpoint, races, store
 from gateway.redemption.model import Fault, Redemption, State, Step, credible, parse_op_key
 from gateway.settings import Settings
 
 log = telemetry.log(__name__)
+
+_USES = (EventKind.FULFILLED, EventKind.NO_SHOW)
 
 
 class Inbox:
@@ -71,11 +73,12 @@ class Inbox:
 
     async def _apply_stored(self, tx: AsyncConnection, row: sa.Row[Any]) -> None:
         now = self.clock.now()
-        redemption_id = None
+        redemption_id = use_version = None
         try:
             async with tx.begin_nested():
                 event = self.partners[row.merchant_id].event(row.body)
                 redemption_id = event.op_key.split(":")[0]
+                use_version = event.version if event.kind in _USES else None
                 outcome = await self.apply_event(tx, row.merchant_id, event, now=now)
         except (ValueError, Refused) as error:
             outcome = f"ignored: {error}"
@@ -92,6 +95,7 @@ class Inbox:
             outcome=outcome,
             redemption_id=redemption_id,
             now=now,
+            use_version=use_version,
         )
 
     async def apply_event(
@@ -141,9 +145,17 @@ class Inbox:
         cancelling = (redemption.state, redemption.doubt) == (State.IN_DOUBT, Step.CANCEL)
         if redemption.state is State.CANCELLING or cancelling:
             return "postponed"  # If the partner refuses to cancel, this is why.
+        version = event.version
+        if redemption.state in (State.CANCELLED, State.FULFILLED):
+            same = (redemption.state is State.FULFILLED) == (event.kind in _USES)
+            what = "used" if event.kind in _USES else "cancelled"
+            if not same:
+                said = await races.told_after(tx, redemption, what=what, version=version, now=now)
+                if said is races.Verdict.TIE:
+                    await effects.move(tx, redemption, State.NEEDS_REVIEW, reason=races.TIE)
+                    return "needs review"
         if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
             return f"ignored: {redemption.state}"
-        version = event.version
         if version <= redemption.fact_version:
             return f"ignored: version {version} is not after {redemption.fact_version}"
         if event.kind is EventKind.CANCELLED:

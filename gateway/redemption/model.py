@@ -40,7 +40,7 @@ class State(StrEnum):
 
 S = State
 FOLLOWS: Mapping[State, frozenset[State]] = {
-    S.HOLDING: frozenset({S.HELD, S.IN_DOUBT, S.RELEASED}),
+    S.HOLDING: frozenset({S.HELD, S.IN_DOUBT, S.RELEASED, S.NEEDS_REVIEW}),
     S.HELD: frozenset({S.CONFIRMING, S.RELEASING, S.RELEASED}),
     S.CONFIRMING: frozenset({S.COMMITTED, S.IN_DOUBT, S.RELEASING, S.RELEASED, S.NEEDS_REVIEW}),
     S.IN_DOUBT: frozenset(
@@ -208,7 +208,9 @@ class Redemption:
 
     @property
     def last_step(self) -> Step:
-        """The last step before the commit that was asked of the partner."""
+        """The last step that was asked of the partner."""
+        if self.committed_at is not None:
+            return Step.CANCEL
         return Step.HOLD if self.deadline is None else Step.CONFIRM
 
     @property

@@ -5,16 +5,18 @@ the answer, one transaction records it with its effect. A crash between the two 
 row, which means: unknown, ask. The redemption row is the queue; whoever holds its lease drives.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import telemetry
 from gateway.db import Clock, Database, system_now
-from gateway.errors import OutcomeUnknown, PartnerRejected, PartnerUnavailable
+from gateway.errors import NoAnswer, OutcomeUnknown, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
+    KEY_CONFLICT,
     Claim,
     Fact,
     HoldExpired,
@@ -24,7 +26,9 @@ from gateway.ports import (
     past_held,
 )
 from gateway.redemption import effects, failpoint, store
+from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
+    WORKED,
     CallState,
     Next,
     Patience,
@@ -32,31 +36,11 @@ from gateway.redemption.model import (
     State,
     Step,
     after_status,
-    credible,
-    poll_delay,
 )
 from gateway.settings import Settings
 from gateway.values import fingerprint
 
 log = telemetry.log(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a call ended: a fact, a no, or no answer."""
-
-    state: CallState
-    fact: Fact | None = None
-    refusal: PartnerRejected | None = None
-    detail: str | None = None
-
-
-def _credible(fact: Fact, op_key: str) -> Fact:
-    """`credible`, of an answer to a call; else the outcome is unknown."""
-    try:
-        return credible(fact, op_key)
-    except ValueError as error:
-        raise OutcomeUnknown(op_key=op_key, reason=str(error)) from error
 
 
 class Saga:
@@ -78,6 +62,7 @@ class Saga:
         self.partners = partners
         self.clock = clock
         self.settings = settings
+        self.under_way: set[str] = set()  # Called, and the answer not yet stored.
 
     def lease(self) -> datetime:
         """When a lease taken now ends (system time)."""
@@ -262,13 +247,17 @@ class Saga:
         if redemption.hold_ref is None:
             now = self.clock.now()
             async with self.database.transaction() as tx:
-                return await effects.move(tx, redemption, State.RELEASED, released_at=now)
+                current = await store.find(tx, redemption.id, lock=True)
+                assert current
+                if current.state is not State.RELEASING:
+                    return current
+                return await effects.move(tx, current, State.RELEASED, released_at=now)
         return await self._fence(redemption, Step.HOLD)
 
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
         op_key = redemption.op_key(step)
         fact = await self._past_held(lambda: self._partner(redemption).status(op_key))
-        return _credible(fact, op_key)
+        return answered(fact, op_key)
 
     async def _poll(self, redemption: Redemption, step: Step) -> None:
         """Ask the status of a step in doubt, and do what it means."""
@@ -276,7 +265,7 @@ class Saga:
         try:
             fact = await self._status(redemption, step)
         except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
-            await self._wait(redemption, step, detail=error.code)
+            await self._wait(redemption, step, Answer(CallState.UNKNOWN, silence=silent(error)))
             return
         decision = after_status(
             fact.outcome,
@@ -297,7 +286,7 @@ class Saga:
             case Next.FENCE:
                 await self._fence(redemption, step)
             case Next.WAIT:
-                await self._wait(redemption, step, detail=str(fact.outcome))
+                await self._wait(redemption, step, Answer(CallState.ANSWERED, fact=fact))
 
     async def _resend(self, redemption: Redemption, step: Step) -> None:
         """Send the same key again: the partner acts at most once."""
@@ -325,13 +314,15 @@ class Saga:
 
         answer = await self._ask(redemption, step, ask, verb="fence")
         if answer.fact is None:
-            await self._wait(redemption, step, verb="fence", attempt=attempt, answer=answer)
+            await self._wait(redemption, step, answer, verb="fence", attempt=attempt)
+            self.under_way.discard(redemption.id)
             return redemption
         async with self.database.transaction() as tx:
             await self._close(tx, op_key, "fence", attempt, answer)
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
+        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
@@ -340,8 +331,14 @@ class Saga:
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
         assert redemption
-        if redemption.doubt in (Step.HOLD, Step.CONFIRM) or redemption.reason == effects.TOO_OLD:
-            return await self._fence(redemption, redemption.last_step)
+        waiting = redemption.state is State.NEEDS_REVIEW and redemption.reason == effects.TOO_OLD
+        if redemption.state is not State.IN_DOUBT and not waiting:
+            return redemption
+        step = redemption.doubt or redemption.last_step
+        if step is not Step.CANCEL:
+            return await self._fence(redemption, step)
+        with contextlib.suppress(NoAnswer, PartnerRejected):
+            return await self._apply(await self._status(redemption, step), source="poll")
         return redemption
 
     async def _poll_cancel(self, redemption: Redemption) -> None:
@@ -349,14 +346,19 @@ class Saga:
         try:
             fact = await self._status(redemption, Step.CANCEL)
         except (PartnerUnavailable, OutcomeUnknown, PartnerRejected) as error:
-            await self._wait(redemption, Step.CANCEL, detail=error.code)
+            unknown = Answer(CallState.UNKNOWN, silence=silent(error))
+            await self._wait(redemption, Step.CANCEL, unknown)
             return
         if fact.outcome is not Outcome.NOT_FOUND:
             await self._apply(fact, source="poll")
             if fact.outcome is Outcome.IN_FLIGHT:
-                await self._wait(redemption, Step.CANCEL, detail="in flight")
+                await self._wait(redemption, Step.CANCEL, Answer(CallState.ANSWERED, fact=fact))
             return
         async with self.database.transaction() as tx:
+            current = await store.find(tx, redemption.id, lock=True)
+            assert current
+            if (current.state, current.doubt) != (redemption.state, redemption.doubt):
+                return  # Another was first: a cancellation is never sent for what it settled.
             assert redemption.cancel_quote_id
             stored = await store.find_cancel_quote(tx, redemption.cancel_quote_id)
             assert stored
@@ -415,16 +417,17 @@ class Saga:
             verb: What is asked, where it is not what the step is named after.
         """
         verb = verb or str(step)
+        self.under_way.add(redemption.id)
         failpoint.reached(self.settings, verb, "before_call")
         try:
             fact = await (call() if verb == Step.HOLD else self._past_held(call))
-            answer = Answer(CallState.ANSWERED, fact=_credible(fact, redemption.op_key(step)))
+            answer = Answer(CallState.ANSWERED, fact=answered(fact, redemption.op_key(step)))
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
         except PartnerUnavailable as error:
-            answer = Answer(CallState.NOT_SENT, detail=str(error))
+            answer = Answer(CallState.NOT_SENT, silence=error, detail=str(error))
         except OutcomeUnknown as error:
-            answer = Answer(CallState.UNKNOWN, detail=str(error))
+            answer = Answer(CallState.UNKNOWN, silence=error, detail=str(error))
         except Exception as error:
             # An adapter's bug says nothing about what the partner did.
             log.exception("adapter failed", merchant=redemption.merchant_id, step=step)
@@ -465,16 +468,20 @@ class Saga:
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
             ):
-                error = PartnerUnavailable(merchant=redemption.merchant_id, retry_after_seconds=30)
+                wait = seconds(answer.silence) or 30
+                error = PartnerUnavailable(
+                    merchant=redemption.merchant_id, retry_after_seconds=wait
+                )
                 redemption = await self._not_sent(tx, redemption, step, now=now)
             elif fact is None:
-                redemption = await self._doubt(tx, redemption, step, now=now)
+                redemption = await self._doubt(tx, redemption, step, answer.silence, now=now)
             elif fact.outcome is Outcome.IN_FLIGHT:
                 redemption = await self._postpone(tx, redemption, now=now)
             else:
                 redemption = await effects.apply_fact(
                     tx, fact, source="answer", settings=self.settings, now=now
                 )
+        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, verb, "stored")
         if redemption.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
             redemption = await self._tell_released(redemption)
@@ -501,11 +508,19 @@ class Saga:
         )
 
     async def _doubt(
-        self, tx: AsyncConnection, redemption: Redemption, step: Step, *, now: datetime
+        self,
+        tx: AsyncConnection,
+        redemption: Redemption,
+        step: Step,
+        silence: NoAnswer | None,
+        *,
+        now: datetime,
     ) -> Redemption:
-        """The outcome is unknown: never void, never burn; ask soon."""
+        """The outcome is unknown: never void, never burn; ask soon, or have a person look."""
         current = await store.find(tx, redemption.id, lock=True)
         assert current
+        if conflicting(silence) and current.state in WORKED:
+            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=KEY_CONFLICT)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(
                 tx,
@@ -513,15 +528,18 @@ class Saga:
                 State.IN_DOUBT,
                 doubt=step,
                 doubt_since=now,
-                due_at=now + poll_delay(0),
+                due_at=now + pause(current, 0, silence),
                 polls=0,
             )
-        if current.state is State.IN_DOUBT:
-            return await self._postpone(tx, current, now=now)
-        return current
+        return await self._postpone(tx, current, silence, now=now)
 
     async def _postpone(
-        self, tx: AsyncConnection, redemption: Redemption, *, now: datetime
+        self,
+        tx: AsyncConnection,
+        redemption: Redemption,
+        silence: NoAnswer | None = None,
+        *,
+        now: datetime,
     ) -> Redemption:
         """Ask again after the next delay; doubt that is too old needs a person."""
         current = await store.find(tx, redemption.id, lock=True)
@@ -537,7 +555,8 @@ class Saga:
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
             return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
-        changes = {"due_at": now + poll_delay(current.polls), "polls": current.polls + 1}
+        due_at = now + pause(current, current.polls, silence)
+        changes = {"due_at": due_at, "polls": current.polls + 1}
         await store.update(tx, current.id, changes)
         return replace(current, **changes)  # type: ignore[arg-type]
 
@@ -545,24 +564,25 @@ class Saga:
         self,
         redemption: Redemption,
         step: Step,
+        answer: Answer,
         *,
-        detail: str | None = None,
         verb: str | None = None,
         attempt: int = 0,
-        answer: Answer | None = None,
     ) -> None:
         """No news: look again later. What a crash left without an answer is in doubt now."""
         now = self.clock.now()
-        log.info("still in doubt", redemption=redemption.id, step=step, detail=detail)
+        in_flight = answer.fact is not None and answer.fact.outcome is Outcome.IN_FLIGHT
+        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.detail)
         async with self.database.transaction() as tx:
-            if verb and answer:
+            if verb:
                 await self._close(tx, redemption.op_key(step), verb, attempt, answer)
-            pending = redemption.state is State.CONFIRMING and detail == Outcome.IN_FLIGHT
+            pending = redemption.state is State.CONFIRMING and in_flight
             overdue = redemption.deadline is not None and now > redemption.deadline
-            if redemption.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING) and (
-                not pending or overdue
+            if answer.silence or (
+                redemption.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING)
+                and (not pending or overdue)
             ):
-                await self._doubt(tx, redemption, step, now=now)
+                await self._doubt(tx, redemption, step, answer.silence, now=now)
             else:
                 await self._postpone(tx, redemption, now=now)
 

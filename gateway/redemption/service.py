@@ -1,7 +1,7 @@
 """What members, merchants, partners' webhooks and the worker do with redemptions."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
 from gateway.catalog import quotes
-from gateway.catalog.model import StoredQuote
+from gateway.catalog.model import OfferSuspended, StoredQuote
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NotFound, Refused
+from gateway.merchants import service as merchants
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import (
     CancelTooLate,
@@ -22,14 +23,14 @@ from gateway.ports import (
     QuoteExpired,
     past_held,
 )
-from gateway.redemption import effects, store
+from gateway.redemption import effects, queue, store
+from gateway.redemption.aftermath import Aftermath
 from gateway.redemption.inbox import Inbox
 from gateway.redemption.model import (
     AlreadyUsed,
     OwnerMismatch,
     Redemption,
     State,
-    Step,
     VoucherExpired,
 )
 from gateway.redemption.saga import Saga
@@ -64,6 +65,7 @@ class Redemptions:
         self.secret = secret
         self.saga = Saga(database, partners, clock, settings)
         self.inbox = Inbox(database, partners, clock, settings)
+        self.aftermath = Aftermath(database, partners, clock, settings)
 
     # -- member -------------------------------------------------------------------------------
 
@@ -96,6 +98,7 @@ class Redemptions:
             quote = await quotes.quote(tx, quote_id, member_id=member_id)
             used = await store.find_by_quote(tx, quote_id)
             if used is None:
+                await _require_taking_part(tx, quote)
                 redemption = await effects.hold_points(
                     tx,
                     quote,
@@ -292,7 +295,12 @@ class Redemptions:
         if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
             raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
         assert redemption.booking_ref, "what is committed is booked"
-        offered = await self.partners[redemption.merchant_id].cancel_quote(redemption.booking_ref)
+        token = past_held.set(True)
+        try:
+            partner = self.partners[redemption.merchant_id]
+            offered = await partner.cancel_quote(redemption.booking_ref)
+        finally:
+            past_held.reset(token)
         row = {
             "id": new_id("cnq"),
             "redemption_id": redemption_id,
@@ -432,51 +440,39 @@ class Redemptions:
     # -- worker and operator ------------------------------------------------------------------
 
     async def work(self, *, limit: int = 20) -> int:
-        """Drive what is due: leased redemptions, then stored webhooks. Returns how many."""
+        """Drive what is due to its end: redemptions, then stored webhooks. Returns how many."""
+        due = await self.lease(limit=limit)
+        await asyncio.gather(*(self.drive(redemption_id) for redemption_id, _ in due))
+        return len(due) + await self.inbox.apply_stored(limit=limit)
+
+    async def lease(self, *, limit: int, full: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """Take redemptions that are due, but of no merchant in `full`; see `queue.lease_due`."""
         async with self.database.transaction() as tx:
-            due = await store.lease_due(
+            return await queue.lease_due(
                 tx,
                 now=self.clock.now(),
                 system_now=system_now(),
-                lease_seconds=self.settings.lease_seconds,
+                until=self.saga.lease(),
                 limit=limit,
+                full=full,
             )
-        await asyncio.gather(*(self._advance(redemption_id) for redemption_id in due))
-        return len(due) + await self.inbox.apply_stored(limit=limit)
 
-    async def _advance(self, redemption_id: str) -> None:
+    async def hand_back(self, redemption_ids: Collection[str]) -> None:
+        """Give up the leases of redemptions that nobody here drives: another worker goes on."""
+        if redemption_ids:
+            async with self.database.transaction() as tx:
+                await queue.hand_back(tx, sorted(redemption_ids))
+
+    async def abandon(self) -> None:
+        """At a process's end: hand back what was called and whose answer nobody here will store."""
+        await self.hand_back(self.saga.under_way)
+
+    async def drive(self, redemption_id: str) -> None:
+        """Do what is due for one leased redemption; a failure is tried again after its lease."""
         try:
             await self.saga.advance(redemption_id)
-        except Exception:  # Its lease ends, and it is tried again.
+        except Exception:
             log.exception("redemption failed", redemption=redemption_id)
-
-    async def cancel_late(self, payload: Mapping[str, Any]) -> None:
-        """A booking confirmed after its release, which the points do not cover: cancel it."""
-        async with self.database.reading() as tx:
-            redemption = await store.find(tx, payload["redemption"])
-        assert redemption
-        partner = self.partners[redemption.merchant_id]
-        token = past_held.set(True)
-        try:
-            offered = await partner.cancel_quote(payload["booking_ref"])
-            await partner.cancel(offered.id, op_key=redemption.op_key(Step.CANCEL))
-            code, detail = "LATE_CONFIRM_CANCELLED", f"{payload['booking_ref']} cancelled"
-        except Refused as refusal:
-            code, detail = "LATE_CONFIRM_UNCOVERED", str(refusal)
-        finally:
-            past_held.reset(token)
-        async with self.database.transaction() as tx:
-            await store.add_finding(
-                tx, redemption_id=redemption.id, code=code, detail=detail, now=self.clock.now()
-            )
-
-    async def compensate_again(self, payload: Mapping[str, Any]) -> bool:
-        """Try a compensation that waited for its slice; True when it was issued."""
-        async with self.database.transaction() as tx:
-            redemption = await store.find(tx, payload["redemption"], lock=True)
-            assert redemption
-            (leg,) = [leg for leg in redemption.legs if leg.leg_no == payload["leg"]]
-            return await effects.compensate(tx, redemption, leg, now=self.clock.now())
 
     async def fence(self, *, redemption_id: str) -> Redemption:
         """An operator fences a redemption in doubt; only the partner's answer settles it.
@@ -488,6 +484,12 @@ class Redemptions:
             if await store.find(tx, redemption_id) is None:
                 raise NotFound(id=redemption_id)
         return await self.saga.fence(redemption_id)
+
+
+async def _require_taking_part(tx: AsyncConnection, quote: StoredQuote) -> None:
+    """A merchant that is paused holds nothing new; what is held already goes its way."""
+    if (await merchants.get(tx, quote.merchant_id)).paused:
+        raise OfferSuspended(field=("quote",), offer=quote.offer_id, reason="merchant paused")
 
 
 def _require_shown_price(quote: StoredQuote) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -124,6 +124,7 @@ events = sa.Table(
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("applied_at", Instant),
     sa.Column("outcome", sa.String),  # applied; ignored: why; postponed
+    sa.Column("use_version", sa.Integer),  # of a use that was postponed
     sa.Column("redemption_id", sa.String, index=True),
 )
 
@@ -326,26 +327,6 @@ async def add_returned(tx: AsyncConnection, redemption_id: str, points: Mapping[
         await tx.execute(sa.update(legs).where(where).values(more))
 
 
-async def lease_due(
-    tx: AsyncConnection, *, now: datetime, system_now: datetime, lease_seconds: int, limit: int
-) -> list[str]:
-    """Take redemptions that are due; no two workers get the same one."""
-    r = redemptions.c
-    free = sa.or_(r.leased_until.is_(None), r.leased_until < system_now)
-    query = (
-        sa.select(r.id)
-        .where(r.state.in_([str(state) for state in WORKED]), r.due_at <= now, free)
-        .order_by(r.due_at, r.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row.id for row in await tx.execute(query)]
-    until = system_now + timedelta(seconds=lease_seconds)
-    if ids:
-        await tx.execute(sa.update(redemptions).where(r.id.in_(ids)).values(leased_until=until))
-    return ids
-
-
 async def queue_call(
     tx: AsyncConnection,
     *,
@@ -438,6 +419,14 @@ async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:
     await tx.execute(sa.update(events).where(mine).values(applied_at=None, outcome=None))
 
 
+async def postponed_use(tx: AsyncConnection, redemption_id: str) -> int | None:
+    """The highest version of a use that was told while a cancellation was under way."""
+    mine = (events.c.redemption_id == redemption_id) & (events.c.outcome == "postponed")
+    highest = sa.select(sa.func.max(events.c.use_version)).where(mine)
+    found: int | None = await tx.scalar(highest)
+    return found
+
+
 async def close_event(
     tx: AsyncConnection,
     *,
@@ -446,11 +435,12 @@ async def close_event(
     outcome: str,
     redemption_id: str | None,
     now: datetime,
+    use_version: int | None = None,
 ) -> None:
     """Note what became of a webhook."""
     mine = (events.c.merchant_id == merchant_id) & (events.c.event_id == event_id)
     values = {"applied_at": now, "outcome": outcome, "redemption_id": redemption_id}
-    await tx.execute(sa.update(events).where(mine).values(values))
+    await tx.execute(sa.update(events).where(mine).values(values | {"use_version": use_version}))
 
 
 async def add_voucher(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ import hashlib
 import io
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -42,8 +42,6 @@ from gateway.settlement.model import (
     window_id_of,
 )
 from gateway.values import new_id
-
-AT_ONCE = datetime(2000, 1, 1, tzinfo=UTC)  # Jobs are due by system time: due on any clock.
 
 
 class WindowNotOpen(Refused):
@@ -412,7 +410,7 @@ async def _instruct(
             name="settlement_notice",
             key=f"{leg_id}:{merchant}",
             payload={"leg_id": leg_id, "merchant": merchant},
-            due_at=AT_ONCE,
+            lane=merchant,
         )
     await _settle_even(tx, done, legs)
     return done

@@ -64,11 +64,11 @@ async def _make(path: Path) -> None:
                 )
                 for row in catalog()["merchants"]:
                     if row["id"] != issuer:
-                        await _agreement(tx, issuer, row["id"])
+                        await agreement(tx, issuer, row["id"])
             await _member(tx)
 
 
-async def _agreement(tx: AsyncConnection, issuer: str, redeemer: str) -> None:
+async def agreement(tx: AsyncConnection, issuer: str, redeemer: str) -> None:
     """Accepted everywhere, without a limit that a benchmark meets."""
     await settlement.add_agreement(
         tx,

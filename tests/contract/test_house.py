@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EDGES = {"__main__", "app", "cli", "demo", "worker", "operations"}
+EDGES = {"__main__", "app", "cli", "demo", "worker"}
 
 # Amounts are whole numbers here, and rates are pairs of them.
 EXACT = {
@@ -18,13 +18,13 @@ EXACT = {
 }  # fmt: skip
 
 # Edges read the clock; an id carries the time it was made; OAuth lives by system time.
-CLOCK_READERS = EDGES | {"db", "values", "oauth", "telemetry"}
+CLOCK_READERS = EDGES | {"db", "values", "oauth", "operations", "telemetry"}
 
 # Who opens transactions besides the edges: what calls partners between two of them, what
 # answers OAuth requests, and the API, one a mutation field.
 TRANSACTION_OWNERS = EDGES | {
-    "api", "catalog/feeds", "catalog/publishing", "catalog/quotes", "db", "migrations", "oauth",
-    "reconciliation/service", "redemption", "runtime",
+    "api", "catalog/feeds", "catalog/publishing", "catalog/quotes", "db", "measured", "migrations",
+    "oauth", "operations", "reconciliation/service", "redemption", "runtime",
 }  # fmt: skip
 
 Tree = tuple[str, ast.Module]

@@ -45,7 +45,7 @@ async def test_a_job_is_queued_once_and_leased_once(database: Database) -> None:
         later = lease | {"system_now": NOW + timedelta(seconds=61)}
         (job,) = await db.lease_jobs(tx, **later)
         assert job.payload == {"leg": "leg_1"}
-        await db.finish_job(tx, job.job_id)
+        assert await db.finish_job(tx, job.job_id, lease=job.lease)
         assert await db.lease_jobs(tx, **later) == []
 
 

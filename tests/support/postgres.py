@@ -11,15 +11,20 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
 class Postgres:
-    """One server process; `kill` is SIGKILL to all of it, `start` recovers its data."""
+    """One server process; `kill` is SIGKILL to all of it, `start` recovers its data.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        options: Server settings beside or instead of ours.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, object] | None = None) -> None:
         self.folder = folder
+        self.options = dict(options or {})
         self.data = folder / "data"
         self.port = _free_port()
         self._user = _plain_user()
@@ -34,8 +39,13 @@ class Postgres:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        options = {"port": self.port, "listen_addresses": "127.0.0.1", "max_connections": 200}
+        options: dict[str, object] = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "max_connections": 200,
+        }
         options |= {"unix_socket_directories": self.folder, "shared_buffers": "64MB"}
+        options |= self.options
         flags = [f"-c{name}={value}" for name, value in options.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -67,6 +77,12 @@ class Postgres:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(timeout=30)
 
+    @property
+    def pid(self) -> int:
+        """Of the postmaster, whose children are the backends."""
+        assert self._process
+        return self._process.pid
+
     def create(self, name: str, *, template: str = "template0") -> str:
         """A new database, empty or a copy of `template`; returns its URL."""
         self._sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
@@ -75,6 +91,14 @@ class Postgres:
     def drop(self, name: str) -> None:
         """Remove a database, whoever is still connected: each takes megabytes."""
         self._sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def run(self, statement: str, *, missing_ok: bool = False) -> None:
+        """Run one statement on the server, as its owner; `missing_ok`: it may have been done."""
+        try:
+            self._sql(statement)
+        except AssertionError as error:
+            if not missing_ok or "already exists" not in str(error):
+                raise
 
     def _sql(self, statement: str) -> None:
         flags = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
@@ -132,11 +156,11 @@ def database(server: Postgres, *, template: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Postgres]:
+def running(options: Mapping[str, object] | None = None) -> Iterator[Postgres]:
     """A started server in a folder of its own, gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="coalition-pg-"))
     folder.chmod(0o755)
-    server = Postgres(folder)
+    server = Postgres(folder, options)
     try:
         server.start()
         yield server

@@ -68,6 +68,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_recoveries")),
     )
+    op.add_column("jobs", sa.Column("lane", sa.String(), nullable=True))
+    op.add_column("partner_events", sa.Column("use_version", sa.Integer(), nullable=True))
     op.add_column("partner_facts", sa.Column("fact_id", sa.String(), nullable=True))
     make_append_only(op, "audit_entries")
     make_append_only(op, "audit_heads")

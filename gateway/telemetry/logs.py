@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from gateway.telemetry import tracing
 from gateway.values import new_id
 
 HIDDEN = "[hidden]"
@@ -48,6 +49,7 @@ def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _traced,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -91,18 +93,22 @@ def request(request_id: str | None = None, **context: object) -> Iterator[str]:
     """Give all log lines within it one request id, and more context.
 
     Args:
-        request_id: One that came from outside; by default a new `req_…`.
+        request_id: By default that of the request this runs in, else a new `req_…`.
 
     Returns:
         The request id, as shown with INTERNAL.
     """
-    chosen = request_id or new_id("req")
+    chosen = request_id or _current_id() or new_id("req")
     with structlog.contextvars.bound_contextvars(request_id=chosen, **context):
         yield chosen
 
 
 def request_id() -> str | None:
     """The id of the request this runs in; None outside of one."""
+    return _current_id()
+
+
+def _current_id() -> str | None:
     found: str | None = structlog.contextvars.get_contextvars().get("request_id")
     return found
 
@@ -117,6 +123,15 @@ def hide(text: str) -> str:
     for shape in _SECRET_SHAPES:
         text = shape.sub(HIDDEN, text)
     return _SECRET_PAIRS.sub(rf"\1\2{HIDDEN}", text)
+
+
+def _traced(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Name the trace a line belongs to."""
+    if here := tracing.current():
+        event["trace_id"], event["span_id"] = here.trace_id, here.span_id
+    return event
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

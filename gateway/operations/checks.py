@@ -1,0 +1,299 @@
+"""What the doctor finds of one thing: words for people, in Chinese and English. Pure.
+
+A finding says what was seen, and, when it is not well, what to do next.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from gateway.db import Durability
+from gateway.settings import Settings
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+_LATE = timedelta(minutes=10)
+_OLD_KEY = timedelta(days=90)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    SKIP = "skip"  # not looked at, because something before it failed
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's."""
+
+    check: str
+    verdict: Verdict
+    zh: str
+    en: str
+    next_zh: str = ""
+    next_en: str = ""
+
+
+def ok(check: str, zh: str, en: str) -> Finding:
+    return Finding(check, Verdict.OK, zh, en)
+
+
+def warn(check: str, zh: str, en: str, next_zh: str, next_en: str) -> Finding:
+    return Finding(check, Verdict.WARN, zh, en, next_zh, next_en)
+
+
+def fail(check: str, zh: str, en: str, next_zh: str, next_en: str) -> Finding:
+    return Finding(check, Verdict.FAIL, zh, en, next_zh, next_en)
+
+
+def skip(check: str) -> Finding:
+    return Finding(check, Verdict.SKIP, "未检查", "not looked at")
+
+
+def settings(given: Settings) -> list[Finding]:
+    """What is dangerous in live mode, and what is at least odd."""
+    if given.sandbox:
+        return [ok("settings", "沙箱模式", "sandbox mode")]
+    unsafe = {
+        "GATEWAY_ISSUER": not given.base_url.startswith("https://"),
+        "GATEWAY_FAILPOINT": bool(given.failpoint),
+        "GATEWAY_LOG_LEVEL": given.log_level.upper() == "DEBUG",
+        "GATEWAY_LOGIN_TRIES_PER_MINUTE": given.login_tries_per_minute > 60,
+        "GATEWAY_VOUCHER_MISSES_PER_MINUTE": not 0 < given.voucher_misses_per_minute <= 600,
+        "GATEWAY_METRICS_TOKEN": 0 < len(given.metrics_token) < 20,
+        "GATEWAY_VAULT_KEY_FILE": not given.vault_key_file,
+        "GATEWAY_DATABASE_URL": _over_the_net_in_clear(given.database_url),
+    }
+    found = [name for name, bad in unsafe.items() if bad]
+    if not found:
+        return [ok("settings", "正式环境设置安全", "safe for live mode")]
+    names = ", ".join(found)
+    return [
+        fail(
+            "settings",
+            f"正式环境下不安全:{names}",
+            f"unsafe in live mode: {names}",
+            "请对照 docs/settings.md 与 docs/operations.md 更正",
+            "correct them; see docs/settings.md and docs/operations.md",
+        )
+    ]
+
+
+def _over_the_net_in_clear(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.hostname not in (*_LOOPBACK, None) and "ssl" not in parts.query
+
+
+def durability(found: Durability) -> Finding:
+    """Whether what is committed stays."""
+    words = ", ".join(f"{name}={value}" for name, value in found.settings.items())
+    told = f"{found.kind} {found.version}, {words}"
+    if not found.unsafe:
+        return ok("database", f"可达:{told}", f"answers: {told}")
+    names = ", ".join(found.unsafe)
+    return fail(
+        "database",
+        f"提交后仍可能丢失:{names} ({told})",
+        f"a commit may be lost: {names} ({told})",
+        "请改回安全值并重启数据库",
+        "set them back to safe values and restart the database",
+    )
+
+
+def schema(found: str | None, newest: str | None, older: frozenset[str]) -> Finding:
+    """Whether the migrations are current; newer than ours is fine."""
+    if found == newest:
+        return ok("schema", f"已是最新版本 {found}", f"at the newest revision {found}")
+    if found and found not in older:
+        return warn(
+            "schema",
+            f"数据库版本 {found} 比本程序新",
+            f"the database is at {found}, newer than this program",
+            "请尽快升级所有进程",
+            "upgrade every process soon",
+        )
+    return fail(
+        "schema",
+        f"数据库版本为 {found or '无'},最新为 {newest}",
+        f"the database is at {found or 'no revision'}, the newest is {newest}",
+        "运行 gateway db upgrade",
+        "run `gateway db upgrade`",
+    )
+
+
+def clock(apart: timedelta, offset: timedelta, given: Settings) -> list[Finding]:
+    """The database's clock, and the business clock's offset, which only a sandbox may have."""
+    seconds = abs(apart / timedelta(seconds=1))
+    told = f"{seconds:.1f} s"
+    zh, en = f"与数据库时钟相差 {told}", f"{told} from the database's clock"
+    step = "同步各机器的时钟 (NTP)", "synchronise the machines' clocks (NTP)"
+    found = [ok("clock", zh, en)]
+    if seconds > given.clock_skew_seconds:
+        found = [fail("clock", zh, en, *step)]
+    elif seconds > 2:
+        found = [warn("clock", zh, en, *step)]
+    zh, en = f"业务时钟偏移 {offset}", f"business time is offset by {offset}"
+    if offset and not given.sandbox:
+        step = "正式环境不得偏移:清空 clock_offset 表", "live mode allows none: empty clock_offset"
+        return [*found, fail("business clock", zh, en, *step)]
+    return [*found, ok("business clock", zh, en)]
+
+
+def signing_key(age: timedelta | None, *, opens: bool) -> Finding:
+    """The key that signs tokens, sealed by the vault key."""
+    if age is None:
+        return fail(
+            "signing key",
+            "没有签名密钥",
+            "no key signs tokens",
+            "启动 gateway serve 一次以生成",
+            "start `gateway serve` once; it makes one",
+        )
+    if not opens:
+        return fail(
+            "signing key",
+            "保险库密钥打不开签名密钥",
+            "the vault key does not open the signing key",
+            "找回与此数据库配套的 vault.key",
+            "bring back the vault key that belongs to this database",
+        )
+    zh, en = f"签名密钥已用 {age.days} 天", f"the signing key is {age.days} days old"
+    if age > _OLD_KEY:
+        return warn("signing key", zh, en, "请轮换签名密钥", "rotate it")
+    return ok("signing key", zh, en)
+
+
+def doubts(ages: Sequence[int], given: Settings) -> Finding:
+    """Redemptions whose outcome only the partner knows. `ages` in seconds, youngest first."""
+    if not ages:
+        return ok("in doubt", "没有存疑兑换", "no redemption is in doubt")
+    oldest = timedelta(seconds=ages[-1])
+    zh, en = f"{len(ages)} 笔存疑,最久 {oldest}", f"{len(ages)} in doubt, the oldest for {oldest}"
+    step = "运行 gateway doctor --partners", "run `gateway doctor --partners`"
+    if ages[-1] > given.review_after_seconds:
+        return fail("in doubt", zh, en, *step)
+    if oldest > timedelta(hours=1):
+        return warn("in doubt", zh, en, *step)
+    return ok("in doubt", zh, en)
+
+
+_STUCK: Mapping[str, tuple[str, str, str, str, Callable[..., Finding]]] = {
+    "leased": (
+        "租约早已过期,无人接手",
+        "leases ended long ago and nobody went on",
+        "启动 gateway worker,看其日志",
+        "start `gateway worker` and read its log",
+        fail,
+    ),
+    "held": (
+        "超过保留期限仍为 HELD",
+        "HELD past the limit of the hold",
+        "启动 gateway worker,看其日志",
+        "start `gateway worker` and read its log",
+        fail,
+    ),
+    "review": (
+        "待人工处理",
+        "wait for a person",
+        "由运营处理 NEEDS_REVIEW",
+        "have the operator work on NEEDS_REVIEW",
+        warn,
+    ),
+}
+
+
+def stuck(found: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Redemptions that ought to have moved on, by why."""
+    findings = []
+    for why, ids in found.items():
+        zh, en, next_zh, next_en, verdict = _STUCK[why]
+        name = f"redemptions {why}"
+        if not ids:
+            findings.append(ok(name, "没有", "none"))
+            continue
+        named = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
+        findings.append(verdict(name, f"{zh}:{named}", f"{en}: {named}", next_zh, next_en))
+    return findings
+
+
+def jobs(dead: Mapping[str, int], late: Mapping[str, timedelta]) -> list[Finding]:
+    """Jobs given up, and jobs due for long."""
+    findings = [ok("jobs dead", "没有", "none"), ok("jobs late", "没有", "none")]
+    if dead:
+        names = ", ".join(f"{name} × {count}" for name, count in sorted(dead.items()))
+        step = "看 jobs.last_error,修好后改回 DUE", "read jobs.last_error, mend it, set them DUE"
+        findings[0] = fail("jobs dead", f"已放弃:{names}", f"given up: {names}", *step)
+    overdue = {name: by for name, by in late.items() if by > _LATE}
+    if overdue:
+        names = ", ".join(f"{name} {by}" for name, by in sorted(overdue.items()))
+        step = "启动或增加 gateway worker", "start a `gateway worker`, or one more"
+        findings[1] = warn("jobs late", f"逾期:{names}", f"late: {names}", *step)
+    return findings
+
+
+def seal(head: int, waiting: int, oldest: timedelta) -> Finding:
+    """How far the chain is behind the journals."""
+    zh = f"链头 {head},{waiting} 笔待封,最久 {oldest}"
+    en = f"head {head}, {waiting} to seal, the oldest since {oldest}"
+    if waiting and oldest > _LATE:
+        step = "启动 gateway worker:由它封链", "start `gateway worker`: it seals"
+        return fail("seal", zh, en, *step)
+    return ok("seal", zh, en)
+
+
+def window(late: timedelta | None) -> Finding:
+    """Whether the open settlement window was cut in time."""
+    if late is None or late <= _LATE:
+        return ok("settlement window", "按时截止", "cut in time")
+    return fail(
+        "settlement window",
+        f"窗口已逾截止时间 {late}",
+        f"the open window is {late} past its cut",
+        "启动 gateway worker:由它截止",
+        "start `gateway worker`: it cuts",
+    )
+
+
+def secret_file(name: str, mode: int | None, *, needed: bool, why: str = "") -> Finding:
+    """A file that only the gateway's user may read.
+
+    Args:
+        mode: Its permission bits; None if it is not there.
+        why: What is wrong with its contents.
+    """
+    if mode is None:
+        if not needed:
+            return ok(name, "没有此文件", "there is none")
+        step = "首次启动即生成;否则找回备份", "the first start makes it; else bring it back"
+        return fail(name, "文件不存在", "the file is not there", *step)
+    if mode & 0o077:
+        step = f"chmod 600 {name}", f"chmod 600 {name}"
+        return fail(name, f"权限为 {mode:04o}", f"its mode is {mode:04o}", *step)
+    if why:
+        return fail(name, f"无法读取:{why}", f"cannot be read: {why}", "找回备份", "bring it back")
+    return ok(name, f"权限 {mode:04o}", f"mode {mode:04o}")
+
+
+def disk(free: int, total: int) -> Finding:
+    """Space where the gateway keeps its files. In bytes."""
+    told = f"{free // MIB:,} MiB"
+    step = "清理或扩容磁盘", "make room or add a disk"
+    zh, en = f"剩余 {told}", f"{told} free"
+    if free < 100 * MIB:
+        return fail("disk", zh, en, *step)
+    if free < GIB and free < total // 10:
+        return warn("disk", zh, en, *step)
+    return ok("disk", zh, en)
+
+
+def partner(merchant: str, trouble: str | None) -> Finding:
+    """Whether a partner's system answers us."""
+    name = f"partner {merchant}"
+    if trouble is None:
+        return ok(name, "有应答", "answers")
+    step = "gateway certify-partner 查看详情", "`gateway certify-partner` tells more"
+    return fail(name, f"无应答:{trouble}", f"does not answer: {trouble}", *step)

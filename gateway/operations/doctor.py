@@ -1,0 +1,236 @@
+"""`gateway doctor`: looks at what an operator would, changes nothing, says what to do next."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway import db, invariants, migrations
+from gateway.audit import service as audit
+from gateway.db import Clock, Database, system_now
+from gateway.errors import GatewayError
+from gateway.oauth import service as oauth
+from gateway.oauth.keys import Vault
+from gateway.operations import checks
+from gateway.operations.checks import Finding
+from gateway.operations.figures import SEALS_COUNTED
+from gateway.ports import Partner
+from gateway.redemption import figures as redemptions
+from gateway.runtime import connect, read_connections
+from gateway.settings import Settings
+from gateway.settlement import service as settlement
+from gateway.settlement.model import WindowState
+from gateway.telemetry import hide
+
+PATIENCE = timedelta(minutes=10)  # A saga or a hold may be late by this.
+DATABASE_SECONDS = 10.0
+PARTNER_SECONDS = 20.0
+_OF_THE_DATABASE = (
+    "schema",
+    "clock",
+    "signing key",
+    "in doubt",
+    "redemptions",
+    "jobs",
+    "seal",
+    "settlement window",
+    "invariants",
+)
+
+Progress = Callable[[str], object]
+
+
+async def examine(
+    settings: Settings,
+    *,
+    partners: bool = False,
+    books: bool = True,
+    progress: Progress = lambda what: None,
+) -> AsyncIterator[Finding]:
+    """Every finding, in the order a person would look.
+
+    Args:
+        partners: Ask every partner's system, too.
+        books: Check the invariants of the books, too; that reads everything.
+        progress: Told what is looked at next.
+    """
+    for finding in checks.settings(settings):
+        yield finding
+    yield _disk(settings)
+    vault, finding = _vault(settings)
+    yield finding
+    yield _secret_file(settings.partners_path, "partners file", needed=False)
+    progress("database")
+    database = Database(settings.url)
+    try:
+        async for finding in _of_the_database(database, settings, vault, books, progress):
+            yield finding
+    finally:
+        await database.close()
+    if partners:
+        async for finding in _partners(settings, progress):
+            yield finding
+
+
+def _disk(settings: Settings) -> Finding:
+    place = settings.home.absolute()
+    while not place.exists():
+        place = place.parent
+    usage = shutil.disk_usage(place)
+    return checks.disk(usage.free, usage.total)
+
+
+def _vault(settings: Settings) -> tuple[Vault | None, Finding]:
+    """The vault key, opened but never made."""
+    path = settings.vault_key_path
+    finding = _secret_file(path, "vault key", needed=True)
+    if finding.verdict is not checks.Verdict.OK:
+        return None, finding
+    try:
+        return Vault.open(path), finding
+    except (OSError, ValueError) as error:
+        why = str(error) if isinstance(error, ValueError) else type(error).__name__
+        return None, checks.secret_file("vault key", _mode(path), needed=True, why=why)
+
+
+def _secret_file(path: Path, name: str, *, needed: bool) -> Finding:
+    return checks.secret_file(name, _mode(path), needed=needed)
+
+
+def _mode(path: Path) -> int | None:
+    return path.stat().st_mode & 0o777 if path.exists() else None
+
+
+async def _of_the_database(
+    database: Database,
+    settings: Settings,
+    vault: Vault | None,
+    books: bool,
+    progress: Progress,
+) -> AsyncIterator[Finding]:
+    try:
+        if database.file is not None and _mode(database.file) is None:
+            raise FileNotFoundError  # To connect would make an empty one.
+        async with asyncio.timeout(DATABASE_SECONDS), database.reading() as tx:
+            found = [checks.durability(await db.durability(tx))]
+            at = await migrations.current(database)
+    except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
+        yield checks.fail(
+            "database",
+            f"不可达:{_reason(error)}",
+            f"does not answer: {_reason(error)}",
+            "检查 GATEWAY_DATABASE_URL、网络与数据库进程",
+            "look at GATEWAY_DATABASE_URL, the network and the database's process",
+        )
+        for name in _OF_THE_DATABASE:
+            yield checks.skip(name)
+        return
+    found.append(checks.schema(at, migrations.newest(), migrations.superseded()))
+    for finding in found:
+        yield finding
+    if found[-1].verdict is checks.Verdict.FAIL:
+        for name in _OF_THE_DATABASE[1:]:
+            yield checks.skip(name)
+        return
+    progress("redemptions, jobs, seal")
+    async with database.reading() as tx:
+        for finding in await _state(tx, settings, vault):
+            yield finding
+    if books:
+        async for finding in _books(database, progress):
+            yield finding
+
+
+async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -> list[Finding]:
+    """What the rows say, in one reading transaction."""
+    clock = Clock()
+    await clock.refresh(tx)
+    at, now = system_now(), clock.now()
+    offset = timedelta(seconds=round((now - at) / timedelta(seconds=1)))
+    found = checks.clock(await db.clock_difference(tx), offset, settings)
+    since = await oauth.signing_since(tx)
+    if vault is not None:
+        opens = since is not None and await oauth.opens_signing_key(tx, vault)
+        found.append(checks.signing_key(at - since if since else None, opens=opens))
+    found.append(checks.doubts(await redemptions.doubt_ages(tx, now), settings))
+    found += checks.stuck(await redemptions.stuck(tx, now=now, system_now=at, patience=PATIENCE))
+    depths = await db.waiting_jobs(tx)
+    dead = {row.name: row.many for row in depths if row.state == "DEAD"}
+    late = {row.name: _short(at - row.since) for row in depths if row.state == "DUE"}
+    found += checks.jobs(dead, late)
+    head, waiting, oldest = await audit.seal_state(tx, limit=SEALS_COUNTED)
+    found.append(checks.seal(head, waiting, _short(at - oldest) if oldest else timedelta()))
+    found.append(checks.window(await _overdue(tx, now)))
+    return found
+
+
+async def _overdue(tx: AsyncConnection, now: datetime) -> timedelta | None:
+    for window in await settlement.windows(tx):
+        if window.state is WindowState.OPEN and window.cuts_at < now:
+            return _short(now - window.cuts_at)
+    return None
+
+
+async def _books(database: Database, progress: Progress) -> AsyncIterator[Finding]:
+    """The invariants, room by room; each that does not hold is a line."""
+    held = 0
+    for room, check in invariants.rooms().items():
+        progress(f"invariants of {room}")
+        async with database.reading() as tx:
+            results = await check(tx)
+        for result in results:
+            held += result.ok
+            if not result.ok:
+                told = f"{result.title}: {result.detail}"
+                yield checks.fail(
+                    f"invariant {result.id}",
+                    told,
+                    told,
+                    "停止结算,保留现场,查 docs/operations.md",
+                    "stop settling, keep everything as it is, see docs/operations.md",
+                )
+    yield checks.ok("invariants", f"{held} 条成立", f"{held} hold")
+
+
+async def _partners(settings: Settings, progress: Progress) -> AsyncIterator[Finding]:
+    """Ask every partner for the first page of its offers: token, network and words at once."""
+    try:
+        loaded, clients = connect(read_connections(settings), settings, Clock())
+    except ValueError as error:
+        told = hide(str(error))
+        step = "更正合作方文件", "correct the partners file"
+        yield checks.fail("partners file", told, told, *step)
+        return
+    try:
+        progress(f"{len(loaded)} partners")
+        asked = [_ask(merchant, partner) for merchant, partner in loaded.items()]
+        for finding in await asyncio.gather(*asked):
+            yield finding
+    finally:
+        for client in clients.values():
+            await client.aclose()
+
+
+async def _ask(merchant: str, partner: Partner) -> Finding:
+    try:
+        async with asyncio.timeout(PARTNER_SECONDS):
+            await partner.list_offers(None)
+    except GatewayError as error:
+        return checks.partner(merchant, error.code)
+    except Exception as error:  # An adapter's bug is a finding, too.
+        return checks.partner(merchant, type(error).__name__)
+    return checks.partner(merchant, None)
+
+
+def _reason(error: BaseException) -> str:
+    """An error's kind, and its cause's: never its text, which may hold an address's password."""
+    cause = getattr(error, "orig", None) or error
+    return type(cause).__name__
+
+
+def _short(age: timedelta) -> timedelta:
+    return timedelta(seconds=age // timedelta(seconds=1))

@@ -1,0 +1,51 @@
+"""How a call to a partner ended, and how long to wait after one that said nothing. Pure."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gateway.errors import NoAnswer, OutcomeUnknown, PartnerRejected
+from gateway.ports import KEY_CONFLICT, Fact
+from gateway.redemption.model import CallState, Redemption, credible, poll_delay
+from gateway.values import spread
+
+_LONGEST_WAIT = timedelta(minutes=5)  # However long a partner asks to be left alone.
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a call ended: a fact, a no, or no answer."""
+
+    state: CallState
+    fact: Fact | None = None
+    refusal: PartnerRejected | None = None
+    silence: NoAnswer | None = None
+    detail: str | None = None
+
+
+def answered(fact: Fact, op_key: str) -> Fact:
+    """`credible`, of an answer to a call; else the outcome is unknown."""
+    try:
+        return credible(fact, op_key)
+    except ValueError as error:
+        raise OutcomeUnknown(op_key=op_key, reason=str(error)) from error
+
+
+def silent(error: NoAnswer | PartnerRejected) -> NoAnswer:
+    """A status that was refused is as good as none."""
+    return error if isinstance(error, NoAnswer) else OutcomeUnknown(reason=error.code)
+
+
+def conflicting(silence: NoAnswer | None) -> bool:
+    """Whether the partner has this op key with another body: asking again cannot help (§4.2)."""
+    return silence is not None and silence.context.get("reason") == KEY_CONFLICT
+
+
+def seconds(silence: NoAnswer | None) -> int:
+    """How long the partner asked to be left alone."""
+    return silence.retry_after // timedelta(seconds=1) if silence else 0
+
+
+def pause(redemption: Redemption, polls: int, silence: NoAnswer | None) -> timedelta:
+    """How long until it is looked at again: contracts §5.4, spread, or longer if asked for."""
+    asked = min(silence.retry_after, _LONGEST_WAIT) if silence else timedelta(0)
+    return max(spread(poll_delay(polls), f"{redemption.id}:{polls}"), asked)

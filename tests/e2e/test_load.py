@@ -1,0 +1,31 @@
+"""A slice of the load command, and SIGTERM under load, on processes of their own."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.load import redemptions, stopping
+from tests.load.place import stand
+from tests.support.postgres import Postgres
+
+pytestmark = pytest.mark.slow
+
+
+async def test_a_slice_of_the_load_commits_everything(tmp_path: Path) -> None:
+    asked = redemptions.Asked(seconds=6, clients=4, floor_seconds=2)
+    with redemptions.bars(quiet=True) as progress:
+        found = await redemptions.run(tmp_path, asked, progress)
+    assert found["errors"] == {}
+    assert found["broken_invariants"] == []
+    assert found["committed"] > 0
+    assert found["floor"]["transactions"] == 2
+    assert found["statements"] > 0
+
+
+async def test_sigterm_under_load_loses_nothing_and_leaves_no_doubt(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    async with stand(postgres, tmp_path, clients=6) as here:
+        found = await stopping.run(here, stops=1, seconds=1.0)
+        assert found.bad() == []
+        assert await here.broken() == []

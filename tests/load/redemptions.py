@@ -1,0 +1,294 @@
+"""Redemptions a second over HTTP, GraphQL and OAuth, beside the same rows as raw SQL."""
+
+import asyncio
+import os
+import platform
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gateway.demo.clients import Wire
+from tests.load import floor as floors
+from tests.load import report, watch
+from tests.load.buyers import Buyer, Tally, buyers
+from tests.load.place import DURABLE, Stand, stand
+from tests.support.postgres import Postgres, running
+
+FLOOR_CONNECTIONS = 4
+COUNTED = 10  # redemptions whose statements are counted one by one
+WARM_UP = 0.1  # of the time, and at most a minute
+FLAT_MB_PER_HOUR = 30.0
+LOGGED = {"log_line_prefix": "%u|", "log_min_messages": "warning"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How long, how many."""
+
+    seconds: float
+    clients: int
+    gateways: int = 1
+    workers: int = 1
+    floor_seconds: float = 20.0
+    more: tuple[tuple[str, str], ...] = ()
+
+
+async def run(home: Path, asked: Asked, progress: Progress) -> dict[str, Any]:
+    """Everything: start, learn, floor, load, count, floor; the figures."""
+    with running(DURABLE | LOGGED) as server:
+        more = dict(asked.more)
+        made = stand(server, home, clients=asked.clients, gateways=asked.gateways, **more)
+        async with made as here:
+            return await _Run(server, here, asked, progress).all()
+
+
+class _Run:
+    def __init__(self, server: Postgres, here: Stand, asked: Asked, progress: Progress) -> None:
+        self.server = server
+        self.here = here
+        self.asked = asked
+        self.progress = progress
+        self.tally = Tally()
+        self.found: dict[str, Any] = {}
+
+    async def all(self) -> dict[str, Any]:
+        name = self.here.settings.url.rpartition("/")[2]
+        self.server.create(f"{name}_floor", template=name)
+        try:
+            for number in range(self.asked.gateways):
+                await self.here.start_gateway(number + 1)
+            wire = Wire.open(self.here.urls[0])
+            try:
+                await self._with(buyers(self.here, wire, self.tally))
+            finally:
+                await wire.aclose()
+        finally:
+            self.server.drop(f"{name}_floor")
+        return self.found
+
+    async def _with(self, clients: list[Buyer]) -> None:
+        for buyer in self.progress.track(clients, description="log in"):
+            await buyer.log_in()
+        floor = await self._learn(clients)
+        for number in range(self.asked.workers):
+            await self.here.start_worker(number + 1)
+        await self._floor(floor, "raw SQL, before")
+        await self._load(clients)
+        await self._count(clients[0])
+        await self._floor(floor, "raw SQL, after")
+        self._compare(floor)
+        for buyer in clients:
+            buyer.close()
+        self.found["broken_invariants"] = await self.here.broken()
+        self.found["machine"] = {
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+            "clients": self.asked.clients,
+            "gateways": self.asked.gateways,
+            "workers": self.asked.workers,
+            "database": "PostgreSQL 18, " + ", ".join(f"{k}={v}" for k, v in DURABLE.items()),
+        }
+
+    async def _learn(self, clients: list[Buyer]) -> floors.Floor:
+        """What one redemption of each client writes, once its first has made what is shared."""
+        connection = await asyncpg.connect(floors.plain(self.here.settings.url))
+        sagas = []
+        try:
+            for buyer in self.progress.track(clients, description="learn the rows"):
+                await buyer.buy()
+                sagas.append(await floors.learned(connection, _holding(buyer), _confirming(buyer)))
+        finally:
+            await connection.close()
+        floor = floors.Floor(f"{self.here.settings.url}_floor", sagas)
+        await floors.prepare(floor.url, sagas)
+        self.tally.clear()
+        return floor
+
+    async def _floor(self, floor: floors.Floor, name: str) -> None:
+        """Half of the floor's time, with what the database spent on it."""
+        seconds = self.asked.floor_seconds / 2
+        if not seconds:
+            return
+        connections = min(FLOOR_CONNECTIONS, self.asked.clients)
+        before = watch.family_cpu(self.server.pid)
+        await self._shown(name, seconds, floor.run(seconds, connections=connections))
+        spent = watch.family_cpu(self.server.pid) - before
+        self.found.setdefault("_floor_cpu", 0.0)
+        self.found["_floor_cpu"] += spent
+
+    async def _shown(self, name: str, seconds: float, work: Awaitable[Any]) -> Any:
+        """Run something that takes so long, with a bar."""
+        bar = self.progress.add_task(name, total=seconds)
+        task = asyncio.ensure_future(work)
+        began = time.monotonic()
+        while not task.done():
+            await asyncio.wait([task], timeout=1.0)
+            self.progress.update(bar, completed=min(time.monotonic() - began, seconds))
+        self.progress.update(bar, completed=seconds)
+        return await task
+
+    async def _load(self, clients: list[Buyer]) -> None:
+        """The run itself: warm-up, then what is counted."""
+        seconds = self.asked.seconds
+        warm = min(60.0, seconds * WARM_UP)
+        pids = {name: process.pid for name, process in self.here.processes.items()}
+        watched = watch.Watch(pids | {"client": os.getpid()}, self.server.pid)
+        until = time.monotonic() + warm + seconds
+        tasks = [
+            asyncio.create_task(buyer.buy_until(lambda: time.monotonic() >= until))
+            for buyer in clients
+        ]
+        bar = self.progress.add_task(f"{len(clients)} clients", total=warm + seconds)
+        try:
+            await self._watch(watched, bar, warm)
+            self.tally.clear()
+            began, before = time.monotonic(), watched.cpu()
+            backends = watch.backends_cpu(self.server.pid)
+            database = await self._database_counts()
+            await self._watch(watched, bar, seconds)
+            spent = {name: value - before[name] for name, value in watched.cpu().items()}
+            worker = await self._worker_share(backends)
+            transactions = await self._database_counts() - database
+            took, committed = time.monotonic() - began, self.tally.committed
+        finally:
+            until = 0.0
+            await asyncio.gather(*tasks)
+        self._note(watched, spent, worker, took, committed, warm)
+        self.found["transactions_per_redemption_all_told"] = round(transactions / committed, 2)
+
+    async def _watch(self, watched: watch.Watch, bar: Any, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            watched.sample()
+            await asyncio.sleep(min(1.0, left))
+            rate = f"{self.tally.committed:,} committed"
+            failed = sum(self.tally.errors.values())
+            words = f"{self.asked.clients} clients, {rate}, {failed} errors"
+            self.progress.update(bar, advance=min(1.0, left), description=words)
+
+    async def _database_counts(self) -> int:
+        connection = await asyncpg.connect(floors.plain(self.here.settings.url))
+        try:
+            count: int = await connection.fetchval(
+                "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+            )
+            return count
+        finally:
+            await connection.close()
+
+    async def _worker_share(self, before: dict[int, float]) -> float:
+        """Processor seconds of the workers' sessions since."""
+        connection = await asyncpg.connect(floors.plain(self.here.settings.url))
+        try:
+            rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE usename='worker'")
+        finally:
+            await connection.close()
+        return sum(watch.cpu_of(row["pid"]) - before.get(row["pid"], 0.0) for row in rows)
+
+    def _note(  # noqa: PLR0917
+        self,
+        watched: watch.Watch,
+        spent: dict[str, float],
+        worker: float,
+        took: float,
+        committed: int,
+        warm: float,
+    ) -> None:
+        assert committed, dict(self.tally.errors)
+        gateways = spent["postgresql"] - worker
+        self.found |= {
+            "seconds": round(took, 1),
+            "committed": committed,
+            "per_second": round(committed / took, 2),
+            "steps_ms": {
+                name: report.percentiles(values) for name, values in self.tally.seconds.items()
+            },
+            "errors": dict(self.tally.errors),
+            "cpu_seconds": {name: round(value, 2) for name, value in spent.items()}
+            | {"of it for the worker": round(worker, 2)},
+            "cpu_ms_per_redemption": {
+                name: round(value / committed * 1e3, 2) for name, value in spent.items()
+            }
+            | {"of it for the worker": round(worker / committed * 1e3, 2)},
+            "per_db_cpu_second": round(committed / spent["postgresql"], 1),
+            "per_db_cpu_second_of_gateways": round(committed / gateways, 1),
+            "memory": {
+                name: _memory(memory, warm) for name, memory in watched.memory.items() if memory.mb
+            },
+        }
+
+    async def _count(self, buyer: Buyer) -> None:
+        """How many statements and transactions a redemption takes, from the server's own log."""
+        log = self.server.folder / "log"
+        self.server.run("ALTER SYSTEM SET log_statement = 'all'")
+        self.server.run("SELECT pg_reload_conf()")
+        began = log.stat().st_size
+        await buyer.log_in()
+        for _ in range(COUNTED):
+            await buyer.buy()
+        with log.open("rb") as file:
+            file.seek(began)
+            text = file.read().decode(errors="replace")
+        self.server.run("ALTER SYSTEM RESET log_statement")
+        self.server.run("SELECT pg_reload_conf()")
+        said = re.findall(r"^gateway\|LOG:  (?:statement|execute [^:]*): (.*)$", text, re.MULTILINE)
+        ends = sum(one.startswith(("COMMIT", "ROLLBACK")) for one in said)
+        marks = sum(one.startswith(("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT")) for one in said)
+        self.found["statements"] = round((len(said) - marks) / COUNTED, 1)
+        self.found["transactions"] = round(ends / COUNTED, 1)
+
+    def _compare(self, floor: floors.Floor) -> None:
+        if not floor.done:
+            return
+        spent = self.found.pop("_floor_cpu")
+        parts = [part for saga in floor.sagas[:1] for part in saga.transactions]
+        self.found["floor"] = {
+            "committed": floor.done,
+            "per_second": round(floor.done / floor.seconds, 1),
+            "per_db_cpu_second": round(floor.done / spent, 1),
+            "db_cpu_ms": round(spent / floor.done * 1e3, 2),
+            "statements": sum(len(part) for part in parts),
+            "transactions": len(parts),
+            "rows": floor.sagas[0].rows,
+        }
+        ratio = self.found["per_db_cpu_second"] / self.found["floor"]["per_db_cpu_second"]
+        self.found["ratio_per_db_cpu_second"] = round(ratio, 3)
+
+
+def _memory(memory: watch.Memory, warm: float) -> dict[str, Any]:
+    slope = memory.slope(skip=max(warm, (memory.at[-1] - memory.at[0]) / 4))
+    return {
+        "start_mb": round(memory.mb[min(len(memory.mb) - 1, int(warm))], 1),
+        "end_mb": round(memory.mb[-1], 1),
+        "mb_per_hour": round(slope, 1),
+        "verdict": "flat" if slope < FLAT_MB_PER_HOUR else "grows",
+    }
+
+
+def _holding(buyer: Buyer) -> Callable[[], Awaitable[str]]:
+    async def hold() -> str:
+        legs = [{"programme": buyer.pair.programme}]
+        quoted = await buyer.step("requestQuote", offer=buyer.pair.offer, legs=legs)
+        held = await buyer.step("holdRedemption", quote=quoted["quote"]["id"])
+        return str(held["redemption"]["id"])
+
+    return hold
+
+
+def _confirming(buyer: Buyer) -> Callable[[str], Awaitable[None]]:
+    async def confirm(redemption: str) -> None:
+        await buyer.step("confirmRedemption", redemption=redemption)
+
+    return confirm
+
+
+def bars(*, quiet: bool = False) -> Progress:
+    """Progress bars; none when quiet."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    return Progress(*columns, disable=quiet)
