@@ -15,6 +15,7 @@ from typing import Any
 
 FIRST = "0" * 64  # What the first link rests on.
 HEAD_TYPE = "audit-head+jws"  # `typ` of a signed head: no access token, no other signature
+_FAR_MS = 253_402_300_000_000  # the year 9999: an id that somebody made up may say more
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -144,7 +145,7 @@ def seal_of(number: int, previous: str, table: str, row_id: str, row_digest: str
 
 def made_at(row_id: str) -> datetime:
     """When a row's id was made, by the system's clock: its first ten digits, in base 32."""
-    return datetime.fromtimestamp(_milliseconds(row_id) / 1_000, UTC)
+    return datetime.fromtimestamp(min(_milliseconds(row_id), _FAR_MS) / 1_000, UTC)
 
 
 def _milliseconds(row_id: str) -> int:

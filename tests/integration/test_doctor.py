@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from gateway import db
+from gateway.audit import service as audit
 from gateway.db import Database
-from gateway.ledger import service as ledger
 from gateway.oauth.server import OAuth
 from gateway.operations import checks, doctor, telling
 from gateway.operations.checks import MIB, Finding, Verdict
@@ -36,7 +36,7 @@ async def settings(seeded_url: str, tmp_path: Path) -> Settings:
     database = Database(seeded_url)
     await OAuth(database, made).start()
     async with database.transaction() as tx:
-        while await ledger.seal(tx, now=datetime.now(UTC), limit=10_000):
+        while await audit.seal(tx, limit=10_000):
             pass
     await database.close()
     return made
