@@ -6,7 +6,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from gateway import db, jobs
+from gateway import jobs
 from gateway.audit import service as audit
 from gateway.audit.model import HEAD_TYPE, head_of
 from gateway.oauth import jose
