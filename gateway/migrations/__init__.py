@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import gateway
+from gateway import jobs  # noqa: F401 - its table
 from gateway.db import Database, metadata
 from gateway.migrations import triggers
 
@@ -31,8 +32,9 @@ def all_tables() -> sa.MetaData:
         if not room.ispkg or room.name == "migrations":
             continue
         package = importlib.import_module(f"gateway.{room.name}")
-        if any(module.name == "store" for module in pkgutil.iter_modules(package.__path__)):
-            importlib.import_module(f"gateway.{room.name}.store")
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.name == "store" or module.name.endswith("_rows"):
+                importlib.import_module(f"gateway.{room.name}.{module.name}")
     return metadata
 
 

@@ -74,6 +74,23 @@ def upgrade() -> None:
         sa.UniqueConstraint("object_id", "seq", name=op.f("uq_events_object_id_seq")),
     )
     op.create_table(
+        "redemption_recoveries",
+        sa.Column("redemption_id", sa.String(), nullable=False),
+        sa.Column("merchant_id", sa.String(), nullable=False),
+        sa.Column("known", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("result", sa.String(), nullable=False),
+        sa.Column(
+            "evidence", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
+        ),
+        sa.Column("found_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('FOUND', 'ENDED', 'REVIEW')", name=op.f("ck_redemption_recoveries_state")
+        ),
+        sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_recoveries")),
+    )
+    op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("merchant_id", sa.String(), nullable=False),
@@ -199,8 +216,7 @@ def upgrade() -> None:
         ["state", "endpoint_id", "object_id", "number"],
         unique=False,
     )
-    op.drop_index(op.f("ix_jobs_due"), table_name="jobs")
-    op.drop_table("jobs")
+    op.add_column("jobs", sa.Column("lane", sa.String(), nullable=True))
     op.add_column("partner_calls", sa.Column("traceparent", sa.String(), nullable=True))
     op.add_column("partner_events", sa.Column("use_version", sa.Integer(), nullable=True))
     op.add_column("partner_facts", sa.Column("fact_id", sa.String(), nullable=True))
