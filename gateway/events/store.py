@@ -107,7 +107,7 @@ _next = sa.select(
         for column in _plain
     )
 ).where(events.c.object_id == sa.bindparam("of_object", type_=sa.String()))
-_RECORD = sa.insert(events).inline()  # Nobody asks for its number: a batch returns none.
+_RECORD = sa.insert(events).inline()  # Nobody asks for the number it got.
 _RECORD_NEXT = sa.insert(events).from_select([column.name for column in _plain], _next)
 
 
