@@ -1,4 +1,4 @@
-"""The database is cut off, gone, full, busy: the answer is 503, and the same key finishes it.
+"""The database is gone or busy: the answer is 503, and the same key finishes it.
 
 The gateway is a real one over HTTP; its clients repeat a request that has no answer with the same
 key, as they are told to.
@@ -7,7 +7,6 @@ key, as they are told to.
 import asyncio
 import contextlib
 import itertools
-import random
 import subprocess
 import sys
 import time
@@ -28,7 +27,6 @@ from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from tests.integration.conftest import MORNING, Coalition, StillClock
 from tests.support import postgres as pg
-from tests.support.cutting import Cut, CuttingProxy
 from tests.support.gateway import Client, Gateway, running
 from tests.support.postgres import Postgres
 
@@ -184,35 +182,6 @@ async def all_is_well(coalition: Coalition, bought: Sequence[str], before: int) 
     assert Counter(verb for verb, _ in effects) == {"hold": len(bought), "confirm": len(bought)}
     assert await coalition.wallet(MEMBER, "P-LL") == (before - PRICE * len(bought), 0)
     assert await coalition.broken() == []
-
-
-# -- the line is cut ------------------------------------------------------------------------------
-
-
-async def test_connections_cut_before_and_after_commit(
-    postgres: Postgres, postgres_seeded: str, tmp_path: Path
-) -> None:
-    """204 requests; every twelfth COMMIT loses its connection, one way or the other."""
-    chance = random.Random(1)  # noqa: S311 - no secret
-
-    def choose() -> Cut:
-        return chance.choice(("before", "after")) if armed and chance.random() < 1 / 12 else ""
-
-    armed = False
-    with pg.database(postgres, template=postgres_seeded) as url:
-        proxy = CuttingProxy(postgres.port, choose)
-        async with proxy.listening():
-            through = url.replace(f":{postgres.port}/", f":{proxy.port}/")
-            async with coalition_on(through, tmp_path) as (coalition, gateway):
-                shoppers = [await Shopper.enter(gateway) for _ in range(4)]
-                before, _ = await coalition.wallet(MEMBER, "P-LL")
-                armed = True
-                async with worker_of(coalition, url), asyncio.TaskGroup() as group:
-                    buying = [group.create_task(many(one, 5)) for one in shoppers]
-                armed, bought = False, [task.result() for task in buying]
-                await all_is_well(coalition, [one for some in bought for one in some], before)
-        assert proxy.cuts["before"] > 3
-        assert proxy.cuts["after"] > 3
 
 
 async def many(shopper: Shopper, count: int) -> list[str]:
