@@ -13,7 +13,8 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
         "R1",
         "points burned exactly where the partner has confirmed",
         """SELECT r.id FROM redemptions r WHERE r.state <> 'NEEDS_REVIEW' AND
-             (r.state IN ('COMMITTED','FULFILLED','LATE_CONFIRMED','CANCELLING','CANCELLED'))
+             (r.state IN ('COMMITTED','FULFILLED','LATE_CONFIRMED','CANCELLING','CANCELLED')
+              OR (r.state = 'IN_DOUBT' AND r.doubt = 'cancel'))
              <> EXISTS (SELECT 1 FROM ledger_journals j
                         WHERE j.cause_id = r.id AND j.kind = 'COMMIT')
            UNION ALL
@@ -28,8 +29,8 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
         """SELECT l.redemption_id FROM redemption_legs l JOIN redemptions r
              ON r.id = l.redemption_id
            WHERE (r.state = 'CANCELLED' AND l.returned_points <> l.points)
-              OR (r.state IN ('HOLDING','HELD','CONFIRMING','IN_DOUBT') AND r.doubt <> 'cancel'
-                  AND l.returned_points <> 0)
+              OR (r.state IN ('HOLDING','HELD','CONFIRMING','IN_DOUBT')
+                  AND COALESCE(r.doubt, '') <> 'cancel' AND l.returned_points <> 0)
               OR l.returned_points > l.points""",
     ),
     (

@@ -259,6 +259,7 @@ async def test_a_lost_cancellation_keeps_the_points_burned(coalition: Coalition,
     doubtful, _ = await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
     assert (doubtful.state, doubtful.doubt) == (State.IN_DOUBT, Step.CANCEL)
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
+    assert await coalition.broken() == []  # Burned, and still in doubt.
 
     await coalition.work(seconds=2)
 

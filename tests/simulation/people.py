@@ -318,6 +318,7 @@ class People:
 
         async def ask(process: Process) -> Any:
             async with process.database.transaction() as tx:
+                await process.clock.refresh(tx)
                 to = process.clock.now() + timedelta(seconds=seconds)
                 await process.clock.set(tx, to)
 

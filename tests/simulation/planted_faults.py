@@ -152,7 +152,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if redemption.fenced:\n",
         "    if False:\n",
         100,
-        weather={"ignore_fence": 0.9, "request_lost": 0.3},
+        weather={"ignore_fence": 1.0, "pending": 0.9, "jump": 0.9},
     ),
     Mutant(
         "a late confirmation is ignored",
