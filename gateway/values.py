@@ -157,7 +157,7 @@ def made_at(id: str) -> datetime:
     number = 0
     for digit in id.rpartition("_")[2]:
         number = number * 32 + _ALPHABET.index(digit)
-    return datetime.fromtimestamp((number >> 80) / 1000, UTC)
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=number >> 80)
 
 
 def spread(delay: timedelta, key: str) -> timedelta:

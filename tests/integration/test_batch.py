@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway import db
 from gateway.batch import Ask, Raced
-from gateway.db import Database, jobs
+from gateway.db import Database
+from gateway.jobs import jobs
 from gateway.ledger.store import balances
 
 NOW = datetime(2026, 11, 20, 1, 2, 3, 456_789, tzinfo=UTC)
