@@ -53,6 +53,12 @@ class Sockets:
             await socket.close(4406, "Subprotocol not acceptable")
             return
         await socket.accept(subprotocol=PROTOCOL)
+        try:
+            rates = self._endpoint.services.rates
+            rates.admit_address(socket.client.host if socket.client else "")
+        except Denied as denied:
+            await socket.close(4429, denied.code)
+            return
         view: Any = _View(socket, self._endpoint)
         handler = _Handler(view, self._patience)
         checking = asyncio.create_task(handler.check_token())
@@ -90,7 +96,7 @@ class _View:
             if name.lower() == "authorization" and isinstance(value, str):
                 self.authorization = value
         try:
-            await self.actor()
+            self.endpoint.services.rates.admit(await self.actor())
         except Denied as denied:
             raise ConnectionRejectionError from denied
         return UNSET

@@ -35,6 +35,7 @@ from gateway.events.model import (
 from gateway.events.service import Vault, due_rows, secrets_of
 from gateway.members.model import pseudonym
 from gateway.settings import Settings
+from gateway.telemetry import work
 
 log = telemetry.log(__name__)
 
@@ -224,16 +225,21 @@ class Webhooks:
         """
         content = body(event, member=self._member(event, merchant_id))
         headers = signed(content, event.id, keys, at=system_now())
-        try:
-            async with (
-                asyncio.timeout(self.settings.webhook_timeout_seconds),
-                self.http.stream("POST", url, content=content, headers=headers) as answer,
-            ):
-                return answer.status_code, await _beginning(answer)
-        except TimeoutError:
-            return None, "no answer in time"
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return None, f"{type(error).__name__}: {error}"[:_KEPT]
+        with work.delivery(merchant_id) as ended:
+            try:
+                async with (
+                    asyncio.timeout(self.settings.webhook_timeout_seconds),
+                    self.http.stream("POST", url, content=content, headers=headers) as answer,
+                ):
+                    said = await _beginning(answer)
+            except TimeoutError:
+                ended("no_answer")
+                return None, "no answer in time"
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                ended("no_answer")
+                return None, f"{type(error).__name__}: {error}"[:_KEPT]
+            ended("ok" if answer.is_success else "refused")
+            return answer.status_code, said
 
     def _member(self, event: Event, merchant_id: str) -> str | None:
         if event.member_id is None:

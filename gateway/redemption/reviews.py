@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound
 from gateway.jobs import enqueue
@@ -208,6 +209,18 @@ async def approve(
     done = {"state": "APPROVED", "approved_by": actor, "approved_at": now}
     await review_rows.update_resolutions(tx, _v.id == resolution_id, **done)
     await _act(tx, review, proposal, settings=settings, now=now)
+    body: dict[str, object] = {
+        "redemption": proposal.redemption_id,
+        "outcome": str(proposal.outcome),
+        "proposed_by": proposal.proposed_by,
+        "evidence": proposal.evidence,
+        "note": proposal.note,
+        "amount_fen": proposal.amount_fen,
+        "limit_fen": limit_fen,
+    }
+    await audit.record(
+        tx, kind="review.approved", subject=resolution_id, actor=actor, body=body, now=now
+    )
     (row,) = await review_rows.find_resolutions(tx, _v.id == resolution_id)
     return _resolution(row)
 

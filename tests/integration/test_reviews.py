@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.audit import service as audit
 from gateway.compliance.model import FourEyesRequired
 from gateway.errors import NotFound
 from gateway.points.service import HoldAlreadyResolved
@@ -69,6 +70,19 @@ async def conflicting(coalition: Coalition, step: str) -> Redemption:
     offered = await coalition.redemptions.cancel_quote(**ask)
     made, _ = await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
     return made
+
+
+async def test_an_approval_is_evidence(coalition: Coalition) -> None:
+    redemption = await conflicting(coalition, "hold")
+    made = await propose(coalition, redemption, "RELEASE")
+    for _ in range(2):  # Approving twice is approving once.
+        await approve(coalition, made, limit_fen=5_000_000)
+    async with coalition.database.reading() as tx:
+        (entry,) = await audit.entries(tx, subject=made, limit=5)
+    assert (entry["kind"], entry["actor"]) == ("review.approved", CHECKER)
+    assert entry["body"]["proposed_by"] == MAKER
+    assert entry["body"]["outcome"] == "RELEASE"
+    assert entry["body"]["limit_fen"] == 5_000_000
 
 
 @pytest.mark.parametrize("step", ["hold", "confirm", "cancel"])
