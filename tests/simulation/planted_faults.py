@@ -29,8 +29,8 @@ MUTANTS: tuple[Mutant, ...] = (
         MODEL,
         "        return Next.FENCE if late or step is Step.HOLD else Next.WAIT",
         "        return Next.UNDO if late or step is Step.HOLD else Next.WAIT",
-        60,
-        weather={"request_late": 0.8},
+        100,
+        weather={"request_late": 0.8, "short_hold": 0.0},
     ),
     Mutant(
         "released without asking the partner",
