@@ -9,7 +9,7 @@ UV := uv==0.13.9
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo serve test check bench simulate simulate-mutants load docs migration lock clean
+.PHONY: demo serve test check bench load simulate simulate-mutants chaos docs migration lock clean
 
 demo: .venv/ready  ## the whole coalition day, played from outside; ends 0 only if it all holds
 	$(BIN)/gateway demo $(ARGS)
@@ -30,6 +30,9 @@ check: .venv/ready  ## style, types, import directions, generated docs
 bench: .venv/ready  ## figures as ratios to a floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
+load: .venv/ready  ## over HTTP on PostgreSQL, beside raw SQL; ARGS="[mixed|stop|hot|close] --minutes 10"
+	$(BIN)/python -m tests.load $(ARGS)
+
 SEEDS ?= 1000
 FIRST ?= 1
 simulate: .venv/ready  ## the services under faults, seed by seed: SEEDS=10000 FIRST=1, or SEED=7 with its trace
@@ -38,14 +41,14 @@ simulate: .venv/ready  ## the services under faults, seed by seed: SEEDS=10000 F
 simulate-mutants: .venv/ready  ## plant faults in the services and see that the simulation finds them
 	$(BIN)/python -m tests.simulation --mutants $(ARGS)
 
-load: .venv/ready  ## redemptions a second over HTTP beside raw SQL; ARGS="--minutes 10 --clients 16"
-	$(BIN)/python -m tests.load $(ARGS)
+chaos: .venv/ready  ## 500 kill -9 under load, and three books compared; ARGS="--seed 2 --kills 50"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 docs: .venv/ready  ## write the generated pages of docs/ again
 	$(BIN)/gateway docs
 
-migration: .venv/ready  ## unreleased: write migration 0001 again from the tables
-	$(BIN)/python -m gateway.migrations.generate
+migration: .venv/ready  ## write the next revision from the tables; ARGS="what it is for"
+	$(BIN)/python -m gateway.migrations.generate $(ARGS)
 
 lock:  ## resolve pyproject.toml again; ARGS=--upgrade takes newer versions
 	$(PYTHON) -m venv .venv/uv

@@ -9,17 +9,20 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from gateway import migrations
 from gateway.api import routes as plain
+from gateway.api import unavailable
 from gateway.api.certify import certify
 from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
 from gateway.api.limits import Limits
 from gateway.api.rates import Rates
 from gateway.api.schema import build
+from gateway.api.sockets import Sockets
 from gateway.db import Database
+from gateway.events.watching import Watcher
 from gateway.operations import listener
 from gateway.operations.health import Health
 from gateway.operations.requests import Observed
@@ -56,14 +59,20 @@ def create_app(
             await here.oauth.start()
             app.state.runtime = here
             health.database = here.database
-            app.router.routes[:] = _routes(here, limits, health)
+            services = _services(here)
+            stack.push_async_callback(services.watcher.close)
+            app.router.routes[:] = _routes(here, services, limits, health)
             await stack.enter_async_context(listener.lag_measured())
             stack.push_async_callback(here.redemptions.abandon)
             app.state.stopping = asyncio.Event()
             await stack.enter_async_context(_working(here, app.state.stopping))
             yield
 
-    app = Starlette(lifespan=lifespan, middleware=[Middleware(Observed)])
+    app = Starlette(
+        lifespan=lifespan,
+        middleware=[Middleware(Observed)],
+        exception_handlers=unavailable.HANDLERS,
+    )
     app.state.health = health
     return app
 
@@ -76,8 +85,9 @@ async def _migrate(settings: Settings) -> None:
         await database.close()
 
 
-def _routes(runtime: Runtime, limits: Limits | None, health: Health) -> list[Route]:
-    services = _services(runtime)
+def _routes(
+    runtime: Runtime, services: Services, limits: Limits | None, health: Health
+) -> list[BaseRoute]:
     secrets = {
         merchant: connection.webhook_secret
         for merchant, connection in runtime.connections.items()
@@ -86,6 +96,7 @@ def _routes(runtime: Runtime, limits: Limits | None, health: Health) -> list[Rou
     graphql = Endpoint(build(), services, limits)
     return [
         Route("/graphql", graphql.answer, methods=["GET", "POST"]),
+        WebSocketRoute("/graphql", Sockets(graphql).answer),
         *runtime.oauth.routes(),
         *plain.routes(services, secrets),
         *listener.routes(
@@ -106,6 +117,8 @@ def _services(runtime: Runtime) -> Services:
         settings=runtime.settings,
         guard=runtime.oauth.guard,
         redemptions=runtime.redemptions,
+        webhooks=runtime.webhooks,
+        watcher=Watcher(runtime.database, seconds=runtime.settings.events_poll_seconds),
         certify=run,
         rates=Rates(runtime.settings),
     )
@@ -123,6 +136,9 @@ async def _working(runtime: Runtime, stopping: asyncio.Event) -> AsyncIterator[N
         runtime.clock,
         runtime.settings,
         runtime.redemptions,
+        vault=runtime.oauth.vault,
+        sign_head=runtime.sign_head,
+        webhooks=runtime.webhooks,
     )
     task = asyncio.create_task(worker.run(stopping))
     try:

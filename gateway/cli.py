@@ -6,9 +6,11 @@ remote failed.
 """
 
 import asyncio
+import contextlib
 import importlib
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -16,11 +18,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from gateway import docgen, migrations, telemetry
 from gateway import settings as gateway_settings
 from gateway.db import Database
+from gateway.errors import Denied, Refused
 from gateway.settings import Settings
 
 CHECK_FAILED, USAGE, REMOTE_FAILED = 1, 2, 3
@@ -36,8 +40,13 @@ database_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(database_app, name="db")
 schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
+audit_app = typer.Typer(help="The audit chain: evidence of what was done.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
 clock_app = typer.Typer(help="The sandbox's business clock.", no_args_is_help=True)
 app.add_typer(clock_app, name="clock")
+
+events_app = typer.Typer(help="Events and their webhooks.", no_args_is_help=True)
+app.add_typer(events_app, name="events")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 _out = Console()
@@ -46,6 +55,7 @@ _err = Console(stderr=True)
 
 def main() -> None:
     """The console script."""
+    telemetry.log_uncaught()
     app()
 
 
@@ -155,6 +165,111 @@ def doctor(
         raise typer.Exit(CHECK_FAILED)
 
 
+@audit_app.command("verify")
+def verify_audit(
+    head: Annotated[
+        Path | None, typer.Option(help="a signed head that a merchant kept, to compare with")
+    ] = None,
+    jwks: Annotated[
+        Path | None, typer.Option(help="the keys that go with it; the database's by default")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the audit chain over every sealed row; exit 1 and name the first bad one."""
+    evidence = _load("gateway.operations.evidence")
+    model = _load("gateway.audit.model")
+    began = time.perf_counter()
+    try:
+        with _progress("verifying") as bar:
+            found = asyncio.run(
+                evidence.verify(
+                    _settings().url, kept=head, jwks=jwks, begin=bar.begin, progress=bar.at
+                )
+            )
+    except model.BrokenChain as broken:
+        _err.print(str(broken), highlight=False)
+        raise typer.Exit(CHECK_FAILED) from broken
+    except (model.BadHead, OSError) as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(USAGE) from error
+    seconds = max(time.perf_counter() - began, 0.001)
+    rows = [(table, f"{count:,}") for table, count in found.tables.items()]
+    rows += [("links", f"{found.links:,}"), ("signed heads that agree", f"{found.heads:,}")]
+    rows += [("kept head", "agrees" if head else "none given"), ("last seal", found.seal)]
+    rows += [("links a second", f"{found.links / seconds:,.0f}")]
+    _print_rows(("what", "verified"), rows, as_json=as_json)
+
+
+@app.command()
+def backup(
+    path: Annotated[Path, typer.Argument(help="of the copy; it must not exist")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the database while it is in use, and verify the copy; exit 1 if it is broken."""
+    backups = _load("gateway.operations.backup")
+    try:
+        with _progress("copying") as bar:
+            made = asyncio.run(backups.backup(_settings().url, path, progress=bar.of))
+    except backups.BackupError as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(CHECK_FAILED) from error
+    _print_verdict(made, as_json=as_json)
+
+
+@app.command()
+def restore(
+    path: Annotated[Path, typer.Argument(help="of the backup")],
+    force: Annotated[
+        bool, typer.Option("--force", help="also over a database that is there")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of the database and verify it. Then: `gateway recover`."""
+    backups = _load("gateway.operations.backup")
+    try:
+        made = asyncio.run(backups.restore(_settings().url, path, force=force))
+    except backups.BackupError as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(CHECK_FAILED) from error
+    _print_verdict(made, as_json=as_json)
+    if made.broken:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def recover(
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z"],
+            help="business time of the backup; ten minutes before its newest record by default",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """After a restore: find what was lost since, from the partners' side, and end it.
+
+    Safe to run again. Ends 1 while something waits for a person, 3 while a partner has to answer.
+    """
+    recovery = _load("gateway.operations.recovery")
+    with _progress("asking partners") as bar:
+        found = asyncio.run(recovery.recover(_settings(), since=since, progress=bar.phase))
+    rows = [
+        (each.redemption_id, each.merchant_id, "yes" if each.known else "no", each.state,
+         each.result)
+        for each in found.rows
+    ]  # fmt: skip
+    _print_rows(("redemption", "merchant", "known here", "state", "result"), rows, as_json=as_json)
+    if not as_json:
+        _print_rows(("outcome", "redemptions"), [(k, str(n)) for k, n in found.counts.items()])
+    for merchant, code in found.unreached.items():
+        _err.print(f"{merchant} was not reached: {code}; run `gateway recover` again")
+    if found.unreached or found.waiting:
+        raise typer.Exit(REMOTE_FAILED)
+    if found.reviews:
+        raise typer.Exit(CHECK_FAILED)
+
+
 @app.command("certify-partner")
 def certify_partner(
     code: Annotated[str, typer.Argument(help="the merchant's id or short name")],
@@ -197,6 +312,48 @@ def upgrade() -> None:
     _out.print(f"at revision {asyncio.run(_upgrade(_settings()))}", highlight=False)
 
 
+@events_app.command("list")
+def list_events(
+    failed: Annotated[bool, typer.Option("--failed", help="only failing deliveries")] = False,
+    since: Annotated[str | None, typer.Option(help="as in 30m, 1h or 2d")] = None,
+    limit: Annotated[int, typer.Option(help="the newest so many")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List events with their deliveries, newest first."""
+    forwarding = _load("gateway.demo.forwarding")
+    asked = {"failed": failed, "since": since, "limit": limit}
+    rows = _run(forwarding.listed(_settings(), **asked))
+    names = ("at", "event", "type", "merchant", "state", "attempts", "answer")
+    _print_rows(names, rows, as_json=as_json)
+
+
+@events_app.command("resend")
+def resend_events(
+    events: Annotated[list[str], typer.Argument(help="ids, as in evt_red_0k3_2")],
+    to: Annotated[str | None, typer.Option(help="send there at once; sandbox only")] = None,
+    merchant: Annotated[str | None, typer.Option(help="whose, with --to")] = None,
+) -> None:
+    """Send events again under their old ids; exit 3 if an address of --to does not take one."""
+    forwarding, tell = _load("gateway.demo.forwarding"), typer.echo
+    if to is None:
+        tell(f"{_run(forwarding.resend(_settings(), events))} will be sent again")
+        return
+    sending = forwarding.send_to(_settings(), events, to, merchant=merchant, tell=tell)
+    if not _run(sending):
+        raise typer.Exit(REMOTE_FAILED)
+
+
+@app.command()
+def dev(
+    forward: Annotated[str, typer.Option(help="address to send to, as in http://127.0.0.1:9000")],
+    merchant: Annotated[str | None, typer.Option(help="whose events; all by default")] = None,
+    count: Annotated[int | None, typer.Option(help="end after so many")] = None,
+) -> None:
+    """Forward the sandbox's events from now on to a partner's machine, and print its answers."""
+    asked = {"merchant": merchant, "count": count, "tell": typer.echo}
+    _run(_load("gateway.demo.forwarding").forward(_settings(), forward, **asked))
+
+
 @schema_app.command("export")
 def export(
     subgraph: Annotated[bool, typer.Option("--subgraph", help="the federation SDL")] = False,
@@ -220,9 +377,50 @@ def _load(module: str) -> Any:
     return importlib.import_module(module)
 
 
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a task; what is not there, or not here, is a usage error."""
+    try:
+        return asyncio.run(work)
+    except (ValueError, Refused, Denied) as error:
+        _err.print(str(error), highlight=False)
+        raise typer.Exit(USAGE) from error
+
+
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
         typer.echo(line)
+
+
+def _print_verdict(made: Any, *, as_json: bool) -> None:
+    rows = [("revision", str(made.revision)), ("bytes", f"{made.bytes:,}")]
+    rows += [("links of the audit chain", f"{made.links:,}"), ("newest record", str(made.newest))]
+    rows += [("broken", each) for each in made.broken] or [("invariants", "hold")]
+    _print_rows(("what", "found"), rows, as_json=as_json)
+
+
+class _Bar:
+    """A progress bar on standard error, gone when it is done."""
+
+    def __init__(self, shown: Progress, what: str) -> None:
+        self._shown, self._task = shown, shown.add_task(what, total=None)
+
+    def begin(self, total: int) -> None:
+        self._shown.update(self._task, total=total)
+
+    def at(self, done: int) -> None:
+        self._shown.update(self._task, completed=done)
+
+    def phase(self, what: str, done: int, total: int) -> None:
+        self._shown.update(self._task, description=what, completed=done, total=total)
+
+    def of(self, done: int, total: int) -> None:
+        self._shown.update(self._task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[_Bar]:
+    with Progress(console=_err, transient=True) as shown:
+        yield _Bar(shown, what)
 
 
 async def _upgrade(settings: Settings) -> str | None:

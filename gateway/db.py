@@ -10,19 +10,24 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from gateway import batch
 from gateway import sqlite as driver
+from gateway.batch import Ask, Raced, Transaction, Write
 from gateway.errors import Denied, Refused
 from gateway.values import fingerprint
+
+T = TypeVar("T")
 
 metadata = sa.MetaData(
     naming_convention={
@@ -33,6 +38,9 @@ metadata = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A number the database gives: it rises, may have gaps, and becomes visible out of order."""
 
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
@@ -64,23 +72,6 @@ idempotency_keys = sa.Table(
     sa.Column("fingerprint", sa.String, nullable=False),
     sa.Column("object_id", sa.String),  # null while running
     sa.Column("recorded_at", Instant, nullable=False),
-)
-
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("job_id", sa.String, primary_key=True),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("key", sa.String, nullable=False, unique=True),  # the same work is queued once
-    sa.Column("payload", Json, nullable=False),
-    sa.Column("state", sa.String, nullable=False),  # DUE, DONE, DEAD
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("due_at", Instant, nullable=False),  # system time: leases are no business rule
-    sa.Column("leased_until", Instant),
-    sa.Column("last_error", sa.String),
-    sa.Column("lane", sa.String),  # whose system it asks: one slow one holds up no other
-    sa.CheckConstraint("state IN ('DUE', 'DONE', 'DEAD')", name="state"),
-    sa.Index("ix_jobs_due", "state", "due_at"),
 )
 
 clock_offset = sa.Table(
@@ -125,22 +116,30 @@ class Database:
     Args:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://…`.
         pool_size: Connections kept; SQLite needs one per concurrent reader.
+        wait_seconds: Longest wait for a connection, free or new, and for SQLite's writer lock.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, wait_seconds: float = 10.0) -> None:
         self.url = url
         self._sqlite = url.startswith("sqlite")
+        self._wait_seconds = wait_seconds
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        options["pool_timeout"] = wait_seconds
+        options["hide_parameters"] = True  # Else an error's text has a row's persons in it.
         if self._sqlite:
-            connect: dict[str, Any] = {"timeout": 30, "isolation_level": None}
+            connect: dict[str, Any] = {"timeout": wait_seconds, "isolation_level": None}
             options["connect_args"] = connect | {"async_creator_fn": driver.connect}
         else:
-            options["pool_pre_ping"] = True
-        self.engine: AsyncEngine = create_async_engine(url, **options)
+            options["connect_args"] = {"timeout": wait_seconds}
+        engine = create_async_engine(url, **options).sync_engine
+        way = batch.OneVisit if self._sqlite else batch.OneStatement
+        self.engine = batch.Engine(engine, way(engine.dialect))
         self._turn = asyncio.Lock()
         if self._sqlite:
             sa.event.listen(self.engine.sync_engine, "connect", _tune)
             sa.event.listen(self.engine.sync_engine, "begin", _begin)
+        else:
+            sa.event.listen(self.engine.sync_engine, "checkout", _require_open)
 
     @property
     def file(self) -> Path | None:
@@ -153,11 +152,25 @@ class Database:
         """One writing transaction: commits at the end, rolls back on any exception."""
         async with contextlib.AsyncExitStack() as stack:
             if self._sqlite:
-                await stack.enter_async_context(self._turn)
+                await stack.enter_async_context(self._own_turn())
             connection = await stack.enter_async_context(self.engine.connect())
             connection = await connection.execution_options(writes=True)
             async with connection.begin():
                 yield connection
+                await flush(connection)
+
+    @contextlib.asynccontextmanager
+    async def _own_turn(self) -> AsyncIterator[None]:
+        """Write alone in this process, so that no writer starves."""
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise sa.exc.TimeoutError("no turn to write") from error
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -176,9 +189,52 @@ def _tune(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Have the pool replace a connection that the server has closed.
+
+    The driver knows without asking; to ask takes a transaction of three round trips each time.
+    """
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
+
+
 def _begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+async def write(
+    tx: AsyncConnection,
+    statement: Any,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    by: tuple[str, ...] = (),
+    expect: int | None = None,
+    missed: batch.Missed | None = None,
+) -> None:
+    """Let an INSERT or UPDATE wait for the next read or the end; see `batch.Write`.
+
+    What waits goes together. It goes now if it may touch a row that this one touches again.
+    """
+    assert isinstance(tx, Transaction)
+    if not rows:
+        return
+    wanted = Write(statement, rows, by, expect, missed)
+    if tx.touches_again(wanted):
+        await tx.flush()
+    tx.write(wanted)
+
+
+async def read(tx: AsyncConnection, *asks: Ask) -> list[list[sa.Row[Any]]]:
+    """Several SELECTs in one go; the rows of each. What waits goes first."""
+    assert isinstance(tx, Transaction)
+    return await tx.read(asks)
+
+
+async def flush(tx: AsyncConnection) -> None:
+    """Send what waits now, so that a refusal is raised here."""
+    assert isinstance(tx, Transaction)
+    await tx.flush()
 
 
 def insert_missing(
@@ -290,16 +346,64 @@ async def peek_key(
     Raises:
         IdempotencyConflict, IdempotencyInFlight: As for `claim_key`.
     """
-    given = fingerprint(input)
-    where = (idempotency_keys.c.scope == scope) & (idempotency_keys.c.key == key)
-    stored = (await tx.execute(sa.select(idempotency_keys).where(where))).one_or_none()
-    if stored is None:
+    claim = {"scope": scope, "key": key, "input": input}
+    (found,) = await read(tx, ask_key(claim))
+    return replay_of(found, claim)
+
+
+_KEY = sa.select(idempotency_keys).where(
+    idempotency_keys.c.scope == sa.bindparam("of_scope"),
+    idempotency_keys.c.key == sa.bindparam("of_key"),
+)
+
+
+def ask_key(claim: Mapping[str, Any]) -> Ask:
+    """What a key did before, for `replay_of`; `claim` is `{scope, key, input}`."""
+    return Ask(_KEY, {"of_scope": claim["scope"], "of_key": claim["key"]})
+
+
+def replay_of(rows: Sequence[sa.Row[Any]], claim: Mapping[str, Any]) -> Replay | None:
+    """What a key did before, out of the rows of `ask_key`; None when it is new.
+
+    Raises:
+        IdempotencyConflict, IdempotencyInFlight: As for `claim_key`.
+    """
+    if not rows:
         return None
-    if stored.fingerprint != given:
-        raise IdempotencyConflict(stored_hash=stored.fingerprint, given_hash=given)
-    if stored.object_id is None:
+    given, stored = fingerprint(claim["input"]), rows[0].fingerprint
+    if stored != given:
+        raise IdempotencyConflict(stored_hash=stored, given_hash=given)
+    if rows[0].object_id is None:
         raise IdempotencyInFlight(retry_after_seconds=1)
-    return Replay(stored.object_id)
+    return Replay(rows[0].object_id)
+
+
+async def take_key(
+    tx: AsyncConnection, claim: Mapping[str, Any], *, object_id: str, now: datetime
+) -> None:
+    """Claim a key that `replay_of` found new, with the transaction's next batch.
+
+    Raises:
+        Raced: With the batch: another request claimed it meanwhile.
+    """
+    row = {"scope": claim["scope"], "key": claim["key"], "object_id": object_id}
+    row |= {"fingerprint": fingerprint(claim["input"]), "recorded_at": now}
+    await write(tx, insert_missing(tx, idempotency_keys), [row], expect=1)
+
+
+async def tried(work: Callable[[bool], Awaitable[T]], *, times: int = 3) -> T:
+    """Do work that owns its transactions; again when another was first.
+
+    Args:
+        work: Is told whether to make sure, by locking what it reads: not at the first time.
+    """
+    for left in reversed(range(times)):
+        try:
+            return await work(left < times - 1)
+        except (DBAPIError, Raced) as error:
+            if not (left and is_race(error)):
+                raise
+    raise AssertionError("unreachable")
 
 
 _SETTLE_KEY = sa.update(idempotency_keys).where(
@@ -313,132 +417,6 @@ async def settle_key(tx: AsyncConnection, *, scope: str, key: str, object_id: st
     await tx.execute(_SETTLE_KEY, {"of_scope": scope, "of_key": key, "object_id": object_id})
 
 
-async def enqueue(
-    tx: AsyncConnection,
-    *,
-    name: str,
-    key: str,
-    payload: Mapping[str, object],
-    due_at: datetime | None = None,
-    lane: str | None = None,
-) -> None:
-    """Queue a job in the transaction of its cause; the same key is queued once, for ever.
-
-    Args:
-        due_at: System time; None: at once.
-        lane: Whose system it asks, a merchant's id; jobs of one lane run a few at a time.
-    """
-    row = {"job_id": f"job_{fingerprint([name, key])[:26]}", "name": name, "key": f"{name}:{key}"}
-    row |= {"payload": dict(payload), "state": "DUE", "lane": lane}  # type: ignore[dict-item]
-    row |= {"due_at": due_at or system_now()}  # type: ignore[dict-item]
-    await tx.execute(insert_missing(tx, jobs), row)
-
-
-async def lease_jobs(
-    tx: AsyncConnection,
-    *,
-    system_now: datetime,
-    lease_seconds: int,
-    limit: int,
-    full: Sequence[str] = (),
-) -> list[sa.Row[Any]]:
-    """Take due jobs for `lease_seconds`, oldest first; no two workers get the same one.
-
-    Args:
-        full: Lanes that have no place left; their jobs stay where they are.
-
-    Returns:
-        The rows as they were, with `lease`: what `finish_job` and `retry_job` must show.
-    """
-    until = system_now + timedelta(seconds=lease_seconds)
-    free = sa.or_(jobs.c.leased_until.is_(None), jobs.c.leased_until < system_now)
-    where = [jobs.c.state == "DUE", jobs.c.due_at <= system_now, free]
-    if full:
-        where.append(sa.or_(jobs.c.lane.is_(None), jobs.c.lane.not_in(full)))
-    due = (
-        sa.select(jobs, sa.literal(until, Instant).label("lease"))
-        .where(*where)
-        .order_by(jobs.c.due_at, jobs.c.job_id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    rows = list(await tx.execute(due))
-    if rows:
-        taken = jobs.c.job_id.in_([row.job_id for row in rows])
-        bump = {"leased_until": until, "attempts": jobs.c.attempts + 1}
-        await tx.execute(sa.update(jobs).where(taken).values(bump))
-    return rows
-
-
-async def waiting_jobs(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """Jobs that are not done: name, state, how `many`, and `since`, the earliest `due_at`."""
-    what = (jobs.c.name, jobs.c.state)
-    query = sa.select(
-        *what, sa.func.count().label("many"), sa.func.min(jobs.c.due_at).label("since")
-    )
-    return list(await tx.execute(query.where(jobs.c.state != "DONE").group_by(*what)))
-
-
-async def finish_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
-    """Mark a job done; False, and nothing changes, when its lease has gone to another."""
-    done = {"state": "DONE", "leased_until": None, "last_error": None}
-    return await _end_lease(tx, job_id, lease, done)
-
-
-async def retry_job(
-    tx: AsyncConnection, job_id: str, *, lease: datetime, due_at: datetime | None, error: str
-) -> bool:
-    """Try a job again at `due_at`; None gives it up (DEAD). False as for `finish_job`."""
-    values: dict[str, Any] = {"leased_until": None, "last_error": error[:1000]}
-    values |= {"state": "DEAD"} if due_at is None else {"due_at": due_at}
-    return await _end_lease(tx, job_id, lease, values)
-
-
-async def return_job(tx: AsyncConnection, job_id: str, *, lease: datetime) -> bool:
-    """Hand a job back that was not tried: it is due at once, for any worker."""
-    return await _end_lease(
-        tx, job_id, lease, {"leased_until": None, "attempts": jobs.c.attempts - 1}
-    )
-
-
-async def _end_lease(
-    tx: AsyncConnection, job_id: str, lease: datetime, values: Mapping[str, Any]
-) -> bool:
-    mine = (jobs.c.job_id == job_id) & (jobs.c.state == "DUE") & (jobs.c.leased_until == lease)
-    return bool((await tx.execute(sa.update(jobs).where(mine).values(values))).rowcount)
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How much waits in a queue, and since when its oldest item has been due."""
-
-    waiting: int
-    oldest: timedelta
-    dead: int = 0
-
-
-async def job_depths(tx: AsyncConnection, *, system_now: datetime) -> dict[str, Depth]:
-    """Jobs by name: due now, the age of the oldest, and those given up."""
-    overdue = sa.and_(jobs.c.state == "DUE", jobs.c.due_at <= system_now)
-    found = await tx.execute(
-        sa.select(
-            jobs.c.name,
-            sa.func.sum(sa.case((overdue, 1), else_=0)).label("waiting"),
-            sa.func.min(sa.case((overdue, jobs.c.due_at))).label("since"),
-            sa.func.sum(sa.case((jobs.c.state == "DEAD", 1), else_=0)).label("dead"),
-        )
-        .where(jobs.c.state != "DONE")
-        .group_by(jobs.c.name)
-        .order_by(jobs.c.name)
-    )
-    return {
-        row.name: Depth(
-            int(row.waiting), system_now - row.since if row.since else timedelta(0), int(row.dead)
-        )
-        for row in found
-    }
-
-
 def is_conflict(error: BaseException) -> bool:
     """Whether a database error says that another transaction was first (busy, deadlock)."""
     cause = getattr(error, "orig", error)
@@ -449,8 +427,39 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_race(error: BaseException) -> bool:
     """Whether running again may end better: a conflict, or another made the same row first."""
+    if isinstance(error, Raced):
+        return True
+    if is_unavailable(error):
+        return False
     unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
     return unique or is_conflict(error)
+
+
+_NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
+_SQLITE_NOT_NOW = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database cannot be used now: gone, full, or busy for longer than we wait.
+
+    What was cut off in its COMMIT may have happened: only the idempotency key tells.
+    """
+    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
+        return True
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
+    if getattr(error, "connection_invalidated", False):
+        return True
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)
 
 
 @dataclass(frozen=True, slots=True)

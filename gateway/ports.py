@@ -105,6 +105,7 @@ class Capability(Flag):
     ASYNC_CONFIRM = auto()  # confirm may answer PENDING; a webhook or a poll decides
     STATEMENT = auto()  # statement
     NOTICE = auto()  # settlement_notice
+    OPERATIONS = auto()  # operations: optional, for recovery after a restore
     ALL = OFFERS | REDEEM | STATEMENT | NOTICE
 
 
@@ -294,7 +295,11 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class SettlementNotice:
-    """Tells a merchant one leg of a settlement, as its debtor or creditor."""
+    """Tells a merchant one leg of a settlement, as its debtor or creditor.
+
+    `audit_head` is the signed head of the gateway's audit chain, a compact JWS, to be kept: who
+    rewrites the books later contradicts every merchant's copy.
+    """
 
     settlement_id: str
     leg_id: str
@@ -302,6 +307,7 @@ class SettlementNotice:
     payee: str
     amount_fen: int
     net_hash: str
+    audit_head: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +316,54 @@ class NoticeReceipt:
 
     receipt_ref: str
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One op key of ours that a partner has seen, and what is true of it now.
+
+    What else it knows is for whoever has to explain a booking that we know nothing of.
+    """
+
+    at: datetime  # business time at which the partner first saw it
+    fact: Fact
+    gateway_ref: str | None = None
+    offer_id: str | None = None
+    member_ref: str | None = None
+    list_fen: int | None = None
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A webhook the partner has sent, as it was: its id and its body."""
+
+    event_id: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsPage:
+    """A page of what happened since an instant; `cursor` continues after it."""
+
+    operations: tuple[Operation, ...]
+    events: tuple[Told, ...]
+    cursor: str
+    more: bool
+
+
+class Listing(Protocol):
+    """The optional verb of a partner that claims `Capability.OPERATIONS`."""
+
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        """List the op keys of hold, confirm and cancel first seen since an instant, oldest first,
+        and the webhooks sent since then. Nothing happens by asking.
+
+        Args:
+            since: Business time. A partner may list more than was asked for.
+            cursor: Of the page before; None for the first.
+        """
+        ...
 
 
 class Partner(Protocol):

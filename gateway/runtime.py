@@ -1,21 +1,34 @@
 """What the application and the worker share: database, clock, partners, redemptions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import httpx2
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import partners as adapters
-from gateway.db import Clock, Database
+from gateway import telemetry
+from gateway.audit import service as audit
+from gateway.audit.model import HEAD_TYPE
+from gateway.db import Clock, Database, system_now
+from gateway.events import webhooks
+from gateway.events.webhooks import Webhooks
 from gateway.measured import MeasuredDatabase, watched
+from gateway.oauth import jose, keys
+from gateway.oauth.addresses import LoopbackToo, PublicOnly
 from gateway.oauth.breaker import Breaker
-from gateway.oauth.client import PartnerClient, partner_client
+from gateway.oauth.client import PartnerClient, partner_client, wire
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+
+_SENDING = 100  # Events being sent at once.
+_PRIVATE_PARTS = ("d", "k", "p", "q")  # Of a JWK.
 
 
 @dataclass
@@ -29,7 +42,8 @@ class Runtime:
     connections: Mapping[str, adapters.Connection]
     partners: Mapping[str, Partner]
     redemptions: Redemptions
-    secret: bytes
+    webhooks: Webhooks
+    secret: bytes = field(repr=False)
     clients: list[httpx2.AsyncClient]
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
@@ -40,15 +54,21 @@ class Runtime:
         Raises:
             ValueError: The partners file says something that is not known.
         """
-        database = MeasuredDatabase(settings.url)
+        database = MeasuredDatabase(
+            settings.url,
+            pool_size=settings.database_connections,
+            wait_seconds=settings.database_wait_seconds,
+        )
         clock = Clock()
         async with database.reading() as tx:
             await clock.refresh(tx)
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
+        conceal(settings, connections.values())
         loaded, clients = connect(connections, settings, clock)
         partners = Partners(watched(loaded), database, clock)
         secret = oauth.secret("pseudonym")
+        sender = webhook_client(settings)
         return cls(
             settings=settings,
             database=database,
@@ -57,16 +77,43 @@ class Runtime:
             connections=connections,
             partners=partners,
             redemptions=Redemptions(database, partners, clock, settings, secret),
+            webhooks=Webhooks(database, sender, settings, vault=oauth.vault, secret=secret),
             secret=secret,
-            clients=list(clients.values()),
+            clients=[*clients.values(), sender],
             breakers={merchant: client.breaker for merchant, client in clients.items()},
         )
+
+    async def sign_head(self, tx: AsyncConnection, *, since: datetime, now: datetime) -> str | None:
+        """The first signed head of the audit chain since an instant; signed now if there is none.
+
+        Returns:
+            A compact JWS; None while nothing is sealed.
+        """
+
+        async def sign(claims: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+            await keys.ensure(tx, self.oauth.vault, now=system_now())
+            key = await tx.run_sync(self.oauth.ring.active)
+            return jose.encode(claims, key, typ=HEAD_TYPE), key.as_dict(private=False)
+
+        issuer = self.settings.base_url
+        return await audit.sign_head(tx, sign=sign, issuer=issuer, since=since, now=now)
 
     async def close(self) -> None:
         """Close all connections."""
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def conceal(settings: Settings, connections: Iterable[adapters.Connection]) -> None:
+    """Keep this process's own secrets out of its logs, whatever text they get into."""
+    secrets = [settings.metrics_token, settings.database_password]
+    if settings.vault_key_path.exists():
+        secrets.append(settings.vault_key_path.read_text(encoding="utf-8").strip())
+    for connection in connections:
+        secrets += [connection.auth.secret or "", connection.webhook_secret]
+        secrets += [str((connection.auth.key or {}).get(part, "")) for part in _PRIVATE_PARTS]
+    telemetry.conceal(secrets)
 
 
 def connect(
@@ -86,6 +133,13 @@ def connect(
         return client
 
     return adapters.load(connections.values(), client_for), clients
+
+
+def webhook_client(settings: Settings) -> httpx2.AsyncClient:
+    """The client that events go out with: public https addresses; in the sandbox loopback too."""
+    line = wire(sandbox=True, concurrency=_SENDING)
+    guarded = LoopbackToo(line) if settings.sandbox else PublicOnly(line)
+    return webhooks.client(transport=guarded, timeout=settings.webhook_timeout_seconds)
 
 
 def read_connections(settings: Settings) -> dict[str, adapters.Connection]:

@@ -21,6 +21,10 @@ class Settings:
 
     home: Path = _setting(Path(".gateway"), "folder of the embedded default: database, keys")
     database_url: str = _setting("", "SQLAlchemy URL; empty: SQLite at <home>/gateway.db")
+    database_connections: int = _setting(10, "connections kept per process; 10 more at a peak")
+    database_wait_seconds: float = _setting(
+        10.0, "longest wait for a connection or for SQLite's lock; then the answer is 503"
+    )
     mode: str = _setting("sandbox", "`sandbox` or `live`; the clock moves only in the sandbox")
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8000, "port to listen on; 0 takes a free one")
@@ -72,6 +76,9 @@ class Settings:
         0.0, "time between unready and the end of accepting, for a load balancer to notice"
     )
     otel_endpoint: str = _setting("", "OTLP/HTTP URL for spans; needs coalition-gateway[otel]")
+    webhook_timeout_seconds: float = _setting(5.0, "time a merchant has to answer an event")
+    events_poll_seconds: float = _setting(0.25, "pause between two looks for subscribers' events")
+    subscription_init_seconds: float = _setting(10.0, "time a socket has to say who it is")
     failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 
@@ -83,6 +90,12 @@ class Settings:
     def url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite+aiosqlite:///{self.home / 'gateway.db'}"
+
+    @property
+    def database_password(self) -> str:
+        """The password in the database's URL, as it is written there."""
+        found = re.search(r"://[^:/?#]*:(.*)@", self.database_url)
+        return found[1] if found else ""
 
     @property
     def sandbox(self) -> bool:

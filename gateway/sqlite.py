@@ -2,7 +2,7 @@
 
 aiosqlite visits its thread to make a cursor, to execute, to fetch and to close; the visits cost
 more than the statements. Here one visit does all four. Rows are read whole, as SQLAlchemy does
-with every cursor that is not server-side.
+with every cursor that is not server-side. A script, too, is one visit.
 """
 
 import sqlite3
@@ -23,6 +23,29 @@ class Connection(aiosqlite.Connection):
         return await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]
 
 
+class Script(tuple[tuple[str, list[tuple[Any, ...]]], ...]):
+    """Statements to be run in one visit, each with the values of its executions.
+
+    Its one row has a value for each statement: the rows of a SELECT, else how many it touched.
+    """
+
+    @property
+    def text(self) -> str:
+        return ";\n".join(text for text, _ in self)
+
+    def run(self, connection: sqlite3.Connection) -> tuple[Any, ...]:
+        return tuple(self._one(connection, text, rows) for text, rows in self)
+
+    def _one(self, connection: sqlite3.Connection, text: str, rows: list[tuple[Any, ...]]) -> Any:
+        if len(rows) > 1:
+            cursor = connection.executemany(text, rows)
+        else:
+            cursor = connection.execute(text, rows[0])
+        done = cursor.fetchall() if cursor.description else cursor.rowcount
+        cursor.close()
+        return done
+
+
 class Cursor:
     """What one statement left behind: nothing stays open in the database."""
 
@@ -38,6 +61,10 @@ class Cursor:
 
     async def execute(self, text: str, values: Any = ()) -> "Cursor":
         def work(connection: sqlite3.Connection) -> None:
+            if isinstance(values, Script):
+                self._rows = [values.run(connection)]
+                self.description = [(f"s{n}", *[None] * 6) for n in range(len(values))]
+                return
             self._keep(connection.execute(text, values))
 
         await self._connection.visit(work)

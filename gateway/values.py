@@ -152,6 +152,14 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{digits}"
 
 
+def made_at(id: str) -> datetime:
+    """When `new_id` made an id, to the millisecond (system time)."""
+    number = 0
+    for digit in id.rpartition("_")[2]:
+        number = number * 32 + _ALPHABET.index(digit)
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=number >> 80)
+
+
 def spread(delay: timedelta, key: str) -> timedelta:
     """A delay off by up to a fifth, so that what failed together does not come back together.
 

@@ -10,30 +10,45 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from gateway import db, telemetry
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway import jobs, telemetry
+from gateway.audit import service as audit
 from gateway.catalog import service as catalog
 from gateway.compliance import service as compliance
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer
-from gateway.ledger import service as ledger
+from gateway.events.webhooks import Webhooks
 from gateway.oauth import service as oauth
+from gateway.oauth.keys import Vault
 from gateway.points import service as points
-from gateway.ports import Partner
+from gateway.ports import Partner, SettlementNotice
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
 from gateway.telemetry import work
-from gateway.values import back_off
+from gateway.values import back_off, business_day, start_of
 
 log = telemetry.log(__name__)
 
 MAX_ATTEMPTS = 12  # of a job that fails by itself; what no partner answers is tried for ever
 LONGEST_WAIT = timedelta(hours=1)
 CHORES_EVERY_SECONDS = 2.0
+SEAL_BATCH = 1_000  # rows chained in one transaction
+
+
+class SignHead(Protocol):
+    """Signs the audit chain's head, or finds the one signed since an instant."""
+
+    async def __call__(
+        self, tx: AsyncConnection, *, since: datetime, now: datetime
+    ) -> str | None: ...
 
 
 class Places:
@@ -69,11 +84,13 @@ class Places:
             return False
         task = asyncio.create_task(work())
         self._tasks[key], self._lanes[key] = task, lane
-        task.add_done_callback(lambda _: self._leave(key))
+        task.add_done_callback(lambda done: self._leave(key, done))
         return True
 
-    def _leave(self, key: str) -> None:
+    def _leave(self, key: str, done: asyncio.Task[None]) -> None:
         del self._tasks[key], self._lanes[key]
+        if not done.cancelled() and (error := done.exception()):  # Its lease ends by itself.
+            log.error("work broke off", key=key, exc_info=error)
 
     async def wait(self, *, seconds: float | None = None, every: bool = False) -> None:
         """Wait until a task, or every one, has ended; no longer than `seconds`."""
@@ -95,6 +112,8 @@ class Worker:
 
     Args:
         partners: Merchant id to adapter; hosted merchants included.
+        vault: Seals the signing keys; without it nobody rotates them.
+        sign_head: Signs the audit chain's head for an instant: see `Runtime.sign_head`.
     """
 
     def __init__(
@@ -104,18 +123,25 @@ class Worker:
         clock: Clock,
         settings: Settings,
         redemptions: Redemptions,
+        *,
+        vault: Vault | None = None,
+        sign_head: SignHead | None = None,
+        webhooks: Webhooks | None = None,
     ) -> None:
+        self.webhooks = webhooks
         self.database = database
         self.partners = partners
         self.clock = clock
         self.settings = settings
         self.redemptions = redemptions
+        self.vault = vault
         bounds = {
             "total": settings.worker_concurrency,
             "each": settings.worker_partner_concurrency,
         }
         self._driving, self._working = Places(**bounds), Places(**bounds)
         self._leased: dict[str, datetime] = {}  # Jobs under way.
+        self.sign_head = sign_head
         self._jobs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "settlement_notice": self._settlement_notice,
             "cancel_late": redemptions.aftermath.cancel_late,
@@ -130,7 +156,9 @@ class Worker:
         leases are given up, so that another worker goes on at once.
         """
         feeds = asyncio.create_task(self._read_feeds(stop))
+        sending = [self.webhooks.run(stop)] if self.webhooks is not None else []
         loops = [
+            *(asyncio.create_task(each) for each in sending),
             asyncio.create_task(self._repeat(stop, self._begin_redemptions, self._driving)),
             asyncio.create_task(self._repeat(stop, self._begin_jobs, self._working)),
             asyncio.create_task(self._repeat(stop, self._apply_events)),
@@ -153,9 +181,12 @@ class Worker:
         await asyncio.gather(*loops, return_exceptions=True)
         redemptions = await self._driving.break_off()
         jobs = await self._working.break_off()
-        await self.redemptions.hand_back(redemptions)
-        for job_id in jobs:
-            await self._return_job(job_id)
+        try:
+            await self.redemptions.hand_back(redemptions)
+            for job_id in jobs:
+                await self._return_job(job_id)
+        except SQLAlchemyError:  # Leases end by themselves, too.
+            log.exception("nothing handed back")
         log.info("worker ended", redemptions_back=len(redemptions), jobs_back=len(jobs))
 
     async def _repeat(
@@ -217,7 +248,7 @@ class Worker:
         if not places.free:
             return 0
         async with self.database.transaction() as tx:
-            rows = await db.lease_jobs(
+            rows = await jobs.lease_jobs(
                 tx,
                 system_now=system_now(),
                 lease_seconds=self.settings.lease_seconds,
@@ -239,7 +270,7 @@ class Worker:
         lease = self._leased.pop(job_id, None)
         if lease is not None:
             async with self.database.transaction() as tx:
-                await db.return_job(tx, job_id, lease=lease)
+                await jobs.return_job(tx, job_id, lease=lease)
 
     async def _run_job(self, row: Any) -> None:
         try:
@@ -249,9 +280,9 @@ class Worker:
             await self._try_again(row, error)
         else:
             async with self.database.transaction() as tx:
-                if not await db.finish_job(tx, row.job_id, lease=self._leased[row.job_id]):
+                if not await jobs.finish_job(tx, row.job_id, lease=self._leased[row.job_id]):
                     log.warning("lease lost", job=row.job_id, name=row.name)
-        self._leased.pop(row.job_id, None)
+        del self._leased[row.job_id]  # Kept when it is broken off: for `_return_job`.
 
     async def _try_again(self, row: Any, error: Exception) -> None:
         """Back off; what fails by itself is given up in the end, what nobody answers never is."""
@@ -267,19 +298,31 @@ class Worker:
         due_at = None if gone else system_now() + wait
         async with self.database.transaction() as tx:
             lease = self._leased[row.job_id]
-            await db.retry_job(tx, row.job_id, lease=lease, due_at=due_at, error=repr(error))
+            await jobs.retry_job(tx, row.job_id, lease=lease, due_at=due_at, error=repr(error))
 
     async def _settlement_notice(self, payload: dict[str, Any]) -> None:
         """Tell one merchant one leg, through its own API."""
         leg_id, merchant = payload["leg_id"], payload["merchant"]
         async with self.database.reading() as tx:
             notice = await settlement.notice(tx, leg_id)
+        notice = replace(notice, audit_head=await self._head_since(notice))
         partner = self.partners[merchant]
         receipt = await partner.settlement_notice(notice, op_key=f"{leg_id}:{merchant}")
         async with self.database.transaction() as tx:
             await settlement.record_notice(
                 tx, leg_id=leg_id, merchant=merchant, receipt=receipt, at=self.clock.now()
             )
+
+    async def _head_since(self, notice: SettlementNotice) -> str | None:
+        """The first head after a settlement's approval: every attempt says the same."""
+        if self.sign_head is None:
+            return None
+        now = self.clock.now()
+        async with self.database.transaction() as tx:
+            approved_at = (await settlement.settlement(tx, notice.settlement_id)).approved_at
+            while await audit.seal(tx, limit=SEAL_BATCH) == SEAL_BATCH:
+                pass
+            return await self.sign_head(tx, since=approved_at or now, now=now)
 
     async def _compensate(self, payload: dict[str, Any]) -> None:
         if not await self.redemptions.aftermath.compensate_again(payload):
@@ -299,10 +342,28 @@ class Worker:
             await points.mature(tx, now=now, limit=500)
             await points.expire(tx, now=now, limit=500)
         async with self.database.transaction() as tx:
-            await ledger.seal(tx, now=now, limit=1000)
             await oauth.sweep(tx, now=system_now())
+        await self._rotate_keys()
         await self._publish_closed(now)
+        await self._seal(now)
         return 0
+
+    async def _seal(self, now: datetime) -> None:
+        """Chain what was committed, and sign the head once a business day."""
+        sealed = SEAL_BATCH
+        while sealed == SEAL_BATCH:
+            async with self.database.transaction() as tx:
+                sealed = await audit.seal(tx, limit=SEAL_BATCH)
+        if self.sign_head:
+            async with self.database.transaction() as tx:
+                await self.sign_head(tx, since=start_of(business_day(now)), now=now)
+
+    async def _rotate_keys(self) -> None:
+        if self.vault is None:
+            return
+        async with self.database.transaction() as tx:
+            if await oauth.rotate_due(tx, self.vault, settings=self.settings, now=system_now()):
+                log.info("signing keys rotated")
 
     async def _publish_closed(self, now: datetime) -> None:
         """Net and publish what is closed, apart from the cut, so that the cut is short."""

@@ -32,6 +32,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -42,6 +43,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, text, whole
 
 T = TypeVar("T")
@@ -166,7 +168,7 @@ class CarShops:
         http: Carries base URL, token, deadline, bulkhead and the sandbox's clock.
     """
 
-    capabilities = Capability.ALL | Capability.SLOTS
+    capabilities = Capability.ALL | Capability.SLOTS | Capability.OPERATIONS
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -273,6 +275,9 @@ class CarShops:
             trailer_sum_fen=sheet["sum_fen"],
         )
 
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        return await operations.read(self._line, since, cursor)
+
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
         def read(answer: Any) -> NoticeReceipt:
             taken = answer["advice"]
@@ -287,6 +292,8 @@ class CarShops:
             "amountFen": notice.amount_fen,
             "netHash": notice.net_hash,
         }
+        if notice.audit_head:
+            wanted["auditHead"] = notice.audit_head
         return await self._ask(_ADVISE, {"input": wanted}, read, op_key=op_key)
 
     async def _instruct(self, document: str, variables: Mapping[str, Any], op_key: str) -> Fact:

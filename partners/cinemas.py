@@ -23,6 +23,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -33,6 +34,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 CODES: Mapping[str, str] = {
@@ -74,7 +76,9 @@ EVENTS: Mapping[str, EventKind] = {
 class Cinemas:
     """One cinema chain."""
 
-    capabilities = Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM
+    capabilities = (
+        Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM | Capability.OPERATIONS
+    )
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -200,7 +204,11 @@ class Cinemas:
             trailer_sum_fen=page["trailer"]["fen"],
         )
 
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        return await operations.read(self._line, since, cursor)
+
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
+        head = {"audit_head": notice.audit_head} if notice.audit_head else {}
         return await self._line.ask(
             "POST",
             "/v1/payout-notices",
@@ -213,6 +221,7 @@ class Cinemas:
                 "payee": notice.payee,
                 "fen": notice.amount_fen,
                 "net_hash": notice.net_hash,
+                **head,
             },
             headers={"idempotency-key": op_key},
         )

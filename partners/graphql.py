@@ -22,6 +22,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -32,6 +33,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 T = TypeVar("T")
@@ -60,6 +62,10 @@ DOCUMENTS: Mapping[str, str] = {
         statement(day: $day, cursor: $cursor) {{ statement {{ version nextCursor
         lines {{ line gatewayRef partnerRef type issuer amountFen businessDate offerId memberRef }}
         trailer {{ count sumFen }} }} {_ERRORS} }} }}""",
+    "operations": f"""query Operations($since: Instant!, $cursor: String) {{
+        operations(since: $since, cursor: $cursor) {{
+        operations {{ at fact {{ {_FACT} }} gatewayRef offerId memberRef listFen
+        claims {{ issuer faceFen }} }} events {{ eventId body }} cursor more }} }}""",
     "quote": f"""mutation Quote($input: QuoteInput!) {{ quote(input: $input) {{
         quote {{ id listFen expiresAt termsHash cancelUntil }} {_ERRORS} }} }}""",
     "hold": f"""mutation Hold($input: HoldInput!) {{ hold(input: $input) {{
@@ -79,7 +85,9 @@ DOCUMENTS: Mapping[str, str] = {
 class GraphQLPartner:
     """One merchant that serves the published contract."""
 
-    capabilities = Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM
+    capabilities = (
+        Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM | Capability.OPERATIONS
+    )
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -192,6 +200,10 @@ class GraphQLPartner:
             trailer_sum_fen=page["sum_fen"],
         )
 
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        asked = {"since": since.isoformat(), "cursor": cursor}
+        return await self._ask("operations", operations.page, asked)
+
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
         asked = {
             "opKey": op_key,
@@ -202,6 +214,8 @@ class GraphQLPartner:
             "amountFen": notice.amount_fen,
             "netHash": notice.net_hash,
         }
+        if notice.audit_head:
+            asked["auditHead"] = notice.audit_head
         return await self._ask(
             "settlementNotice",
             lambda payload: _receipt(payload["receipt"]),

@@ -32,6 +32,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -42,6 +43,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 _KINDS = {
@@ -111,7 +113,7 @@ class Hotels:
         http: Carries base URL, token, deadline, bulkhead and the sandbox's clock.
     """
 
-    capabilities = Capability.ALL | Capability.SLOTS
+    capabilities = Capability.ALL | Capability.SLOTS | Capability.OPERATIONS
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -235,6 +237,9 @@ class Hotels:
             trailer_sum_fen=sheet["sum_fen"],
         )
 
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        return await operations.read(self._line, since, cursor)
+
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
         def read(body: Any) -> NoticeReceipt:
             return NoticeReceipt(body["receipt_no"], instant(body["received_at"]))
@@ -247,6 +252,8 @@ class Hotels:
             "amount_fen": notice.amount_fen,
             "net_hash": notice.net_hash,
         }
+        if notice.audit_head:
+            wanted["audit_head"] = notice.audit_head
         return await self._line.ask(
             "POST", "/v1/remittances", read, op_key=op_key, headers=_key(op_key), document=wanted
         )

@@ -33,6 +33,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -43,6 +44,7 @@ from gateway.ports import (
     Statement,
     StatementLine,
 )
+from partners import operations
 from partners.http import Line, decided, fen, instant, maybe_instant, strings, text, whole
 
 _KINDS = {"PROMO": "coupon", "METERED": "service"}
@@ -105,7 +107,9 @@ class Rides:
         http: Carries base URL, token, deadline, bulkhead and the sandbox's clock.
     """
 
-    capabilities = Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM
+    capabilities = (
+        Capability.ALL | Capability.SLOTS | Capability.ASYNC_CONFIRM | Capability.OPERATIONS
+    )
 
     def __init__(self, code: str, http: httpx2.AsyncClient) -> None:
         self.code = code
@@ -226,6 +230,9 @@ class Rides:
             trailer_sum_fen=sheet["sum_fen"],
         )
 
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        return await operations.read(self._line, since, cursor)
+
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
         def read(body: Any) -> NoticeReceipt:
             return NoticeReceipt(text(body["ticket"]), instant(body["noted_at"]))
@@ -239,6 +246,8 @@ class Rides:
             "fen": notice.amount_fen,
             "net_hash": notice.net_hash,
         }
+        if notice.audit_head:
+            wanted["audit_head"] = notice.audit_head
         return await self._line.ask(
             "POST", "/api/payment-notices", read, op_key=op_key, document=wanted
         )

@@ -23,6 +23,8 @@ from gateway.api.messages import say
 from gateway.api.rates import Rates
 from gateway.db import Clock, Database, claim_key, settle_key
 from gateway.errors import NoAnswer, PartnerUnavailable
+from gateway.events.watching import Watcher
+from gateway.events.webhooks import Webhooks
 from gateway.merchants.model import Merchant
 from gateway.oauth.guard import Actor, Guard
 from gateway.ports import Partner
@@ -56,6 +58,8 @@ class Services:
     settings: Settings
     guard: Guard
     redemptions: Redemptions
+    webhooks: Webhooks
+    watcher: Watcher
     certify: Certify  # runs the partner contract against a merchant's system
     rates: Rates
     wake: Callable[[], None] = lambda: None  # tells the worker inside that work is due

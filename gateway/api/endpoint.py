@@ -33,7 +33,7 @@ from strawberry.federation import Schema
 
 from gateway import telemetry
 from gateway.api.context import Context, Services
-from gateway.api.errors import malformed, present, top_level
+from gateway.api.errors import malformed, present, raise_unavailable, top_level
 from gateway.api.limits import Limits, check, read
 from gateway.api.policies import admit, root_fields
 from gateway.errors import Denied
@@ -174,18 +174,10 @@ class Endpoint:
         seen.role = actor.role
         rates.admit(actor)
         asked = await _read_request(request)
-        document, operation, cost = self._prepare(asked)
-        kind = operation.operation.value.title()
-        names = sorted(root_fields(document, operation))
+        document, kind, names, cost = self.prepare(actor, asked)
+        if kind is OperationType.SUBSCRIPTION:
+            raise Unreadable("a subscription is sent over a WebSocket", document=True)
         seen.operation = names[0] if len(names) == 1 else "several"
-        if asked.get and operation.operation is not OperationType.QUERY:
-            raise Unreadable("a mutation is sent by POST", 405)
-        if operation.operation is OperationType.QUERY:  # A mutation's input is checked by itself.
-            _require_legible(asked.variables, "variables")
-        for name in names:
-            if name not in ("__typename", "__schema", "__type"):
-                admit(actor, kind, name)
-        rates.require_effects(actor, names)
         metrics.GRAPHQL_COST.labels(actor.role).observe(cost)
         context = Context(self.services, actor, locale, request_id, document)
         seen.refused = context.refused
@@ -199,6 +191,8 @@ class Endpoint:
                 )
         finally:
             await context.end_reads()
+        if result.errors:
+            raise_unavailable(result.data, result.errors)
         body: dict[str, Any] = {}
         if result.errors:
             body["errors"] = [
@@ -210,6 +204,31 @@ class Endpoint:
         used = {"requested": cost, "limit": self.limits.cost}
         body["extensions"] = {"requestId": request_id, "cost": used}
         return 200, body
+
+    def prepare(
+        self, actor: Actor, asked: Asked
+    ) -> tuple[DocumentNode, OperationType, list[str], int]:
+        """Read and measure what is asked, and check that the caller may.
+
+        Returns:
+            The document, what kind of operation it is, its root fields by name, and its cost.
+
+        Raises:
+            Unreadable: It is no valid document.
+            Denied: It is too expensive, or not for this caller.
+        """
+        document, operation, cost = self._prepare(asked)
+        kind: OperationType = operation.operation
+        if asked.get and kind is not OperationType.QUERY:
+            raise Unreadable("a mutation is sent by POST", 405)
+        if kind is not OperationType.MUTATION:  # A mutation's input is checked by itself.
+            _require_legible(asked.variables, "variables")
+        names = sorted(root_fields(document, operation))
+        for name in names:
+            if name not in ("__typename", "__schema", "__type"):
+                admit(actor, kind.value.title(), name)
+        self.services.rates.require_effects(actor, names)
+        return document, kind, names, cost
 
     async def _authenticate(self, request: Request) -> Actor:
         given = request.headers.get("authorization")
@@ -279,8 +298,6 @@ def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionN
     ]
     if len(operations) != 1:
         raise Unreadable("name one operation of the document", document=True)
-    if operations[0].operation is OperationType.SUBSCRIPTION:
-        raise Unreadable("subscriptions are not served here", document=True)
     return operations[0]
 
 

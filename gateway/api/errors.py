@@ -7,7 +7,7 @@ money as ¥, an instant in the business's time zone.
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import strawberry
@@ -19,7 +19,8 @@ from strawberry.types.field import StrawberryField
 from gateway.api.context import Context, Info, require_legible
 from gateway.api.messages import camel, next_step, say
 from gateway.api.scalars import JSON
-from gateway.db import is_race
+from gateway.batch import Raced
+from gateway.db import is_race, is_unavailable
 from gateway.errors import Denied, GatewayError, NotFound, PartnerUnavailable, Refused
 from gateway.telemetry import metrics
 
@@ -99,7 +100,7 @@ class Effect(FieldExtension):
             try:
                 async with context.unbound() if self.steps else context.writing():
                     return await next_(source, info, **kwargs)
-            except DBAPIError as error:
+            except (DBAPIError, Raced) as error:
                 if not (left and is_race(error)):
                     raise
                 log.info("again after a conflict", extra={"request_id": context.request_id})
@@ -176,9 +177,7 @@ def present(error: GraphQLError, *, locale: str, request_id: str) -> dict[str, A
         more["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
     if error.path is not None:
         more["path"] = error.path
-    cause = error.original_error
-    while isinstance(cause, GraphQLError):
-        cause = cause.original_error
+    cause = cause_of(error)
     if isinstance(cause, Denied | PartnerUnavailable):
         return top_level(cause, locale=locale, request_id=request_id, **more)
     if isinstance(cause, Refused):  # A query's argument: no payload can carry it.
@@ -188,6 +187,23 @@ def present(error: GraphQLError, *, locale: str, request_id: str) -> dict[str, A
     log.error("request %s failed", request_id, exc_info=cause or error)
     internal = Internal(request_id=request_id)
     return top_level(internal, locale=locale, request_id=request_id, **more)
+
+
+def cause_of(error: GraphQLError) -> Exception | None:
+    """What a resolver raised, under the executor's own errors; None if it is graphql-core's."""
+    cause = error.original_error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause
+
+
+def raise_unavailable(data: Mapping[str, Any] | None, errors: Sequence[GraphQLError]) -> None:
+    """Raise the database's own error if it is why nothing at all is answered: that is a 503."""
+    if any(value is not None for value in (data or {}).values()):
+        return
+    for cause in map(cause_of, errors):
+        if cause is not None and is_unavailable(cause):
+            raise cause
 
 
 def _resolved(error: GraphQLError) -> bool:

@@ -16,7 +16,6 @@ from gateway.api.redemption_types import CancelQuote, Consent, Donation, Quote, 
 from gateway.api.scalars import Fen, Points
 from gateway.catalog import quotes
 from gateway.catalog.pricing import LegInput
-from gateway.db import claim_key, peek_key, settle_key
 from gateway.errors import NotFound
 from gateway.members import service as members
 from gateway.redemption import donations
@@ -173,7 +172,7 @@ def _order(input: RequestQuoteInput | RedeemOfferInput) -> dict[str, Any]:
         "slot": input.slot,
         "quantity": input.quantity,
         "bill_fen": input.bill_fen,
-        "legs": [LegInput(leg.programme, leg.points) for leg in input.legs],
+        "legs": tuple(LegInput(leg.programme, leg.points) for leg in input.legs),
         "cash_fen": input.cash_fen,
     }
 
@@ -183,21 +182,11 @@ async def _quoted(info: Info, input: RequestQuoteInput) -> RequestQuotePayload:
     context = info.context
     asked = given(input)
     claim = {"scope": context.scope("requestQuote"), "key": asked.pop("idempotency_key")}
-    member_id = member_of(info)
-    async with context.reading() as tx:
-        seen = await peek_key(tx, **claim, input=asked)
-        if seen:
-            quote = await quotes.quote(tx, seen.object_id, member_id=member_id)
-            return RequestQuotePayload(quote=Quote.of(quote), replayed=True)
-    await context.end_reads()
-    quote = await context.services.redemptions.request_quote(member_id=member_id, **_order(input))
-    async with context.services.database.transaction() as tx:
-        first = await claim_key(tx, **claim, input=asked, now=context.now)
-        if first is None:
-            await settle_key(tx, **claim, object_id=quote.id)
-        else:
-            quote = await quotes.quote(tx, first.object_id, member_id=member_id)
-    return RequestQuotePayload(quote=Quote.of(quote), replayed=first is not None)
+    wanted = quotes.Request(member_id=member_of(info), **_order(input))
+    quote, replayed = await context.services.redemptions.quote_once(
+        wanted, claim={**claim, "input": asked}
+    )
+    return RequestQuotePayload(quote=Quote.of(quote), replayed=replayed)
 
 
 @strawberry.type

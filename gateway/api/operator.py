@@ -101,10 +101,15 @@ class Saga:
 
     @strawberry.field
     async def calls(self, info: Info) -> list[SagaCall]:
-        names = ("op_key", "verb", "attempt", "state", "queued_at", "answered_at", "detail")
-        async with info.context.reading() as tx:
-            rows = await redemptions.calls(tx, self.redemption.id)
-        return [SagaCall(**{name: getattr(row, name) for name in names}) for row in rows]
+        return await calls_of(info, self.redemption.id)
+
+
+async def calls_of(info: Info, redemption_id: str) -> list[SagaCall]:
+    """The calls of one redemption, oldest first."""
+    names = ("op_key", "verb", "attempt", "state", "queued_at", "answered_at", "detail")
+    async with info.context.reading() as tx:
+        rows = await redemptions.calls(tx, redemption_id)
+    return [SagaCall(**{name: getattr(row, name) for name in names}) for row in rows]
 
 
 @strawberry.input

@@ -382,7 +382,11 @@ class PartnerMutation:
 
         async def suspend(tx: AsyncConnection) -> str:
             made = await catalog.suspend_offer(
-                tx, offer_id=input.offer, reason=input.reason, merchant_id=context.actor.merchant_id
+                tx,
+                offer_id=input.offer,
+                reason=input.reason,
+                now=context.now,
+                merchant_id=context.actor.merchant_id,
             )
             return made.id
 

@@ -213,8 +213,10 @@ class SettlementLeg:
 
 
 def to_sign(notice: SettlementNotice) -> str:
-    """What a merchant signs to acknowledge a leg."""
-    return canonical(asdict(notice)).decode()
+    """What a merchant signs to acknowledge a leg: the notice, without the head that came along."""
+    document = asdict(notice)
+    del document["audit_head"]
+    return canonical(document).decode()
 
 
 @strawberry.type

@@ -64,7 +64,10 @@ QUERIES: Mapping[str, Policy] = dict(
         ),
         *_of(
             _PARTNER,
-            {"statement:read": "partner agreements obligations bills settlementLegs"},
+            {
+                "statement:read": "partner agreements obligations bills settlementLegs events",
+                "webhooks:manage": "webhooks",
+            },
         ),
         *_of(
             _FINANCE,
@@ -75,7 +78,7 @@ QUERIES: Mapping[str, Policy] = dict(
         ),
         *_of(
             _OPERATOR,
-            {"operator:read": "partners sagas budgets coverage"},
+            {"operator:read": "partners sagas reviews budgets coverage"},
         ),
         *_of(_AUDIT, {"audit:read": "redLines"}),
     ]
@@ -100,6 +103,7 @@ MUTATIONS: Mapping[str, Policy] = dict(
                 "earn:write": "recordEarnEvent recordReturn",
                 "offers:write": "publishOffer",
                 "redemption:serve": "verifyVoucher recordFulfilment",
+                "webhooks:manage": "registerWebhook resendEvents",
                 "conformance:run": "startConformanceRun",
                 "agreement:sign": "proposeAgreement signAgreement",
                 ACK: "acknowledgeSettlementLeg",
@@ -121,6 +125,9 @@ MUTATIONS: Mapping[str, Policy] = dict(
                 "budget:write": "proposeBudget",
                 "budget:approve": "approveBudget",
                 "licence:write": "recordLicence",
+                "saga:operate": "fencePartnerOperation",
+                "review:write": "proposeReviewResolution",
+                "review:approve": "approveReviewResolution",
                 "sandbox:clock": "setSandboxClock",
             },
         ),
@@ -133,6 +140,13 @@ MUTATIONS: Mapping[str, Policy] = dict(
     ]
 )
 
+SUBSCRIPTIONS: Mapping[str, Policy] = dict(
+    [
+        *_of(_MEMBER, {"points:read": "redemptionUpdated"}),
+        *_of(_PARTNER, {"statement:read": "partnerEvents"}),
+    ]
+)
+
 EITHER: Mapping[str, Policy] = {
     "suspendOffer": Policy("promotions:write", frozenset({Role.OPERATOR})),
     "obligations": Policy("finance:read", frozenset({Role.FINANCE})),
@@ -141,14 +155,18 @@ EITHER: Mapping[str, Policy] = {
 }
 """A second way to a field, for another role: finance sees every merchant's rows."""
 
-POLICIES: Mapping[str, Mapping[str, Policy]] = {"Query": QUERIES, "Mutation": MUTATIONS}
+POLICIES: Mapping[str, Mapping[str, Policy]] = {
+    "Query": QUERIES,
+    "Mutation": MUTATIONS,
+    "Subscription": SUBSCRIPTIONS,
+}
 
 
 def admit(actor: Actor, kind: str, name: str) -> None:
     """Check that a caller may use a root field.
 
     Args:
-        kind: `Query` or `Mutation`.
+        kind: `Query`, `Mutation` or `Subscription`.
 
     Raises:
         Unauthenticated: It needs a token.

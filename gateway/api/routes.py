@@ -1,4 +1,4 @@
-"""What is not GraphQL: partners' webhooks, the bank's file, bills, error help."""
+"""What is not GraphQL: webhooks, the bank's file, bills, the audit head, error help."""
 
 import csv
 import html
@@ -16,6 +16,7 @@ from gateway import telemetry
 from gateway.api.context import Services
 from gateway.api.endpoint import BODY_LIMIT, Unreadable, body_of, locale_of
 from gateway.api.errors import malformed, top_level
+from gateway.audit import service as audit
 from gateway.errors import Denied, NotFound, published
 from gateway.merchants import service as merchants
 from gateway.oauth import signatures
@@ -51,6 +52,7 @@ def routes(services: Services, secrets: Mapping[str, str]) -> list[Route]:
         Route("/bills/{day}.csv", _answering(plain.bill), methods=["GET"]),
         Route("/errors", plain.errors, methods=["GET"]),
         Route("/errors/{code}", plain.errors, methods=["GET"]),
+        Route("/audit/head", plain.head, methods=["GET"]),
     ]
 
 
@@ -151,6 +153,16 @@ class _Plain:
         if code not in known:
             return HTMLResponse(_page("404", "<p>没有这个错误码 · no such code</p>"), 404)
         return HTMLResponse(_page(code, _explain(known[code])))
+
+    async def head(self, _request: Request) -> Response:
+        """The newest signed head of the audit chain; `/oauth/jwks` has the key of `token`."""
+        async with self.services.database.reading() as tx:
+            found = await audit.newest_head(tx)
+        if found is None:
+            return JSONResponse({"head": None}, headers={"cache-control": "no-store"})
+        shown = {name: found[name] for name in ("number", "seal", "kid", "jwk", "token")}
+        shown |= {name: found[name].isoformat() for name in ("made_at", "business_date")}
+        return JSONResponse({"head": shown}, headers={"cache-control": "no-store"})
 
 
 def _download(text: str, name: str) -> Response:

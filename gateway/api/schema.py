@@ -24,6 +24,7 @@ from strawberry.schema.config import StrawberryConfig
 from gateway.api.audit import AuditQuery
 from gateway.api.catalog_query import CatalogQuery
 from gateway.api.endpoint import Prepared
+from gateway.api.events import EventMutation, EventQuery, Subscription
 from gateway.api.finance import FinanceQuery
 from gateway.api.finance_effects import FinanceMutation
 from gateway.api.member import MemberQuery
@@ -32,6 +33,7 @@ from gateway.api.operator import OperatorMutation, OperatorQuery
 from gateway.api.partner import PartnerQuery
 from gateway.api.partner_effects import PartnerMutation
 from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
+from gateway.api.reviews import ReviewMutation, ReviewQuery
 from gateway.api.scalars import SCALARS
 from gateway.values import InvalidInput
 
@@ -44,9 +46,11 @@ class Query(
     CatalogQuery,
     MemberQuery,
     PartnerQuery,
+    EventQuery,
     FinanceQuery,
     ReconciliationQuery,
     OperatorQuery,
+    ReviewQuery,
     AuditQuery,
 ):
     """What can be asked. Every field has a policy; a field without one is refused."""
@@ -54,7 +58,13 @@ class Query(
 
 @strawberry.type
 class Mutation(
-    MemberMutation, PartnerMutation, FinanceMutation, ReconciliationMutation, OperatorMutation
+    MemberMutation,
+    PartnerMutation,
+    EventMutation,
+    FinanceMutation,
+    ReconciliationMutation,
+    OperatorMutation,
+    ReviewMutation,
 ):
     """What can be done. A refusal is an entry of the payload's `errors` and changes nothing."""
 
@@ -84,6 +94,7 @@ def build() -> Schema:
     return GatewaySchema(
         query=Query,
         mutation=Mutation,
+        subscription=Subscription,
         extensions=[Prepared],
         config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
         federation_version="2.7",

@@ -17,6 +17,8 @@ from gateway.catalog.model import (
     require_not_cash_like,
 )
 from gateway.errors import NotFound, Refused
+from gateway.events import service as events
+from gateway.events.service import Change
 from gateway.merchants import service as merchants
 from gateway.merchants.model import Merchant
 from gateway.points import service as points
@@ -317,7 +319,12 @@ async def set_book_price(
 
 
 async def suspend_offer(
-    tx: AsyncConnection, *, offer_id: str, reason: str | None, merchant_id: str | None = None
+    tx: AsyncConnection,
+    *,
+    offer_id: str,
+    reason: str | None,
+    now: datetime,
+    merchant_id: str | None = None,
 ) -> Offer:
     """Suspend an offer, or resume it when there is no reason; a feed does not change that.
 
@@ -331,4 +338,7 @@ async def suspend_offer(
     if found is None or merchant_id not in (None, found.merchant_id):
         raise NotFound(id=offer_id)
     await store.suspend(tx, offer_id, reason)
+    word, data = ("suspended", {"reason": reason}) if reason else ("resumed", {})
+    told = Change(f"offer.{word}", offer_id, {found.merchant_id}, data)
+    await events.record(tx, told, now=now)
     return (await store.get_offers(tx, [offer_id]))[offer_id]

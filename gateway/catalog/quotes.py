@@ -1,16 +1,19 @@
 """Quotes: what one order costs, leg by leg, stored once and never changed.
 
-A quote is asked in three steps: everything we know is checked in a reading transaction; the
-partner is asked its binding price with no transaction open; the quote is stored. The partner's
+A quote is asked in three steps: everything we know is read in one go and checked; the partner is
+asked its binding price with no transaction open; the quote is stored. The partner's
 list price is the truth: when it is another one, the parts are worked out again.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
+from gateway.batch import Ask
 from gateway.catalog import pricing, service, store
 from gateway.catalog.model import (
     ELSEWHERE,
@@ -25,11 +28,12 @@ from gateway.catalog.model import (
     slot_date,
 )
 from gateway.catalog.pricing import LegInput, OffsetCap, Split, Tender
-from gateway.db import Clock, Database
+from gateway.db import Clock, Database, Replay
 from gateway.errors import NotFound, PartnerUnavailable
 from gateway.members import service as members
 from gateway.members.model import pseudonym
 from gateway.merchants import service as merchants
+from gateway.merchants.model import Merchant
 from gateway.points import service as points
 from gateway.points.model import Programme
 from gateway.points.service import InsufficientPoints
@@ -41,7 +45,20 @@ from gateway.settlement import service as settlement
 from gateway.settlement.model import Agreement, AgreementKind, rate_leg
 from gateway.values import MAX_AMOUNT, InvalidInput, fingerprint, new_id
 
-__all__ = ["LegInput", "quote", "request_quote"]
+__all__ = [
+    "Draft",
+    "LegInput",
+    "Request",
+    "ask",
+    "draft_quote",
+    "found",
+    "put",
+    "quote",
+    "quote_once",
+    "request_quote",
+]
+
+Rows = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +86,8 @@ class Basis:
     programmes: tuple[Programme, ...]
     agreements: tuple[Agreement | None, ...]
     prices: tuple[Price, ...]
+    available: Mapping[str, int]  # points by issuer
+    room: settlement.Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +97,51 @@ class Worked:
     list_fen: int
     cash_fen: int
     legs: tuple[QuoteLeg, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A quote that is not stored; or none, and what a key did before."""
+
+    quote: StoredQuote | None
+    replay: Replay | None = None
+
+
+async def draft_quote(
+    database: Database,
+    partners: Mapping[str, Partner],
+    *,
+    asked: Request,
+    claim: Mapping[str, Any] | None,
+    secret: bytes,
+    settings: Settings,
+    clock: Clock,
+) -> Draft:
+    """As `request_quote`, but nothing is stored.
+
+    Args:
+        claim: `{scope, key, input}` of what is asked; what it did before ends it.
+    """
+    pricing.check_request(
+        legs=asked.legs,
+        cash_fen=asked.cash_fen,
+        quantity=asked.quantity,
+        bill_fen=asked.bill_fen,
+        step=settings.leg_step_points,
+    )
+    now = clock.now()
+    keys = [db.ask_key(claim)] if claim else []
+    async with database.reading() as tx:
+        *seen, known = await _read(tx, keys, asked, now=now)
+        if claim and (replay := db.replay_of(seen[0], claim)):
+            return Draft(None, replay)
+        basis = await _basis(tx, asked, known, settings=settings, now=now)
+    worked = _work_out(asked, basis, list_fen=None, now=now)
+    answer = await _ask_partner(partners, asked, basis.offer, worked.list_fen, secret)
+    now = clock.now()
+    if answer and answer.list_fen != worked.list_fen:
+        worked = _work_out(asked, basis, list_fen=answer.list_fen, now=now)
+    return Draft(_quote(asked, basis.offer, worked, answer, settings=settings, now=now))
 
 
 async def request_quote(
@@ -120,26 +184,51 @@ async def request_quote(
 
     Source: requirements §4; contracts §5.1.
     """
-    pricing.check_request(
-        legs=legs,
-        cash_fen=cash_fen,
-        quantity=quantity,
-        bill_fen=bill_fen,
-        step=settings.leg_step_points,
-    )
     asked = Request(member_id, offer_id, slot, quantity, bill_fen, tuple(legs), cash_fen)
-    now = clock.now()
-    async with database.reading() as tx:
-        basis = await _basis(tx, asked, settings=settings, now=now)
-        worked = await _work_out(tx, asked, basis, list_fen=None, now=now)
-    answer = await _ask_partner(partners, asked, basis.offer, worked.list_fen, secret)
-    now = clock.now()
-    async with database.transaction() as tx:
-        if answer and answer.list_fen != worked.list_fen:
-            worked = await _work_out(tx, asked, basis, list_fen=answer.list_fen, now=now)
-        made = _quote(asked, basis.offer, worked, answer, settings=settings, now=now)
-        await store.put_quote(tx, made)
+    made, _ = await quote_once(
+        database,
+        partners,
+        asked=asked,
+        claim=None,
+        secret=secret,
+        settings=settings,
+        clock=clock,
+    )
     return made
+
+
+async def quote_once(
+    database: Database,
+    partners: Mapping[str, Partner],
+    *,
+    asked: Request,
+    claim: Mapping[str, Any] | None,
+    secret: bytes,
+    settings: Settings,
+    clock: Clock,
+) -> tuple[StoredQuote, bool]:
+    """As `request_quote`, once for a key; and whether the key was seen before."""
+    more: dict[str, Any] = {"secret": secret, "settings": settings, "clock": clock}
+
+    async def make(_sure: bool) -> tuple[StoredQuote, bool]:
+        drafted = await draft_quote(database, partners, asked=asked, claim=claim, **more)
+        if drafted.quote is None:
+            assert drafted.replay
+            async with database.reading() as tx:
+                found = await quote(tx, drafted.replay.object_id, member_id=asked.member_id)
+                return found, True
+        async with database.transaction() as tx:
+            if claim:
+                await db.take_key(tx, claim, object_id=drafted.quote.id, now=clock.now())
+            await put(tx, drafted.quote)
+        return drafted.quote, False
+
+    return await db.tried(make)
+
+
+async def put(tx: AsyncConnection, quote: StoredQuote) -> None:
+    """Store a quote, with the transaction's next batch."""
+    await store.put_quote(tx, quote)
 
 
 async def quote(tx: AsyncConnection, quote_id: str, *, member_id: str | None = None) -> StoredQuote:
@@ -151,43 +240,100 @@ async def quote(tx: AsyncConnection, quote_id: str, *, member_id: str | None = N
     Raises:
         NotFound: There is none for this member.
     """
-    found = await store.get_quote(tx, quote_id)
-    if found is None or member_id not in (None, found.member_id):
+    (rows,) = await db.read(tx, ask(quote_id))
+    return found(rows, quote_id, member_id=member_id)
+
+
+def ask(quote_id: str) -> Ask:
+    """A stored quote, for `found`."""
+    return store.ask_quote(quote_id)
+
+
+def found(rows: Sequence[Any], quote_id: str, *, member_id: str | None) -> StoredQuote:
+    """The quote out of the rows of `ask`; as `quote`."""
+    if not rows or member_id not in (None, rows[0].member_id):
         raise NotFound(field=("quote",), id=quote_id)
-    return found
+    return store.quote_of(rows[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that is read for a quote, in one go: rows."""
+
+    member: Rows
+    offer: Rows
+    merchant: Rows
+    promotions: Rows
+    programmes: Rows
+    consents: Rows
+    book: Rows
+    available: Rows
+    agreements: Rows
+    used: Rows
+    covers: Rows
+
+
+async def _read(
+    tx: AsyncConnection, first: Sequence[Ask], asked: Request, *, now: datetime
+) -> tuple[Any, ...]:
+    """The rows of `first`, and what is known about a request."""
+    names = [leg.programme_id for leg in asked.legs]
+    issuers, its_values = points.issuers_of(names)
+    offer = {"of_offer": asked.offer_id}
+    redeemer = store.MERCHANT_OF
+    rows = await db.read(
+        tx,
+        *first,
+        members.ask(asked.member_id),
+        store.ask_offer(asked.offer_id),
+        merchants.ask(redeemer, offer),
+        promotions.ask_of_offer(asked.offer_id),
+        points.ask_programmes(names),
+        members.ask_pair_consents(asked.member_id, redeemer, offer),
+        store.ask_book(asked.offer_id),
+        points.ask_available(asked.member_id, now=now),
+        *settlement.ask_room(issuers, redeemer, its_values | offer, at=now),
+    )
+    return (*rows[: len(first)], Known(*rows[len(first) :]))
 
 
 async def _basis(
-    tx: AsyncConnection, asked: Request, *, settings: Settings, now: datetime
+    tx: AsyncConnection, asked: Request, known: Known, *, settings: Settings, now: datetime
 ) -> Basis:
     """Check offer, calendar, agreements and consents, in this order; find the prices."""
-    member = await members.get(tx, asked.member_id)
-    offer = await service.offer(tx, asked.offer_id)
+    member = members.found(known.member, asked.member_id)
+    if not known.offer:
+        raise NotFound(field=("offer",), id=asked.offer_id)
+    offer = store.offer_of(known.offer[0])
     if member.kind == "enterprise" and not offer.green:
         raise EnterpriseRestricted(field=("offer",), contract=member.contract, categories=[GREEN])
-    await _require_offered(tx, offer, asked, settings=settings)
-    await promotions.require_open(tx, offer_id=offer.id, at=now, offset=offer.offset)
-    programmes = tuple([await points.programme(tx, leg.programme_id) for leg in asked.legs])
-    agreements = await _agreements(tx, offer, programmes, now=now)
+    merchant = merchants.found(known.merchant, offer.merchant_id)
+    _require_offered(merchant, offer, asked, settings=settings)
+    await promotions.require_open(
+        tx, offer_id=offer.id, at=now, offset=offer.offset, rows=known.promotions
+    )
+    names = [leg.programme_id for leg in asked.legs]
+    programmes = points.found_programmes(known.programmes, names)
+    agreements = _agreements(known, offer, programmes, now=now)
     for programme, agreement in zip(programmes, agreements, strict=True):
         if agreement is not None:
-            await members.require_pair_consent(
-                tx,
-                member_id=asked.member_id,
+            members.check_pair_consent(
+                known.consents,
                 issuer=programme.issuer,
                 redeemer=offer.merchant_id,
                 programme=programme.id,
                 now=now,
             )
-    prices = await _prices(tx, offer, programmes, slot_on=asked.slot_on, now=now)
-    return Basis(offer, programmes, agreements, prices)
+    prices = await _prices(tx, known, offer, programmes, slot_on=asked.slot_on, now=now)
+    available = {row.issuer: int(row.available) for row in known.available}
+    room = settlement.Room(known.agreements, known.used, known.covers)
+    return Basis(offer, programmes, agreements, prices, available, room)
 
 
-async def _require_offered(
-    tx: AsyncConnection, offer: Offer, asked: Request, *, settings: Settings
+def _require_offered(
+    merchant: Merchant, offer: Offer, asked: Request, *, settings: Settings
 ) -> None:
     """Check that an offer is on sale by quote, and that the request fits it."""
-    merchant = await merchants.get(tx, offer.merchant_id)
     reason = offer.suspended or ("merchant paused" if merchant.paused else None)
     if offer.attributes.get("needs_legal_review") and not settings.sandbox:
         reason = reason or "legal review"
@@ -215,41 +361,39 @@ def _require_fitting(offer: Offer, asked: Request) -> None:
         raise BookingRequired(field=("slot",), offer=offer.id)
 
 
-async def _agreements(
-    tx: AsyncConnection, offer: Offer, programmes: Sequence[Programme], *, now: datetime
+def _agreements(
+    known: Known, offer: Offer, programmes: Sequence[Programme], *, now: datetime
 ) -> tuple[Agreement | None, ...]:
     """The agreement of each leg; None for an own leg."""
-    found: list[Agreement | None] = []
-    for programme in programmes:
-        if programme.issuer == offer.merchant_id:
-            found.append(None)
-            continue
-        found.append(
-            await settlement.agreement_for(
-                tx,
-                issuer=programme.issuer,
-                redeemer=offer.merchant_id,
-                offer_id=offer.id,
-                category=offer.category,
-                kind=AgreementKind.REDEMPTION,
-                at=now,
-            )
+    return tuple(
+        None
+        if programme.issuer == offer.merchant_id
+        else settlement.agreement_in_force(
+            known.agreements,
+            issuer=programme.issuer,
+            redeemer=offer.merchant_id,
+            offer_id=offer.id,
+            category=offer.category,
+            kind=AgreementKind.REDEMPTION,
+            at=now,
         )
-    return tuple(found)
+        for programme in programmes
+    )
 
 
 async def _prices(
     tx: AsyncConnection,
+    known: Known,
     offer: Offer,
     programmes: Sequence[Programme],
     *,
     slot_on: date | None,
     now: datetime,
 ) -> tuple[Price, ...]:
-    book = await store.book_prices(tx, [offer.id], [p.id for p in programmes])
-    running = await promotions.price_points(
+    book = {row.programme_id: row.points for row in known.book}
+    running = await promotions.of_offer(
         tx,
-        offer_ids=[offer.id],
+        known.promotions,
         programmes={p.id: p.issuer for p in programmes},
         at=now,
         slot_on=slot_on,
@@ -257,7 +401,9 @@ async def _prices(
     found: list[Price] = []
     for number, programme in enumerate(programmes):
         key = (offer.id, programme.id)
-        price = service.price_of(offer, programme, book=book.get(key), promotion=running.get(key))
+        price = service.price_of(
+            offer, programme, book=book.get(programme.id), promotion=running.get(key)
+        )
         if price is None:
             where = f"legs.{number}.programme"
             raise InvalidInput(where, "this offer has no price in its merchant's own points")
@@ -265,9 +411,7 @@ async def _prices(
     return tuple(found)
 
 
-async def _work_out(
-    tx: AsyncConnection, asked: Request, basis: Basis, *, list_fen: int | None, now: datetime
-) -> Worked:
+def _work_out(asked: Request, basis: Basis, *, list_fen: int | None, now: datetime) -> Worked:
     """Split a list price, and check balances, caps and cover without taking any.
 
     Args:
@@ -290,7 +434,7 @@ async def _work_out(
         max_offset_pct=offer.max_offset_pct,
         rest_in_cash=offer.offset,
     )
-    await _require_balances(tx, asked.member_id, basis.programmes, parts, now=now)
+    _require_balances(basis, parts)
     legs = []
     for number, part in enumerate(parts.legs):
         programme, agreement = basis.programmes[number], basis.agreements[number]
@@ -305,22 +449,13 @@ async def _work_out(
             own=agreement is None,
             promotion_id=basis.prices[number].promotion_id,
         )
-        legs.append(await _with_terms(tx, leg, agreement, now=now))
+        legs.append(_with_terms(leg, agreement, basis.room, now=now))
     return Worked(list_fen, parts.cash_fen, tuple(legs))
 
 
-async def _require_balances(
-    tx: AsyncConnection,
-    member_id: str,
-    programmes: Sequence[Programme],
-    parts: Split,
-    *,
-    now: datetime,
-) -> None:
-    for number, (programme, part) in enumerate(zip(programmes, parts.legs, strict=True)):
-        available = await points.available(
-            tx, member_id=member_id, issuer=programme.issuer, now=now
-        )
+def _require_balances(basis: Basis, parts: Split) -> None:
+    for number, (programme, part) in enumerate(zip(basis.programmes, parts.legs, strict=True)):
+        available = basis.available.get(programme.issuer, 0)
         if available < part.points:
             raise InsufficientPoints(
                 field=("legs", str(number), "points"),
@@ -331,20 +466,14 @@ async def _require_balances(
             )
 
 
-async def _with_terms(
-    tx: AsyncConnection, leg: QuoteLeg, agreement: Agreement | None, *, now: datetime
+def _with_terms(
+    leg: QuoteLeg, agreement: Agreement | None, room: settlement.Room, *, now: datetime
 ) -> QuoteLeg:
     """A foreign leg with what it will settle for, when cap and cover have room for it."""
     if agreement is None:
         return leg
     terms = rate_leg(agreement, leg.face_fen)
-    await settlement.check_room(
-        tx,
-        agreement=agreement,
-        settlement_fen=terms.settlement_fen,
-        fee_fen=terms.fee_fen,
-        at=now,
-    )
+    room.check(agreement, settlement_fen=terms.settlement_fen, fee_fen=terms.fee_fen, at=now)
     values = {name: getattr(leg, name) for name in QuoteLeg.__dataclass_fields__}
     values |= {"agreement_id": agreement.id, "agreement_version": agreement.version}
     values |= {"settlement_fen": terms.settlement_fen, "fee_fen": terms.fee_fen}

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.catalog.model import Offer, QuoteLeg, StoredQuote
 
 offers = sa.Table(
@@ -161,6 +162,24 @@ async def get_offers(tx: AsyncConnection, offer_ids: Iterable[str]) -> dict[str,
     return {row.offer_id: _offer(row) for row in await tx.execute(query)}
 
 
+_OFFER = sa.select(offers).where(
+    offers.c.offer_id == sa.bindparam("of_offer"), offers.c.deleted.is_(False)
+)
+MERCHANT_OF = (
+    sa.select(offers.c.merchant_id)
+    .where(offers.c.offer_id == sa.bindparam("of_offer"))
+    .scalar_subquery()
+)
+
+
+def ask_offer(offer_id: str) -> Ask:
+    return Ask(_OFFER, {"of_offer": offer_id})
+
+
+def offer_of(row: sa.Row[Any]) -> Offer:
+    return _offer(row)
+
+
 async def suspend(tx: AsyncConnection, offer_id: str, reason: str | None) -> None:
     change = sa.update(offers).where(offers.c.offer_id == offer_id).values(suspended=reason)
     await tx.execute(change)
@@ -271,6 +290,16 @@ async def book_prices(
     return {(row.offer_id, row.programme_id): row.points for row in await tx.execute(query)}
 
 
+_BOOK = sa.select(price_book.c.programme_id, price_book.c.points).where(
+    price_book.c.offer_id == sa.bindparam("of_offer")
+)
+
+
+def ask_book(offer_id: str) -> Ask:
+    """An offer's points by programme, as the price book has them."""
+    return Ask(_BOOK, {"of_offer": offer_id})
+
+
 _INSERT_QUOTE = sa.insert(quotes)
 _QUOTE = sa.select(quotes).where(quotes.c.quote_id == sa.bindparam("quote"))
 
@@ -278,17 +307,18 @@ _QUOTE = sa.select(quotes).where(quotes.c.quote_id == sa.bindparam("quote"))
 async def put_quote(tx: AsyncConnection, quote: StoredQuote) -> None:
     row = {name: getattr(quote, name) for name in StoredQuote.__dataclass_fields__}
     row |= {"quote_id": row.pop("id"), "legs": [_leg_row(leg) for leg in quote.legs]}
-    await tx.execute(_INSERT_QUOTE, row)
+    await db.write(tx, _INSERT_QUOTE, [row])
 
 
 def _leg_row(leg: QuoteLeg) -> dict[str, Any]:
     return {name: getattr(leg, name) for name in QuoteLeg.__dataclass_fields__}
 
 
-async def get_quote(tx: AsyncConnection, quote_id: str) -> StoredQuote | None:
-    row = (await tx.execute(_QUOTE, {"quote": quote_id})).one_or_none()
-    if row is None:
-        return None
+def ask_quote(quote_id: str) -> Ask:
+    return Ask(_QUOTE, {"quote": quote_id})
+
+
+def quote_of(row: sa.Row[Any]) -> StoredQuote:
     values = dict(row._mapping)
     values["id"] = values.pop("quote_id")
     values["legs"] = tuple(QuoteLeg(**leg) for leg in values["legs"])

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.compliance import store
 from gateway.compliance.model import (
     BASES,
@@ -140,6 +141,11 @@ async def approve_budget(
     if not await store.approve_budget(tx, budget_id, values):
         raise AlreadyRegistered(id=budget_id)
     budget = replace(budget, approved_by=actor, approved_at=now)
+    body = {"issuer": budget.issuer, "year": budget.year, "total_fen": total}
+    body |= {"proposed_by": budget.proposed_by, "limit_fen": limit_fen}
+    await audit.record(
+        tx, kind="budget.approved", subject=budget_id, actor=actor, body=body, now=now
+    )
     if budget.year <= business_day(now).year:
         await _open(tx, budget, now)
     return budget

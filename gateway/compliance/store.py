@@ -61,7 +61,7 @@ decisions = sa.Table(
     sa.Column("verdict", sa.String, nullable=False),
     sa.Column("context", Json, nullable=False),
     sa.Column("decided_at", Instant, nullable=False),
-    info={"append_only": True},
+    info={"append_only": True, "sealed": "decision_id"},
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from gateway import guarded
+from gateway.api.endpoint import BODY_LIMIT
 from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
@@ -75,7 +76,9 @@ async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], N
     config = guarded.config(
         app,
         settings,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=BODY_LIMIT,
+        ws_per_message_deflate=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
     )

@@ -21,6 +21,9 @@ async def work(settings: Settings) -> None:
             runtime.clock,
             runtime.settings,
             runtime.redemptions,
+            vault=runtime.oauth.vault,
+            sign_head=runtime.sign_head,
+            webhooks=runtime.webhooks,
         )
         stop = asyncio.Event()
         beside = listener.beside_worker(runtime.database, runtime.clock, runtime.breakers, settings)

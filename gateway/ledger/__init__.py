@@ -1,1 +1,1 @@
-"""Double entry: journals, guarded balances, the hash chain that seals them."""
+"""Double entry: journals and guarded balances."""

@@ -157,25 +157,6 @@ def debit_normal(account: str) -> bool:
     return account.startswith("RSV:") or account.endswith(f":{Part.OWED}")
 
 
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-def id_floor(journal_id: str, *, margin_ms: int) -> str:
-    """The least id a journal can have that was made at most `margin_ms` before another.
-
-    The first ten digits of an id are its milliseconds, in base 32: see `values.new_id`.
-    """
-    prefix, _, digits = journal_id.partition("_")
-    instant_ms = 0
-    for digit in digits[:10]:
-        instant_ms = instant_ms * 32 + _DIGITS.index(digit)
-    rest, found = max(instant_ms - margin_ms, 0), ""
-    for _ in range(10):
-        rest, last = divmod(rest, 32)
-        found = _DIGITS[last] + found
-    return f"{prefix}_{found}"
-
-
 @dataclass(slots=True)
 class Change:
     """What journals do to one guarded balance, in its normal sense."""

@@ -1,12 +1,12 @@
-"""Post journals, read balances, seal what was posted."""
+"""Post journals, read balances."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
 from gateway.ledger import store
 from gateway.ledger.model import (
     Change,
@@ -16,17 +16,9 @@ from gateway.ledger.model import (
     Line,
     changes,
     guarded,
-    id_floor,
     points_book,
 )
-from gateway.values import fingerprint, new_id
-
-_LATEST_MS = 3_600_000  # No transaction is open for an hour.
-_FIRST = "0" * 64  # What the first seal rests on.
-
-
-class BrokenChain(Exception):
-    """The hash chain does not verify; the text names the first bad row."""
+from gateway.values import new_id
 
 
 async def post(tx: AsyncConnection, journals: Sequence[Journal], *, now: datetime) -> list[str]:
@@ -57,6 +49,35 @@ async def post(tx: AsyncConnection, journals: Sequence[Journal], *, now: datetim
         await _change(tx, changes(new))
         await store.insert_lines(tx, [row for one in new for row in _lines(one, ids[one.op_key])])
     return [ids[journal.op_key] for journal in journals]
+
+
+async def enter(tx: AsyncConnection, journals: Sequence[Journal], *, now: datetime) -> list[str]:
+    """Post journals that are new, with the transaction's next batch: nothing is read.
+
+    For a caller whose own guard makes sure that it comes here once; an op key that was posted
+    before breaks its unique key, and the transaction with it.
+
+    Returns:
+        Journal ids in the order given.
+
+    Raises:
+        Insufficient: With the batch: a guarded balance would fall below zero.
+    """
+    assert journals
+    made = sorted(new_id("jnl") for _ in journals)
+    together = list(zip(journals, made, strict=True))
+    await store.write_journals(
+        tx,
+        [_row(journal, journal_id, now) for journal, journal_id in together],
+        [row for journal, journal_id in together for row in _lines(journal, journal_id)],
+    )
+    for change in changes(journals):
+        await store.write_change(tx, change, missed=partial(_change_missed, change=change))
+    return made
+
+
+async def _change_missed(tx: AsyncConnection, *, change: Change) -> None:
+    await _change(tx, [change])
 
 
 async def balance(tx: AsyncConnection, book: str, account: str) -> int:
@@ -114,61 +135,6 @@ async def entries(
     """Journals as posted, with their ids, newest first."""
     rows = await store.entries(tx, cause_id=cause_id, since=since, limit=limit)
     return [(row["journal_id"], _journal(row)) for row in rows]
-
-
-async def seal(tx: AsyncConnection, *, now: datetime, limit: int) -> int:
-    """Chain committed journals that are not sealed yet. One sealer runs at a time.
-
-    The sealer numbers them itself, because a database's own numbers can become visible out of
-    order. A journal committed late is sealed late, up to an hour after those made with it.
-
-    Returns:
-        How many were sealed; less than `limit` when none is left.
-
-    Source: ADR on sealing after commit, which costs the hot path nothing.
-    """
-    await db.lock_exclusive(tx, store.SEAL_LOCK)
-    last = await store.last_seal(tx)
-    number, previous = (last.number, last.seal) if last else (0, _FIRST)
-    rows = []
-    for row in await store.unsealed(tx, above=await _floor(tx), limit=limit):
-        number += 1
-        digest = _digest(number, previous, row)
-        rows.append({"number": number, "journal_id": row["journal_id"]})
-        rows[-1] |= {"previous": previous, "seal": digest}
-        previous = digest
-    if rows:
-        await store.insert_seals(tx, rows)
-    return len(rows)
-
-
-async def verify_chain(tx: AsyncConnection, *, batch: int = 1_000) -> int:
-    """Recompute every seal.
-
-    Returns:
-        The number of links.
-
-    Raises:
-        BrokenChain: A journal, line or seal was changed, deleted, inserted or swapped.
-    """
-    number, previous = 0, _FIRST
-    if late := await store.unsealed(tx, below=await _floor(tx), limit=1):
-        raise BrokenChain(f"journal {late[0]['journal_id']} was never sealed")
-    while rows := await store.sealed(tx, number, batch):
-        for row in rows:
-            number += 1
-            if row["number"] != number:
-                raise BrokenChain(f"seal {number} is missing")
-            if row["previous"] != previous or row["seal"] != _digest(number, previous, row):
-                raise BrokenChain(f"seal {number}, journal {row['journal_id']}, was changed")
-            previous = row["seal"]
-    return number
-
-
-async def _floor(tx: AsyncConnection) -> str:
-    """The id below which all journals are sealed."""
-    newest = await store.newest_sealed(tx)
-    return id_floor(newest, margin_ms=_LATEST_MS) if newest else ""
 
 
 async def _change(tx: AsyncConnection, wanted: Sequence[Change]) -> None:
@@ -230,18 +196,3 @@ def _journal(row: Mapping[str, Any]) -> Journal:
         approver=row["approver"],
         note=row["note"],
     )
-
-
-_SEALED = ("journal_id", "op_key", "kind", "cause_id", "actor", "approver", "note")
-
-
-def _digest(number: int, previous: str, row: Mapping[str, Any]) -> str:
-    document = {name: row[name] for name in (*_SEALED, "effective_at", "recorded_at", "lines")}
-    return fingerprint({"number": number, "previous": previous, "journal": document})
-
-
-async def seal_state(tx: AsyncConnection, *, limit: int) -> tuple[int, int, datetime | None]:
-    """The number of the newest seal, how many journals wait for one (up to `limit`), since when."""
-    last = await store.last_seal(tx)
-    count, oldest = await store.waiting_for_seal(tx, above=await _floor(tx), limit=limit)
-    return (last.number if last else 0), count, oldest

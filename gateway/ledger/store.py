@@ -1,4 +1,4 @@
-"""Tables of the ledger and all its SQL. Journals, lines and seals are append-only."""
+"""Tables of the ledger and all its SQL. Journals and lines are append-only, and sealed."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -8,11 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
+from gateway import batch, db
 from gateway.db import Instant, metadata
 from gateway.ledger.model import Change, Kind, Part
 
-SEAL_LOCK = 4_702  # advisory lock: one sealer at a time
 _KINDS = ", ".join(f"'{kind}'" for kind in Kind)
 
 journals = sa.Table(
@@ -29,7 +28,7 @@ journals = sa.Table(
     sa.Column("recorded_at", Instant, nullable=False),
     sa.CheckConstraint(f"kind IN ({_KINDS})", name="kind"),
     sa.CheckConstraint("approver <> actor", name="four_eyes"),
-    info={"append_only": True},
+    info={"append_only": True, "sealed": "journal_id"},
 )
 
 lines = sa.Table(
@@ -42,7 +41,7 @@ lines = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),  # debit > 0, credit < 0
     sa.CheckConstraint("amount <> 0", name="amount"),
     sa.Index("ix_ledger_lines_account", "book", "account"),
-    info={"append_only": True},
+    info={"append_only": True, "sealed_with": "ledger_journals"},
 )
 
 balances = sa.Table(
@@ -54,7 +53,7 @@ balances = sa.Table(
     sa.CheckConstraint("balance >= 0", name="guard"),
 )
 
-seals = sa.Table(
+sa.Table(  # The chain of revision 0001, of journals only. `audit` goes on; a contract drops it.
     "ledger_seals",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),  # from 1, no gap
@@ -66,6 +65,17 @@ seals = sa.Table(
 
 
 _INSERT_LINES = sa.insert(lines)
+_INSERT_JOURNALS = sa.insert(journals)
+_BY = sa.bindparam("by", type_=sa.BigInteger)
+_CHANGE = (
+    sa.update(balances)
+    .where(
+        balances.c.book == sa.bindparam("of_book"),
+        balances.c.account == sa.bindparam("of_account"),
+        balances.c.balance + _BY >= 0,
+    )
+    .values(balance=balances.c.balance + _BY)
+)
 
 
 async def insert_journals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
@@ -87,6 +97,22 @@ async def journal_ids(tx: AsyncConnection, op_keys: Iterable[str]) -> dict[str, 
 
 async def insert_lines(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
     await tx.execute(_INSERT_LINES, rows)
+
+
+async def write_journals(
+    tx: AsyncConnection,
+    rows: Sequence[dict[str, Any]],
+    of_lines: Sequence[dict[str, Any]],
+) -> None:
+    """Let new journals wait with their lines."""
+    await db.write(tx, _INSERT_JOURNALS, rows)
+    await db.write(tx, _INSERT_LINES, of_lines)
+
+
+async def write_change(tx: AsyncConnection, change: Change, *, missed: batch.Missed) -> None:
+    """Let the change of one balance wait; `missed` if there is none, or it would fall below 0."""
+    row = {"of_book": change.book, "of_account": change.account, "by": change.amount}
+    await db.write(tx, _CHANGE, [row], by=("of_book", "of_account"), expect=1, missed=missed)
 
 
 async def change_balances(tx: AsyncConnection, changes: Sequence[Change]) -> set[tuple[str, str]]:
@@ -181,56 +207,6 @@ async def sum_members(tx: AsyncConnection, book: str) -> int:
     amount = sa.case((c.account.endswith(f":{Part.OWED}"), -c.balance), else_=c.balance)
     query = sa.select(sa.func.coalesce(sa.func.sum(amount), 0)).where(c.book == book)
     return int(await tx.scalar(query) or 0)
-
-
-async def last_seal(tx: AsyncConnection) -> sa.Row[Any] | None:
-    return (await tx.execute(sa.select(seals).order_by(seals.c.number.desc()).limit(1))).first()
-
-
-async def newest_sealed(tx: AsyncConnection) -> str | None:
-    """The greatest id of a sealed journal."""
-    found: str | None = await tx.scalar(sa.select(sa.func.max(seals.c.journal_id)))
-    return found
-
-
-async def unsealed(
-    tx: AsyncConnection, *, limit: int, above: str = "", below: str | None = None
-) -> list[dict[str, Any]]:
-    """Committed journals without a seal, with their lines, by id, which is by their making."""
-    missing = ~sa.exists().where(seals.c.journal_id == journals.c.journal_id)
-    query = sa.select(journals).where(missing, journals.c.journal_id > above)
-    if below is not None:
-        query = query.where(journals.c.journal_id < below)
-    query = query.order_by(journals.c.journal_id).limit(limit)
-    return await _with_lines(tx, [row._asdict() for row in await tx.execute(query)])
-
-
-async def waiting_for_seal(
-    tx: AsyncConnection, *, above: str, limit: int
-) -> tuple[int, datetime | None]:
-    """How many journals have no seal yet, up to `limit`, and when the oldest was recorded."""
-    missing = ~sa.exists().where(seals.c.journal_id == journals.c.journal_id)
-    some = sa.select(journals.c.recorded_at).where(missing, journals.c.journal_id > above)
-    found = some.order_by(journals.c.journal_id).limit(limit).subquery()
-    query = sa.select(sa.func.count(), sa.func.min(found.c.recorded_at)).select_from(found)
-    count, oldest = (await tx.execute(query)).one()
-    return count, oldest
-
-
-async def sealed(tx: AsyncConnection, after: int, limit: int) -> list[dict[str, Any]]:
-    """Sealed journals with their lines and seals, by number."""
-    query = (
-        sa.select(seals.c.number, seals.c.previous, seals.c.seal, journals)
-        .join_from(seals, journals, isouter=True)
-        .where(seals.c.number > after)
-        .order_by(seals.c.number)
-        .limit(limit)
-    )
-    return await _with_lines(tx, [row._asdict() for row in await tx.execute(query)])
-
-
-async def insert_seals(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    await tx.execute(sa.insert(seals), rows)
 
 
 async def _with_lines(tx: AsyncConnection, found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.batch import Ask
 from gateway.errors import AlreadyRegistered, NotFound
 from gateway.members import store
 from gateway.members.model import (
@@ -91,6 +92,18 @@ async def get(tx: AsyncConnection, member_id: str) -> Member:
     return found[member_id]
 
 
+def ask(member_id: str) -> Ask:
+    """One member, for `found`."""
+    return store.ask_member(member_id)
+
+
+def found(rows: Sequence[sa.Row[Any]], member_id: str) -> Member:
+    """The member out of the rows of `ask`; as `get`."""
+    if not rows:
+        raise NotFound(id=member_id)
+    return _member(rows[0])
+
+
 async def get_many(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, Member]:
     """Members by id; unknown ids are left out."""
     return {row.member_id: _member(row) for row in await store.select(tx, set(ids))}
@@ -141,7 +154,8 @@ async def grant_consent(
         NotFound: There is no such member.
         InvalidInput: No known purpose, or a pair without its parties.
     """
-    await get(tx, member_id)
+    if not await store.lock(tx, member_id):  # Two grants at once are one.
+        raise NotFound(id=member_id)
     row = _consent(member_id, purpose=purpose, issuer=issuer, redeemer=redeemer, now=now)
     for given in await store.select_consents(
         tx, member_id, purpose=purpose, issuer=row["issuer"], redeemer=row["redeemer"]
@@ -177,6 +191,10 @@ async def has_consent(
     given = await store.select_consents(
         tx, member_id, purpose=purpose, issuer=issuer, redeemer=redeemer
     )
+    return _runs(given, now)
+
+
+def _runs(given: Sequence[sa.Row[Any]], now: datetime) -> bool:
     return any(
         row.granted_at <= now and (row.revoked_at is None or now < row.revoked_at) for row in given
     )
@@ -198,9 +216,28 @@ async def require_pair_consent(
 
     Source: Personal Information Protection Law, art. 23 (separate consent).
     """
-    if await has_consent(
-        tx, member_id=member_id, purpose=PARTNER_PAIR, issuer=issuer, redeemer=redeemer, now=now
-    ):
+    given = await store.select_consents(
+        tx, member_id, purpose=PARTNER_PAIR, issuer=issuer, redeemer=redeemer
+    )
+    check_pair_consent(given, issuer=issuer, redeemer=redeemer, programme=programme, now=now)
+
+
+def ask_pair_consents(member_id: str, redeemer: Any, values: Mapping[str, Any]) -> Ask:
+    """A member's consents for any issuer's points at a redeemer, for `check_pair_consent`.
+
+    Args:
+        redeemer: An SQL expression that names it.
+        values: What the expression needs.
+    """
+    return store.ask_pair_consents(member_id, PARTNER_PAIR, redeemer, values)
+
+
+def check_pair_consent(
+    rows: Sequence[sa.Row[Any]], *, issuer: str, redeemer: str, programme: str, now: datetime
+) -> None:
+    """As `require_pair_consent`, out of the rows of `ask_pair_consents`."""
+    mine = [row for row in rows if (row.issuer, row.redeemer) == (issuer, redeemer)]
+    if _runs(mine, now):
         return
     raise ConsentRequired(
         purpose=PARTNER_PAIR,

@@ -1,13 +1,15 @@
 """Tables of members and their SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.db import Instant, Json, metadata
 
 members = sa.Table(
@@ -83,6 +85,37 @@ async def by_reference(
 
 async def select(tx: AsyncConnection, ids: Iterable[str]) -> list[sa.Row[Any]]:
     return list(await tx.execute(sa.select(members).where(members.c.member_id.in_(list(ids)))))
+
+
+async def lock(tx: AsyncConnection, member_id: str) -> bool:
+    """Keep others from the same member until the end; False when there is none."""
+    query = sa.select(members.c.member_id).where(members.c.member_id == member_id)
+    return await tx.scalar(query.with_for_update(key_share=True)) is not None
+
+
+_ONE = sa.select(members).where(members.c.member_id == sa.bindparam("member"))
+
+
+def ask_member(member_id: str) -> Ask:
+    return Ask(_ONE, {"member": member_id})
+
+
+@cache
+def _pair_consents(redeemer: Any) -> sa.Select[Any]:
+    c = consents.c
+    return sa.select(consents).where(
+        c.member_id == sa.bindparam("member"),
+        c.purpose == sa.bindparam("of_purpose"),
+        c.redeemer == redeemer,
+    )
+
+
+def ask_pair_consents(
+    member_id: str, purpose: str, redeemer: Any, values: Mapping[str, Any]
+) -> Ask:
+    """A member's consents for pairs with a redeemer, which may be an expression with values."""
+    given = {"member": member_id, "of_purpose": purpose}
+    return Ask(_pair_consents(redeemer), given | dict(values))
 
 
 async def update_tiers(tx: AsyncConnection, member_id: str, tiers: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.batch import Ask
 from gateway.errors import AlreadyRegistered, NotFound, Refused
 from gateway.merchants import store
 from gateway.merchants.model import OPERATOR, Merchant, code_hash, new_code
@@ -98,6 +99,26 @@ async def get(tx: AsyncConnection, id: str) -> Merchant:
     if id not in found:
         raise NotFound(id=id)
     return found[id]
+
+
+def ask(merchant: Any, values: Mapping[str, Any]) -> Ask:
+    """The merchant that an SQL expression names, given its values; for `found`."""
+    return store.ask_merchant(merchant, values)
+
+
+def ask_one(merchant_id: str) -> Ask:
+    """One merchant, for `found`."""
+    return store.ask_merchant(_ONE, {"merchant": merchant_id})
+
+
+_ONE = sa.bindparam("merchant", type_=sa.String)
+
+
+def found(rows: Sequence[sa.Row[Any]], id: str) -> Merchant:
+    """The merchant out of the rows of `ask`; as `get`."""
+    if not rows:
+        raise NotFound(id=id)
+    return _merchant(rows[0])
 
 
 async def get_many(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, Merchant]:

@@ -1,13 +1,15 @@
 """Tables of merchants and their SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.db import Instant, Json, metadata
 
 merchants = sa.Table(
@@ -66,6 +68,15 @@ async def select(tx: AsyncConnection, ids: Iterable[str] | None = None) -> list[
     if ids is not None:
         query = query.where(merchants.c.merchant_id.in_(list(ids)))
     return list(await tx.execute(query))
+
+
+@cache
+def _named(merchant: Any) -> sa.Select[Any]:
+    return sa.select(merchants).where(merchants.c.merchant_id == merchant)
+
+
+def ask_merchant(merchant: Any, values: Mapping[str, Any]) -> Ask:
+    return Ask(_named(merchant), values)
 
 
 async def update(

@@ -3,8 +3,11 @@
 A table whose `info` says `append_only` refuses UPDATE and DELETE by trigger, on both databases.
 """
 
+import asyncio
+import contextlib
 import importlib
 import pkgutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,11 +15,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import gateway
-from gateway.db import Database, lock_exclusive, metadata
+from gateway import jobs  # noqa: F401 - its table
+from gateway.db import Database, metadata
 from gateway.migrations import triggers
 
+_LOOK_AGAIN_SECONDS = 0.1
 _LOCK = 7_201  # Two processes that start at once migrate one after the other.
 
 
@@ -26,8 +32,9 @@ def all_tables() -> sa.MetaData:
         if not room.ispkg or room.name == "migrations":
             continue
         package = importlib.import_module(f"gateway.{room.name}")
-        if any(module.name == "store" for module in pkgutil.iter_modules(package.__path__)):
-            importlib.import_module(f"gateway.{room.name}.store")
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.name == "store" or module.name.endswith("_rows"):
+                importlib.import_module(f"gateway.{room.name}.{module.name}")
     return metadata
 
 
@@ -37,13 +44,68 @@ def append_only() -> list[str]:
     return sorted(table.name for table in tables if table.info.get("append_only"))
 
 
-async def upgrade(database: Database) -> None:
-    """Bring a database to the newest schema; what is there already stays as it is."""
+def sealed() -> frozenset[str]:
+    """Names of the tables whose rows the audit chain seals."""
+    tables = all_tables().tables.values()
+    return frozenset(t.name for t in tables if {"sealed", "sealed_with"} & t.info.keys())
+
+
+async def upgrade(database: Database, *, to: str = "head") -> None:
+    """Bring a database to the newest schema, or to a revision; what is there stays as it is.
+
+    On PostgreSQL each revision commits by itself, under a lock of the session, because an index is
+    made CONCURRENTLY outside of a transaction. On SQLite it is one transaction: foreign keys wait
+    while a table is copied, and are checked before the commit.
+    """
     if database.url.startswith("sqlite"):
         Path(database.engine.url.database or ".").parent.mkdir(parents=True, exist_ok=True)
-    async with database.transaction() as tx:
-        await lock_exclusive(tx, _LOCK)
-        await tx.run_sync(_upgrade)
+    async with changing(database) as connection:
+        await connection.run_sync(_upgrade, to)
+
+
+@contextlib.asynccontextmanager
+async def changing(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A connection for changes of the schema; who comes second waits."""
+    async with database.engine.connect() as connection:
+        if database.url.startswith("sqlite"):
+            async with _copying(connection) as writing:
+                yield writing
+        else:
+            async with _locked(connection):
+                yield connection
+                await connection.commit()
+
+
+@contextlib.asynccontextmanager
+async def _locked(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Hold the session's lock. Whoever waits for it inside of a statement holds a snapshot, and
+    CREATE INDEX CONCURRENTLY waits for every snapshot: the two would wait for each other."""
+    while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
+        await connection.commit()
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    await connection.commit()
+    try:
+        yield
+    finally:
+        await connection.rollback()
+        await connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
+        await connection.commit()
+
+
+@contextlib.asynccontextmanager
+async def _copying(connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+    """One transaction in which tables may be copied: foreign keys are checked at its end."""
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    await raw.execute("PRAGMA foreign_keys=OFF")
+    try:
+        writing = await connection.execution_options(writes=True)
+        async with writing.begin():
+            yield writing
+            orphans = (await writing.exec_driver_sql("PRAGMA foreign_key_check")).all()
+            assert not orphans, f"rows without what they refer to: {orphans[:5]}"
+    finally:
+        await raw.execute("PRAGMA foreign_keys=ON")
 
 
 async def current(database: Database) -> str | None:
@@ -74,16 +136,21 @@ def create_all(connection: sa.Connection) -> None:
     context.stamp(ScriptDirectory.from_config(_config()), "head")
 
 
+def configuration(connection: sa.Connection) -> Config:
+    """Alembic's configuration, to run on a connection."""
+    config = _config()
+    config.attributes["connection"] = connection
+    return config
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+def _upgrade(connection: sa.Connection, to: str) -> None:
+    command.upgrade(configuration(connection), to)
 
 
 def _current(connection: sa.Connection) -> str | None:

@@ -4,6 +4,10 @@ from alembic import context
 
 from gateway.migrations import all_tables
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=all_tables())
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=all_tables(),
+    transaction_per_migration=True,
+)
 with context.begin_transaction():
     context.run_migrations()

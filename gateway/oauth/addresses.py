@@ -70,3 +70,26 @@ class PublicOnly(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class LoopbackToo(httpx2.AsyncBaseTransport):
+    """As PublicOnly, and to this machine by its loopback names: for the sandbox."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport, *, resolver: Resolve = resolve) -> None:
+        self._inner = inner
+        self._public = PublicOnly(inner, resolver=resolver)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        here = loopback(request.url.host)
+        return await (self._inner if here else self._public).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def loopback(host: str) -> bool:
+    """Whether a host is this machine, by its usual name or a plain loopback address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

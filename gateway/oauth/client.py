@@ -12,7 +12,7 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -30,6 +30,7 @@ MAX_ANSWER = 8 * 1024 * 1024
 _RENEW_AT = 0.8  # of a token's life
 _UNKNOWN_LIFE = 300.0  # of a token that does not say
 _TRIES = 2
+_LEAST_WAIT = 0.2  # Seconds before a throttled call goes out again, whatever the partner says.
 _CONNECT = 5.0  # Seconds to connect: nothing was sent, which is worth knowing early.
 _TOKEN_CALL = "gateway.token"  # noqa: S105  # An extension's name: this call fetches a token.
 
@@ -62,7 +63,7 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    text: str
+    text: str = field(repr=False)
     renew_at: float
     until: float
 
@@ -252,7 +253,7 @@ class PartnerLine(httpx2.AsyncBaseTransport):
         tell = self.breaker.note if unstoppable else self.breaker.record
         told = False
         try:
-            answer = await self._within_deadline(request)
+            answer = await self._unless_throttled(request)
             told = True
             tell(ok=answer.status_code < 500)
             return answer
@@ -268,10 +269,21 @@ class PartnerLine(httpx2.AsyncBaseTransport):
             if not told and not unstoppable:
                 self.breaker.abandon()
 
-    async def _within_deadline(self, request: httpx2.Request) -> httpx2.Response:
-        sent = False
+    async def _unless_throttled(self, request: httpx2.Request) -> httpx2.Response:
+        """Send again what the partner throttles, as long as its wait ends within the deadline."""
+        clock = asyncio.get_running_loop().time
         wanted = request.extensions.get("timeout", {}).get("read")
-        seconds = self._timeout if wanted is None else min(self._timeout, wanted)
+        until = clock() + (self._timeout if wanted is None else min(self._timeout, wanted))
+        while True:
+            answer = await self._within_deadline(request, until - clock())
+            wait = answer.headers.get("retry-after", "") if answer.status_code == 429 else ""
+            seconds = max(float(wait), _LEAST_WAIT) if wait.isascii() and wait.isdigit() else None
+            if seconds is None or clock() + seconds >= until:
+                return answer
+            await asyncio.sleep(seconds)
+
+    async def _within_deadline(self, request: httpx2.Request, seconds: float) -> httpx2.Response:
+        sent = False
         try:
             async with asyncio.timeout(seconds), self._places:
                 sent = True
@@ -336,6 +348,21 @@ def _authorities() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
+def wire(
+    *, sandbox: bool, concurrency: int, transport: httpx2.AsyncBaseTransport | None = None
+) -> httpx2.AsyncBaseTransport:
+    """The network: to public https addresses only; in the sandbox to any.
+
+    Args:
+        transport: Instead of the network, for tests.
+    """
+    limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    inner = transport or httpx2.AsyncHTTPTransport(
+        verify=_authorities(), limits=limits, trust_env=False
+    )
+    return inner if sandbox else PublicOnly(inner)
+
+
 def partner_client(
     connection: Connection,
     *,
@@ -354,13 +381,8 @@ def partner_client(
         concurrency: Calls under way at once.
         transport: Instead of the network, for tests.
     """
-    wire = transport or httpx2.AsyncHTTPTransport(
-        verify=_authorities(),
-        limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        trust_env=False,
-    )
     line = PartnerLine(
-        wire if sandbox else PublicOnly(wire),
+        wire(sandbox=sandbox, concurrency=concurrency, transport=transport),
         clock=clock if sandbox else None,
         timeout=timeout,
         concurrency=concurrency,

@@ -202,6 +202,19 @@ async def rotate(tx: AsyncConnection, vault: Vault, *, token_seconds: int, now: 
     await ensure(tx, vault, now=now)
 
 
+async def rotate_older(
+    tx: AsyncConnection, vault: Vault, *, life: timedelta, token_seconds: int, now: datetime
+) -> bool:
+    """Rotate if the last rotation, which made the next key, is a life ago; however many ask."""
+    await lock_exclusive(tx, _ROTATION)
+    made = sa.select(store.signing_keys.c.created_at).where(store.signing_keys.c.state == "NEXT")
+    last = await tx.scalar(made)
+    if last is None or last + life > now:
+        return False
+    await rotate(tx, vault, token_seconds=token_seconds, now=now)
+    return True
+
+
 async def _add(tx: AsyncConnection, vault: Vault, state: str, *, now: datetime) -> None:
     key = jose.new_key()
     assert key.kid

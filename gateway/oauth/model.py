@@ -3,7 +3,7 @@
 The methods of `Client` and `Taken` are those that Authlib's core asks of its models.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ class Client:
     redirect_uris: tuple[str, ...] = ()
     user_roles: frozenset[Role] = frozenset()  # who may log in through it
     only_scopes: frozenset[str] | None = None  # narrower than the roles allow
-    secret_hashes: frozenset[str] = frozenset()
+    secret_hashes: frozenset[str] = field(default=frozenset(), repr=False)
 
     def may_ask(self, asked: frozenset[str]) -> bool:
         """Whether this client may ask for all of these scopes."""
@@ -116,8 +116,8 @@ class Taken:
 class Login:
     """An authorization request waiting for a person to log in and decide."""
 
-    login_id: str
-    csrf: str
+    login_id: str = field(repr=False)
+    csrf: str = field(repr=False)
     parameters: dict[str, str]
     user_id: str | None
     expires_at: datetime

@@ -248,6 +248,13 @@ async def verify_signature(
     return kid
 
 
+async def signing_key(tx: AsyncConnection, kid: str) -> dict[str, Any] | None:
+    """The public part of a signing key, also of a retired one; None when it is gone."""
+    keys_ = store.signing_keys.c
+    found = await tx.scalar(sa.select(keys_.jwk).where(keys_.kid == kid))
+    return dict(found) if found else None
+
+
 async def bootstrap(
     tx: AsyncConnection, vault: keys.Vault, *, settings: Settings, now: datetime
 ) -> None:
@@ -279,6 +286,17 @@ async def bootstrap(
 async def sweep(tx: AsyncConnection, *, now: datetime) -> None:
     """Delete expired codes, assertions, logins and revocations."""
     await tx.run_sync(store.sweep, now=now)
+
+
+async def rotate_due(
+    tx: AsyncConnection, vault: keys.Vault, *, settings: Settings, now: datetime
+) -> bool:
+    """Rotate the signing keys when they have signed for `key_rotation_days`; for the worker."""
+    if not settings.key_rotation_days:
+        return False
+    life = timedelta(days=settings.key_rotation_days)
+    seconds = settings.access_token_seconds
+    return await keys.rotate_older(tx, vault, life=life, token_seconds=seconds, now=now)
 
 
 def normal(login: str) -> str:

@@ -1,1 +1,1 @@
-"""What an operator looks at: health, figures of the database, the doctor's checks."""
+"""What operators do beside the product: health, doctor, evidence, backup, recovery."""

@@ -167,14 +167,13 @@ def signing_key(age: timedelta | None, *, opens: bool) -> Finding:
     return ok("signing key", zh, en)
 
 
-def doubts(ages: Sequence[int], given: Settings) -> Finding:
-    """Redemptions whose outcome only the partner knows. `ages` in seconds, youngest first."""
-    if not ages:
+def doubts(count: int, oldest: timedelta, given: Settings) -> Finding:
+    """Redemptions whose outcome only the partner knows."""
+    if not count:
         return ok("in doubt", "没有存疑兑换", "no redemption is in doubt")
-    oldest = timedelta(seconds=ages[-1])
-    zh, en = f"{len(ages)} 笔存疑,最久 {oldest}", f"{len(ages)} in doubt, the oldest for {oldest}"
+    zh, en = f"{count} 笔存疑,最久 {oldest}", f"{count} in doubt, the oldest for {oldest}"
     step = "运行 gateway doctor --partners", "run `gateway doctor --partners`"
-    if ages[-1] > given.review_after_seconds:
+    if oldest > timedelta(seconds=given.review_after_seconds):
         return fail("in doubt", zh, en, *step)
     if oldest > timedelta(hours=1):
         return warn("in doubt", zh, en, *step)

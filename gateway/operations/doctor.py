@@ -9,10 +9,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db, invariants, migrations
+from gateway import db, invariants, jobs, migrations
+from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now
 from gateway.errors import GatewayError
-from gateway.ledger import service as ledger
 from gateway.oauth import service as oauth
 from gateway.oauth.keys import Vault
 from gateway.operations import checks
@@ -20,6 +20,7 @@ from gateway.operations.checks import Finding
 from gateway.operations.figures import SEALS_COUNTED
 from gateway.ports import Partner
 from gateway.redemption import figures as redemptions
+from gateway.redemption import queue
 from gateway.runtime import connect, read_connections
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
@@ -156,14 +157,16 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     if vault is not None:
         opens = since is not None and await oauth.opens_signing_key(tx, vault)
         found.append(checks.signing_key(at - since if since else None, opens=opens))
-    found.append(checks.doubts(await redemptions.doubt_ages(tx, now), settings))
+    doubts = (await queue.doubt_ages(tx, now=now)).values()
+    count, ages = sum(each.count for each in doubts), [_short(each.oldest) for each in doubts]
+    found.append(checks.doubts(count, max(ages, default=timedelta()), settings))
     found += checks.stuck(await redemptions.stuck(tx, now=now, system_now=at, patience=PATIENCE))
-    depths = await db.waiting_jobs(tx)
-    dead = {row.name: row.many for row in depths if row.state == "DEAD"}
-    late = {row.name: _short(at - row.since) for row in depths if row.state == "DUE"}
+    depths = await jobs.job_depths(tx, system_now=at)
+    dead = {name: each.dead for name, each in depths.items() if each.dead}
+    late = {name: _short(each.oldest) for name, each in depths.items()}
     found += checks.jobs(dead, late)
-    head, waiting, oldest = await ledger.seal_state(tx, limit=SEALS_COUNTED)
-    found.append(checks.seal(head, waiting, _short(now - oldest) if oldest else timedelta()))
+    head, waiting, oldest = await audit.state(tx, limit=SEALS_COUNTED)
+    found.append(checks.seal(head, waiting, _short(at - oldest) if oldest else timedelta()))
     found.append(checks.window(await _overdue(tx, now)))
     return found
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -10,10 +9,12 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import Clock, Database, system_now, waiting_jobs
-from gateway.ledger import service as ledger
+from gateway.audit import service as audit
+from gateway.db import Clock, Database, system_now
+from gateway.jobs import job_depths
 from gateway.oauth.breaker import Breaker
 from gateway.redemption import figures as redemptions
+from gateway.redemption import queue
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
 from gateway.telemetry import metrics, work
@@ -81,10 +82,10 @@ async def read(tx: AsyncConnection, *, now: datetime, at: datetime) -> None:
     """
     await _redemptions(tx, now)
     await _jobs(tx, at)
-    head, waiting, oldest = await ledger.seal_state(tx, limit=SEALS_COUNTED)
+    head, waiting, oldest = await audit.state(tx, limit=SEALS_COUNTED)
     metrics.SEAL_HEAD.set(head)
     metrics.SEAL_LAG.set(waiting)
-    metrics.SEAL_AGE.set(_age(now, oldest))
+    metrics.SEAL_AGE.set(_age(at, oldest))
     windows: dict[tuple[str, ...], float] = {}
     for window in await settlement.windows(tx):
         if window.state is not WindowState.SETTLED:
@@ -97,25 +98,36 @@ async def read(tx: AsyncConnection, *, now: datetime, at: datetime) -> None:
 async def _redemptions(tx: AsyncConnection, now: datetime) -> None:
     for state, many in (await redemptions.open_states(tx)).items():
         metrics.REDEMPTIONS.labels(state).set(many)
-    ages = await redemptions.doubt_ages(tx, now)
-    metrics.DOUBT_OLDEST.set(ages[-1] if ages else 0)
-    metrics.DOUBT_P99.set(ages[math.ceil(len(ages) * 0.99) - 1] if ages else 0)
+    doubts = await queue.doubt_ages(tx, now=now)
+    metrics.replace(metrics.DOUBTS, {(name,): each.count for name, each in doubts.items()})
+    metrics.replace(
+        metrics.DOUBT_OLDEST, {(name,): _seconds(each.oldest) for name, each in doubts.items()}
+    )
+    metrics.replace(metrics.DOUBT_P99, {(n,): _seconds(each.p99) for n, each in doubts.items()})
+    due = await queue.depth(tx, now=now)
+    metrics.DUE.set(due.waiting)
+    metrics.DUE_AGE.set(_seconds(due.oldest))
     waiting, oldest = await redemptions.outbox(tx)
     metrics.OUTBOX.set(waiting)
     metrics.OUTBOX_AGE.set(_age(now, oldest))
-    metrics.EVENTS_WAITING.set(await redemptions.waiting_events(tx))
+    events = await queue.events_depth(tx, now=now)
+    metrics.EVENTS_WAITING.set(events.waiting)
+    metrics.EVENTS_AGE.set(_seconds(events.oldest))
 
 
 async def _jobs(tx: AsyncConnection, at: datetime) -> None:
     depths: dict[tuple[str, ...], float] = {}
     ages: dict[tuple[str, ...], float] = {}
-    for row in await waiting_jobs(tx):
-        depths[row.name, row.state] = row.many
-        if row.state == "DUE":
-            ages[row.name,] = _age(at, row.since)
+    for name, depth in (await job_depths(tx, system_now=at)).items():
+        depths |= {(name, "DUE"): depth.waiting, (name, "DEAD"): depth.dead}
+        ages[name,] = _seconds(depth.oldest)
     metrics.replace(metrics.JOBS, depths)
     metrics.replace(metrics.JOBS_AGE, ages)
 
 
 def _age(now: datetime, since: datetime | None) -> float:
-    return 0.0 if since is None else max(0.0, (now - since) / timedelta(seconds=1))
+    return 0.0 if since is None else _seconds(now - since)
+
+
+def _seconds(age: timedelta) -> float:
+    return max(0.0, age / timedelta(seconds=1))

@@ -1,7 +1,7 @@
 """Hold points for a redemption, then burn or release them; give burned ones back."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
@@ -10,6 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
+from gateway.batch import Ask
 from gateway.errors import Refused
 from gateway.ledger import service as ledger
 from gateway.ledger.model import (
@@ -58,8 +60,8 @@ class HoldAlreadyResolved(Refused):
 
 
 @dataclass(slots=True)
-class _Taken:
-    """A stored hold and the lots it took, in order of allocation."""
+class Taken:
+    """A hold and the lots it took, in order of allocation."""
 
     hold: Hold
     lots: list[tuple[str, int]] = field(default_factory=list)
@@ -155,13 +157,18 @@ async def release(
     hub_lines: HubLines,
     actor: str,
     now: datetime,
+    known: Sequence[Taken] | None = None,
 ) -> None:
     """Give held points back to the lots they came from. Releasing twice is fine.
+
+    Args:
+        known: The epoch's holds, if they are at hand.
 
     Raises:
         HoldAlreadyResolved: They were burned.
     """
-    taken = await _open(tx, redemption_id, epoch, HoldState.VOIDED)
+    known = await _load(tx, redemption_id, epoch) if known is None else known
+    taken = _open(known, HoldState.VOIDED)
     if not taken:
         return
     moves = {one.hold.id: [(lot_id, -n, 0) for lot_id, n in one.lots] for one in taken}
@@ -192,16 +199,19 @@ async def burn(
     hub_lines: HubLines,
     actor: str,
     now: datetime,
+    known: Sequence[Taken] | None = None,
 ) -> None:
     """Spend held points: the partner has confirmed. It cannot fail on balance.
 
     Args:
         sinks: Account of the points' end by leg: `REDEEMED_OWN`, `REDEEMED_X:<redeemer>`.
+        known: The epoch's holds, if they are at hand.
 
     Raises:
         HoldAlreadyResolved: They were released.
     """
-    taken = await _open(tx, redemption_id, epoch, HoldState.POSTED)
+    known = await _load(tx, redemption_id, epoch) if known is None else known
+    taken = _open(known, HoldState.POSTED)
     if not taken:
         return
     moves = {one.hold.id: [(lot_id, -n, -n) for lot_id, n in one.lots] for one in taken}
@@ -303,13 +313,82 @@ async def _hold(
     first: Mapping[int, Sequence[str]],
 ) -> list[Hold]:
     wallets = {(leg.member_id, leg.programme_id) for leg in legs}
-    free = {row.lot_id: rows.lot(row) for row in await store.lock_open_lots(tx, wallets)}
-    taken: list[_Taken] = []
+    found, existing = await db.read(
+        tx, store.ask_open_lots(wallets, lock=True), store.ask_holds(redemption_id, epoch)
+    )
+    if existing:
+        return [rows.hold(row) for row in existing]
+    free = {row.lot_id: rows.lot(row) for row in found}
+    taken = _taken(
+        redemption_id=redemption_id,
+        epoch=epoch,
+        legs=legs,
+        expires_at=expires_at,
+        lots=free,
+        first=first,
+        now=now,
+    )
+    await store.insert(tx, store.holds, [rows.hold_row(one.hold, now=now) for one in taken])
+    moves = {one.hold.id: [(lot_id, n, 0) for lot_id, n in one.lots] for one in taken}
+    await _move_lots(tx, moves)
+    await _post_hold(tx, taken, moves, legs, actor=actor, now=now)
+    return [one.hold for one in taken]
+
+
+async def take(
+    tx: AsyncConnection,
+    *,
+    redemption_id: str,
+    epoch: int,
+    legs: Sequence[LegRequest],
+    free: Sequence[sa.Row[Any]],
+    expires_at: datetime,
+    actor: str,
+    now: datetime,
+) -> list[Taken]:
+    """As `hold`, of a new epoch, out of lots that were read before: nothing is read.
+
+    Args:
+        free: The rows of `ask_free`.
+
+    Raises:
+        InsufficientPoints: A leg needs more than its member has free; nothing is held.
+        Raced: With the batch: a lot has changed since it was read.
+    """
+    lots = {row.lot_id: rows.lot(row) for row in free}
+    taken = _taken(
+        redemption_id=redemption_id,
+        epoch=epoch,
+        legs=legs,
+        expires_at=expires_at,
+        lots=lots,
+        first={},
+        now=now,
+    )
+    await store.insert(tx, store.holds, [rows.hold_row(one.hold, now=now) for one in taken])
+    moves = {one.hold.id: [(lot_id, n, 0) for lot_id, n in one.lots] for one in taken}
+    seen = [(lots[lot_id], n) for one in taken for lot_id, n in one.lots]
+    await store.take_lots(tx, [(lot.id, lot.held, lot.remaining, n) for lot, n in seen])
+    await _post_hold(tx, taken, moves, legs, actor=actor, now=now)
+    return taken
+
+
+def _taken(
+    *,
+    redemption_id: str,
+    epoch: int,
+    legs: Sequence[LegRequest],
+    expires_at: datetime,
+    lots: Mapping[str, Lot],
+    first: Mapping[int, Sequence[str]],
+    now: datetime,
+) -> list[Taken]:
+    """New holds with the lots they take."""
+    free = dict(lots)
+    taken: list[Taken] = []
     for leg in legs:
         chosen = _choose(leg, free, first.get(leg.leg_no, ()), now)
         if sum(n for _, n in chosen) < leg.points:
-            if existing := await store.select_holds(tx, redemption_id, epoch):
-                return [rows.hold(row) for row in existing]
             raise short_of(
                 leg.programme_id, leg.points, chosen, field=("legs", str(leg.leg_no - 1), "points")
             )
@@ -317,12 +396,20 @@ async def _hold(
             new_id("hld"), redemption_id, epoch, leg.leg_no, leg.member_id, leg.programme_id,
             chosen[0][0].issuer, leg.points, 0, HoldState.HELD, expires_at,
         )  # fmt: skip
-        taken.append(_Taken(made, [(lot.id, n) for lot, n in chosen]))
+        taken.append(Taken(made, [(lot.id, n) for lot, n in chosen]))
         free |= {lot.id: replace(lot, held=lot.held + n) for lot, n in chosen}
-    if not await store.add_holds(tx, [rows.hold_row(one.hold, now=now) for one in taken]):
-        return [rows.hold(row) for row in await store.select_holds(tx, redemption_id, epoch)]
-    moves = {one.hold.id: [(lot_id, n, 0) for lot_id, n in one.lots] for one in taken}
-    await _move_lots(tx, moves)
+    return taken
+
+
+async def _post_hold(
+    tx: AsyncConnection,
+    taken: Sequence[Taken],
+    moves: Mapping[str, Moves],
+    legs: Sequence[LegRequest],
+    *,
+    actor: str,
+    now: datetime,
+) -> None:
     await _post(
         tx,
         taken,
@@ -337,7 +424,6 @@ async def _hold(
         actor=actor,
         now=now,
     )
-    return [one.hold for one in taken]
 
 
 def _choose(
@@ -366,20 +452,34 @@ def short_of(
     )
 
 
-async def _load(tx: AsyncConnection, redemption_id: str, epoch: int) -> list[_Taken]:
-    found = await store.select_allocations(tx, redemption_id, epoch)
+def ask_taken(redemption_id: str, epoch: int) -> Ask:
+    """The holds of an epoch, for `taken`. They only change with the redemption's row locked."""
+    return store.ask_allocations(redemption_id, epoch, lock=False)
+
+
+def ask_free(wallets: Iterable[tuple[str, str]]) -> Ask:
+    """The lots with free points of (member, programme) pairs, for `take`."""
+    return store.ask_open_lots(wallets, lock=False)
+
+
+def taken(found: Sequence[sa.Row[Any]]) -> list[Taken]:
+    """Holds with their lots out of the rows of `ask_taken`."""
     taken = []
     for _, group in groupby(found, key=lambda row: row.hold_id):
         of_hold = list(group)
-        one = _Taken(rows.hold(of_hold[0]), sink=of_hold[0].sink)
+        one = Taken(rows.hold(of_hold[0]), sink=of_hold[0].sink)
         one.lots = [(row.lot_id, row.taken) for row in of_hold]
         taken.append(one)
     return taken
 
 
-async def _open(tx: AsyncConnection, redemption_id: str, epoch: int, to: HoldState) -> list[_Taken]:
-    """The holds of an epoch, to be resolved; none when that was done before."""
-    taken = await _load(tx, redemption_id, epoch)
+async def _load(tx: AsyncConnection, redemption_id: str, epoch: int) -> list[Taken]:
+    (found,) = await db.read(tx, store.ask_allocations(redemption_id, epoch, lock=True))
+    return taken(found)
+
+
+def _open(taken: Sequence[Taken], to: HoldState) -> list[Taken]:
+    """The holds to be resolved; none when that was done before."""
     for one in taken:
         if one.hold.state not in (HoldState.HELD, to):
             raise HoldAlreadyResolved(hold=one.hold.id, state=one.hold.state)
@@ -391,7 +491,7 @@ async def _move_lots(tx: AsyncConnection, moves: Mapping[str, Moves]) -> None:
 
 
 def _back_moves(
-    wanted: Sequence[_Taken], done: Sequence[sa.Row[Any]], points: Mapping[int, int]
+    wanted: Sequence[Taken], done: Sequence[sa.Row[Any]], points: Mapping[int, int]
 ) -> dict[str, Moves]:
     """What the lots of each burned hold get back, given what happened to them before."""
     spent = Counter[tuple[str, str]]()
@@ -407,7 +507,7 @@ def _back_moves(
     return moves
 
 
-def _given_back(taken: Sequence[_Taken], done: Sequence[sa.Row[Any]], kind: Kind) -> list[Returned]:
+def _given_back(taken: Sequence[Taken], done: Sequence[sa.Row[Any]], kind: Kind) -> list[Returned]:
     """What was given back before under this kind, by leg and in order of allocation."""
     legs = {one.hold.id: one.hold.leg_no for one in taken}
     found = [row for row in done if row.kind == kind and row.hold_id in legs]
@@ -435,12 +535,12 @@ async def _ends(
 
 async def _post(
     tx: AsyncConnection,
-    taken: Sequence[_Taken],
+    taken: Sequence[Taken],
     moves: Mapping[str, Moves],
     *,
     kind: Kind,
     step: str,
-    lines: Callable[[_Taken], tuple[Line, ...]],
+    lines: Callable[[Taken], tuple[Line, ...]],
     hub_lines: HubLines,
     actor: str,
     now: datetime,
@@ -458,7 +558,7 @@ async def _post(
         )
         for one in taken
     ]
-    ids = await ledger.post(tx, journals, now=now)
+    ids = await ledger.enter(tx, journals, now=now)
     made = [
         row
         for one, journal_id in zip(taken, ids, strict=True)
@@ -475,9 +575,9 @@ async def _post(
     await store.insert(tx, store.movements, made)
 
 
-def _book(one: _Taken) -> str:
+def _book(one: Taken) -> str:
     return points_book(one.hold.issuer)
 
 
-def _account(one: _Taken, part: Part) -> str:
+def _account(one: Taken, part: Part) -> str:
     return member_account(one.hold.member_id, part)

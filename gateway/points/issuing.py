@@ -132,6 +132,11 @@ async def issue(
     return lot
 
 
+async def issued(tx: AsyncConnection, op_key: str) -> bool:
+    """Whether points were issued under an op key."""
+    return await store.lot_by_op_key(tx, op_key) is not None
+
+
 async def expire(tx: AsyncConnection, *, now: datetime, limit: int) -> int:
     """Expire the free points of lots that have ended; held ones wait until they are released.
 

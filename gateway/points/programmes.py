@@ -1,11 +1,12 @@
 """Programmes and the policies they publish: promises that only ever get better."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.batch import Ask
 from gateway.errors import AlreadyRegistered, NotFound, Refused
 from gateway.points import rows, store
 from gateway.points.model import Programme, missing_disclosures, worse
@@ -115,6 +116,24 @@ async def programme(tx: AsyncConnection, id: str) -> Programme:
     if not found:
         raise NotFound(id=id)
     return rows.programme(found[0])
+
+
+def ask_programmes(ids: Sequence[str]) -> Ask:
+    """Programmes under the policies in force, for `found_programmes`."""
+    return store.ask_programmes(ids)
+
+
+def found_programmes(found: Sequence[Any], ids: Sequence[str]) -> tuple[Programme, ...]:
+    """The programmes of some ids, in their order, out of the rows of `ask_programmes`.
+
+    Raises:
+        NotFound: There is none of an id.
+    """
+    known = {row.programme_id: rows.programme(row) for row in found}
+    for programme_id in ids:
+        if programme_id not in known:
+            raise NotFound(id=programme_id)
+    return tuple(known[programme_id] for programme_id in ids)
 
 
 async def programme_of(tx: AsyncConnection, issuer: str) -> Programme | None:

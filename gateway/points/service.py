@@ -1,9 +1,12 @@
 """The door of this room: programmes, lots, holds, earnings, and a member's wallets."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.batch import Ask
 from gateway.errors import NotFound
 from gateway.ledger import service as ledger
 from gateway.ledger.model import Part, member_account, points_book
@@ -12,17 +15,23 @@ from gateway.points.earning import earn, mature, record_return
 from gateway.points.holding import (
     HoldAlreadyResolved,
     InsufficientPoints,
+    Taken,
+    ask_free,
+    ask_taken,
     burn,
     give_back,
     held,
     hold,
     rehold,
     release,
+    take,
+    taken,
 )
 from gateway.points.issuing import (
     donate,
     expire,
     issue,
+    issued,
     open_lot,
     spend,
     spend_opening,
@@ -32,6 +41,8 @@ from gateway.points.model import Earning, Lot, Movement, Wallet
 from gateway.points.programmes import (
     DisclosureMissing,
     ValueGuaranteeViolation,
+    ask_programmes,
+    found_programmes,
     policy,
     programme,
     programme_of,
@@ -43,18 +54,26 @@ __all__ = [
     "DisclosureMissing",
     "HoldAlreadyResolved",
     "InsufficientPoints",
+    "Taken",
     "ValueGuaranteeViolation",
+    "ask_available",
+    "ask_free",
+    "ask_programmes",
+    "ask_taken",
     "available",
     "burn",
     "donate",
     "earn",
     "earning",
     "expire",
+    "found_programmes",
     "give_back",
     "held",
     "history",
     "hold",
     "issue",
+    "issued",
+    "issuers_of",
     "liability",
     "look_through",
     "lots",
@@ -70,6 +89,8 @@ __all__ = [
     "release",
     "spend",
     "spend_opening",
+    "take",
+    "taken",
     "undonate",
     "wallets",
 ]
@@ -104,6 +125,16 @@ async def available(tx: AsyncConnection, *, member_id: str, issuer: str, now: da
     """Points of an issuer that a member can spend now."""
     found = await store.sum_wallets(tx, member_id=member_id, now=now, issuer=issuer)
     return int(found[0].available) if found else 0
+
+
+def ask_available(member_id: str, *, now: datetime) -> Ask:
+    """What a member can spend now: rows of issuer and available."""
+    return store.ask_available(member_id, now)
+
+
+def issuers_of(programme_ids: Sequence[str]) -> tuple[Any, dict[str, str]]:
+    """The issuers of programmes as an SQL expression, and the values it needs."""
+    return store.issuers_of(len(programme_ids)), store.names_of(programme_ids)
 
 
 async def lots(

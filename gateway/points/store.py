@@ -1,5 +1,6 @@
 """Tables of points and all their SQL. Lot movements are append-only."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.db import Instant, Json, metadata
 
 programmes = sa.Table(
@@ -101,7 +103,7 @@ movements = sa.Table(  # every change of a lot, with the journal it belongs to
     sa.Column("moved_at", Instant, nullable=False),
     sa.CheckConstraint("held_delta <> 0 OR remaining_delta <> 0", name="delta"),
     sa.Index("ix_points_lot_movements_lot", "lot_id"),
-    info={"append_only": True},
+    info={"append_only": True, "sealed_with": "ledger_journals"},
 )
 
 earnings = sa.Table(
@@ -137,9 +139,8 @@ earnings = sa.Table(
 
 
 async def insert(tx: AsyncConnection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows of equal shape, in one statement."""
-    if rows:
-        await tx.execute(_insert(table), rows)
+    """Insert rows of equal shape, with the transaction's next batch."""
+    await db.write(tx, _insert(table), rows)
 
 
 @cache
@@ -169,6 +170,31 @@ async def select_programmes(
     return list(await tx.execute(query))
 
 
+@cache
+def _programmes(count: int) -> sa.Select[Any]:
+    return _current().where(_named(count)).order_by(programmes.c.programme_id)
+
+
+def _named(count: int) -> sa.ColumnElement[bool]:
+    ids = [programmes.c.programme_id == sa.bindparam(f"programme_{n}") for n in range(count)]
+    return sa.or_(*ids)
+
+
+def ask_programmes(programme_ids: Sequence[str]) -> Ask:
+    """Programmes under the policy in force."""
+    return Ask(_programmes(len(programme_ids)), names_of(programme_ids))
+
+
+@cache
+def issuers_of(count: int) -> Any:
+    """The issuers of so many programmes, as an expression with the values of `names_of`."""
+    return sa.select(programmes.c.issuer).where(_named(count))
+
+
+def names_of(programme_ids: Sequence[str]) -> dict[str, str]:
+    return {f"programme_{n}": programme_id for n, programme_id in enumerate(programme_ids)}
+
+
 async def select_policy(tx: AsyncConnection, programme_id: str, version: int) -> sa.Row[Any] | None:
     """A programme under one of its policies, in force or not."""
     query = sa.select(programmes.c.issuer, policies).join_from(programmes, policies)
@@ -193,18 +219,24 @@ async def raise_version(tx: AsyncConnection, programme_id: str, version: int) ->
 # --- lots -------------------------------------------------------------------------------------
 
 
+def ask_open_lots(wallets: Iterable[tuple[str, str]], *, lock: bool) -> Ask:
+    """The lots with free points of (member, programme) pairs, in the order of their ids."""
+    values: dict[str, str] = {}
+    for n, (member_id, programme_id) in enumerate(sorted(wallets)):
+        values |= {f"member_{n}": member_id, f"programme_{n}": programme_id}
+    return Ask(_open_lots(len(values) // 2, lock), values)
+
+
 async def lock_open_lots(
     tx: AsyncConnection, wallets: Iterable[tuple[str, str]]
 ) -> list[sa.Row[Any]]:
     """Lock the lots with free points of (member, programme) pairs, in the order of their ids."""
-    values: dict[str, str] = {}
-    for n, (member_id, programme_id) in enumerate(sorted(wallets)):
-        values |= {f"member_{n}": member_id, f"programme_{n}": programme_id}
-    return list(await tx.execute(_lock_statement(len(values) // 2), values))
+    (found,) = await db.read(tx, ask_open_lots(wallets, lock=True))
+    return found
 
 
 @cache
-def _lock_statement(count: int) -> sa.Select[Any]:
+def _open_lots(count: int, lock: bool) -> sa.Select[Any]:
     """Built once for a number of wallets: this is the hot path."""
     c = lots.c
     wallets = [
@@ -212,8 +244,8 @@ def _lock_statement(count: int) -> sa.Select[Any]:
         & (c.programme_id == sa.bindparam(f"programme_{n}"))
         for n in range(count)
     ]
-    query = sa.select(lots).where(sa.or_(*wallets), c.remaining > c.held)
-    return query.order_by(c.lot_id).with_for_update()
+    query = sa.select(lots).where(sa.or_(*wallets), c.remaining > c.held).order_by(c.lot_id)
+    return query.with_for_update() if lock else query
 
 
 async def lock_lots(tx: AsyncConnection, lot_ids: Iterable[str]) -> list[sa.Row[Any]]:
@@ -262,26 +294,75 @@ _MOVE_LOTS = (
 async def move_lots(tx: AsyncConnection, moves: Iterable[tuple[str, int, int]]) -> None:
     """Change held and remaining of lots: (lot id, held delta, remaining delta), locked by id.
 
-    The table's CHECKs refuse what would break 0 <= held <= remaining <= points.
+    With the transaction's next batch. The table's CHECKs refuse what would break
+    0 <= held <= remaining <= points.
+    """
+    held, remaining = Counter[str](), Counter[str]()
+    for lot_id, held_delta, remaining_delta in moves:
+        held[lot_id] += held_delta
+        remaining[lot_id] += remaining_delta
+    rows = [
+        {"lot": lot_id, "held_by": held[lot_id], "remaining_by": remaining[lot_id]}
+        for lot_id in sorted(held)
+    ]
+    await db.write(tx, _MOVE_LOTS, rows, by=("lot",), expect=len(rows))
+
+
+_UNTIL = sa.bindparam("until", type_=Instant)
+_EXTEND = (
+    sa.update(lots)
+    .where(lots.c.lot_id == sa.bindparam("lot"), lots.c.expires_at < _UNTIL)
+    .values(expires_at=_UNTIL)
+)
+
+
+_TAKE_LOTS = (
+    sa.update(lots)
+    .where(
+        lots.c.lot_id == sa.bindparam("lot"),
+        lots.c.held == sa.bindparam("seen_held", type_=sa.BigInteger),
+        lots.c.remaining == sa.bindparam("seen_remaining", type_=sa.BigInteger),
+    )
+    .values(held=lots.c.held + sa.bindparam("held_by", type_=sa.BigInteger))
+)
+
+
+async def take_lots(tx: AsyncConnection, taken: Sequence[tuple[str, int, int, int]]) -> None:
+    """Hold points of lots that were read without a lock: (lot id, held, remaining, points).
+
+    Raises:
+        Raced: With the batch: a lot has changed meanwhile.
     """
     rows = [
-        {"lot": lot_id, "held_by": held_delta, "remaining_by": remaining_delta}
-        for lot_id, held_delta, remaining_delta in sorted(moves)
+        {"lot": lot_id, "seen_held": held, "seen_remaining": remaining, "held_by": n}
+        for lot_id, held, remaining, n in sorted(taken)
     ]
-    await tx.execute(_MOVE_LOTS, rows)
+    await db.write(tx, _TAKE_LOTS, rows, by=("lot",), expect=len(rows))
 
 
 async def extend_lots(tx: AsyncConnection, ends: dict[str, datetime]) -> None:
     """Move the end of lots later; a lot that ends later already is left alone."""
-    c = lots.c
-    statement = (
-        sa.update(lots)
-        .where(c.lot_id == sa.bindparam("lot"), c.expires_at < sa.bindparam("until"))
-        .values(expires_at=sa.bindparam("until"))
-    )
     rows = [{"lot": lot_id, "until": end} for lot_id, end in sorted(ends.items())]
-    if rows:
-        await tx.execute(statement, rows)
+    await db.write(tx, _EXTEND, rows, by=("lot",))
+
+
+_AVAILABLE = (
+    sa.select(
+        lots.c.issuer,
+        sa.func.sum(lots.c.remaining - lots.c.held, type_=sa.BigInteger).label("available"),
+    )
+    .where(
+        lots.c.member_id == sa.bindparam("member"),
+        lots.c.remaining > lots.c.held,
+        sa.or_(lots.c.expires_at.is_(None), lots.c.expires_at > sa.bindparam("at", type_=Instant)),
+    )
+    .group_by(lots.c.issuer)
+)
+
+
+def ask_available(member_id: str, now: datetime) -> Ask:
+    """What a member can spend now, by issuer."""
+    return Ask(_AVAILABLE, {"member": member_id, "at": now})
 
 
 async def sum_wallets(
@@ -309,12 +390,19 @@ async def sum_wallets(
 # --- holds and movements ----------------------------------------------------------------------
 
 
-async def add_holds(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> bool:
-    """Insert holds; False when they exist."""
-    insert = db.insert_missing(tx, holds, holds.c.hold_id)
-    made = list(await tx.execute(insert, rows))
-    assert len(made) in (0, len(rows)), "a hold is made with all its legs or not at all"
-    return bool(made)
+_HOLDS = (
+    sa.select(holds)
+    .where(
+        holds.c.redemption_id == sa.bindparam("redemption"),
+        holds.c.epoch == sa.bindparam("of_epoch"),
+    )
+    .order_by(holds.c.leg_no)
+)
+
+
+def ask_holds(redemption_id: str, epoch: int) -> Ask:
+    """Holds of an epoch by leg."""
+    return Ask(_HOLDS, {"redemption": redemption_id, "of_epoch": epoch})
 
 
 async def select_holds(
@@ -335,16 +423,14 @@ _ALLOCATIONS = (
     .where(holds.c.redemption_id == sa.bindparam("redemption"))
     .where(holds.c.epoch == sa.bindparam("of_epoch"))
     .order_by(holds.c.leg_no, movements.c.position)
-    .with_for_update(of=holds)
 )
+_LOCK_ALLOCATIONS = _ALLOCATIONS.with_for_update(of=holds)
 
 
-async def select_allocations(
-    tx: AsyncConnection, redemption_id: str, epoch: int
-) -> list[sa.Row[Any]]:
-    """Holds of an epoch, locked, with the lots they took, by leg and order of allocation."""
+def ask_allocations(redemption_id: str, epoch: int, *, lock: bool) -> Ask:
+    """Holds of an epoch with the lots they took, by leg and order of allocation."""
     values = {"redemption": redemption_id, "of_epoch": epoch}
-    return list(await tx.execute(_ALLOCATIONS, values))
+    return Ask(_LOCK_ALLOCATIONS if lock else _ALLOCATIONS, values)
 
 
 _RESOLVE = (
@@ -355,21 +441,28 @@ _RESOLVE = (
 
 
 async def resolve_holds(tx: AsyncConnection, sinks: dict[str, str | None], *, state: str) -> None:
-    """Resolve holds that are still held: POSTED with a sink by hold id, or VOIDED."""
+    """Resolve holds that are still held: POSTED with a sink by hold id, or VOIDED.
+
+    With the transaction's next batch.
+
+    Raises:
+        Raced: With the batch: one was resolved meanwhile.
+    """
     rows = [{"hold": hold_id, "to": state, "into": sink} for hold_id, sink in sinks.items()]
-    await tx.execute(_RESOLVE, rows)
+    await db.write(tx, _RESOLVE, rows, by=("hold",), expect=len(rows))
+
+
+_RETURN = (
+    sa.update(holds)
+    .where(holds.c.hold_id == sa.bindparam("hold"))
+    .values(returned=holds.c.returned + sa.bindparam("given", type_=sa.BigInteger))
+)
 
 
 async def return_points(tx: AsyncConnection, points: dict[str, int]) -> None:
     """Count points of burned holds as returned, by hold id."""
-    given = sa.bindparam("given", type_=sa.BigInteger)
-    statement = (
-        sa.update(holds)
-        .where(holds.c.hold_id == sa.bindparam("hold"))
-        .values(returned=holds.c.returned + given)
-    )
     rows = [{"hold": hold_id, "given": given} for hold_id, given in points.items()]
-    await tx.execute(statement, rows)
+    await db.write(tx, _RETURN, rows, by=("hold",), expect=len(rows))
 
 
 async def movements_of(tx: AsyncConnection, cause_id: str) -> list[sa.Row[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.batch import Ask
 from gateway.errors import AlreadyRegistered, NotFound
 from gateway.promotions import calendar, store
 from gateway.promotions.calendar import Day, Days
@@ -146,6 +147,35 @@ async def price_points(
         (offer, programme) to points and promotion id.
     """
     found = await store.find(tx, effect="price", target="offer", ids=offer_ids)
+    return await _price_points(tx, found, programmes=programmes, at=at, slot_on=slot_on)
+
+
+def ask_of_offer(offer_id: str) -> Ask:
+    """The promotions that set an offer's price, or open it; for `of_offer`."""
+    return store.ask_of_offer(offer_id)
+
+
+async def of_offer(
+    tx: AsyncConnection,
+    rows: Sequence[Any],
+    *,
+    programmes: Mapping[str, str],
+    at: datetime,
+    slot_on: date | None = None,
+) -> dict[tuple[str, str], tuple[int, str]]:
+    """As `price_points`, out of the rows of `ask_of_offer`; days are read if one has a price."""
+    found = [item for item in store.promotions_of(rows) if item.kind == "price"]
+    return await _price_points(tx, found, programmes=programmes, at=at, slot_on=slot_on)
+
+
+async def _price_points(
+    tx: AsyncConnection,
+    found: Sequence[Promotion],
+    *,
+    programmes: Mapping[str, str],
+    at: datetime,
+    slot_on: date | None,
+) -> dict[tuple[str, str], tuple[int, str]]:
     if not found:
         return {}
     known = await _around(tx, business_day(at), slot_on)
@@ -164,18 +194,27 @@ async def price_points(
 
 
 async def require_open(
-    tx: AsyncConnection, *, offer_id: str, at: datetime, offset: bool = False
+    tx: AsyncConnection,
+    *,
+    offer_id: str,
+    at: datetime,
+    offset: bool = False,
+    rows: Sequence[Any] | None = None,
 ) -> None:
     """Check that an offer which only promotions open is open.
 
     Args:
         offset: Whether it is a bill offset, which has its own words.
+        rows: Those of `ask_of_offer`, if they are at hand.
 
     Raises:
         OfferNotOpen: No `enable` promotion runs; when the next one does, and until when.
         NotOffsetDay: The same of a bill offset.
     """
-    enabling = await store.find(tx, effect="enable", target="offer", ids=[offer_id])
+    if rows is None:
+        enabling = await store.find(tx, effect="enable", target="offer", ids=[offer_id])
+    else:
+        enabling = [item for item in store.promotions_of(rows) if item.kind == "enable"]
     if not enabling:
         return
     today = business_day(at)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.promotions.calendar import Day
 from gateway.promotions.model import Promotion
 
@@ -131,6 +132,26 @@ async def find(
     if ids is not None:
         query = query.where(c.target_id.in_(sorted(set(ids))))
     return [_promotion(row) for row in await tx.execute(query)]
+
+
+_OF_OFFER = (
+    sa.select(promotions)
+    .where(
+        (promotions.c.effect_kind == "price") | (promotions.c.effect_kind == "enable"),
+        promotions.c.target_kind == "offer",
+        promotions.c.target_id == sa.bindparam("of_offer"),
+    )
+    .order_by(promotions.c.promotion_id)
+)
+
+
+def ask_of_offer(offer_id: str) -> Ask:
+    """Promotions that set an offer's price, or open it."""
+    return Ask(_OF_OFFER, {"of_offer": offer_id})
+
+
+def promotions_of(rows: Iterable[sa.Row[Any]]) -> list[Promotion]:
+    return [_promotion(row) for row in rows]
 
 
 async def get(tx: AsyncConnection, promotion_id: str) -> Promotion | None:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.ledger.model import Result
 from gateway.reconciliation import store
 from gateway.reconciliation.model import (
+    CLOSED_BY_FACT,
     CLOSED_STATES,
     Break,
     ResolutionState,
@@ -118,6 +119,8 @@ async def _decided(tx: AsyncConnection, breaks: list[Break]) -> Result:
     }
     wrong: list[str] = []
     for each in breaks:
+        if each.code in CLOSED_BY_FACT:
+            continue
         if each.state in CLOSED_STATES:
             decision = approved.get(each.resolution_id or "")
             if decision is None or bool(decision.flows) != (decision.journal_id is not None):

@@ -55,6 +55,11 @@ class Code(StrEnum):
     CUTOFF = "CUTOFF"
     UNIT_DIFF = "UNIT_DIFF"
     PARTY_DIFF = "PARTY_DIFF"
+    LATE_HOLD = "LATE_HOLD"  # from here on: from a saga, not from rows
+    LATE_CONFIRM_CANCELLED = "LATE_CONFIRM_CANCELLED"
+    LATE_CONFIRM_UNCOVERED = "LATE_CONFIRM_UNCOVERED"
+    FENCE_VIOLATED = "FENCE_VIOLATED"
+    FULFIL_MISSING = "FULFIL_MISSING"
 
 
 WHOLE = frozenset(
@@ -66,6 +71,8 @@ WHOLE = frozenset(
         Code.CUTOFF,
     }
 )
+CLOSED_BY_FACT = frozenset({Code.LATE_CONFIRM_CANCELLED})
+"""Codes whose fact settles everything: nobody need decide (contracts §5.5)."""
 
 
 class BreakState(StrEnum):

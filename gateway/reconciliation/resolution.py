@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound, Refused
 from gateway.ledger import service as ledger
@@ -131,6 +132,17 @@ async def approve_resolution(
         approved_by=actor,
         approved_at=now,
         journal_id=journal_id,
+    )
+    body = {"action": proposal.action, "amount_fen": proposal.amount_fen, "break": found.id}
+    body |= {"proposed_by": proposal.proposed_by, "note": proposal.note, "limit_fen": limit_fen}
+    body |= {"journal": journal_id}
+    await audit.record(
+        tx,
+        kind="resolution.approved",
+        subject=resolution_id,
+        actor=actor,
+        body=body,
+        now=now,
     )
     off = proposal.action is Action.WRITE_OFF
     await store.update_break(

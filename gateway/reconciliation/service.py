@@ -13,10 +13,11 @@ from datetime import date, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.db import Clock, Database
 from gateway.errors import GatewayError, NoAnswer, NotFound, PartnerRejected, Refused
 from gateway.ports import Capability, Partner, Statement
-from gateway.reconciliation import store
+from gateway.reconciliation import sagas, store
 from gateway.reconciliation.matching import match
 from gateway.reconciliation.model import (
     CLOSED_STATES,
@@ -230,10 +231,12 @@ async def match_run(tx: AsyncConnection, *, run_id: str, now: datetime) -> Run:
     ours, theirs, outcome = await _match(tx, run)
     inputs = inputs_hash(ours, theirs, run.rules)
     made = await _breaks(tx, run, outcome.breaks, now=now)
-    await store.add_breaks(tx, made)
     await _place(tx, run, outcome, made)
+    made += await _decided_before(tx, await sagas.breaks(tx, run, now=now), now=now)
+    await store.add_breaks(tx, made)
+    lines = await _merchants(tx, run, ours, theirs, outcome, made=made)
     summary = {
-        "merchants": [asdict(each) for each in await _merchants(tx, run, ours, theirs, outcome)],
+        "merchants": [asdict(each) for each in lines],
         "break_count": len(made),
         "break_fen": sum(each.amount_fen for each in made),
         "expected_count": len(outcome.expected),
@@ -268,6 +271,10 @@ async def sign_off_run(tx: AsyncConnection, *, run_id: str, actor: str, now: dat
         raise CloseBlocked(count=len(nobodys), amount_fen=amount_fen)
     values = {"state": RunState.LOCKED, "signed_off_by": actor, "signed_off_at": now}
     await store.update_run(tx, run_id, **values)
+    body = {"business_date": found.business_date.isoformat(), "result_hash": found.result_hash}
+    await audit.record(
+        tx, kind="reconciliation.signed_off", subject=run_id, actor=actor, body=body, now=now
+    )
     return replace(found, state=RunState.LOCKED, signed_off_by=actor, signed_off_at=now)
 
 
@@ -479,10 +486,16 @@ async def _breaks(
                 due_at=deadline(now, each.amount_fen),
             )
         )
+    return await _decided_before(tx, made, now=now)
+
+
+async def _decided_before(
+    tx: AsyncConnection, made: Sequence[Break], *, now: datetime
+) -> list[Break]:
+    """Breaks of a run, those resolved that were decided in a run that this one supersedes."""
     b = store.breaks.c
-    decided = await store.find_breaks(
-        tx, b.key.in_([each.key for each in made]), b.state.in_(CLOSED_STATES)
-    )
+    keys = [each.key for each in made if each.state not in CLOSED_STATES]
+    decided = await store.find_breaks(tx, b.key.in_(keys), b.state.in_(CLOSED_STATES))
     before = {each.key: each.resolution_id for each in decided}
     return [
         replace(
@@ -519,8 +532,10 @@ async def _merchants(
     ours: Sequence[Row],
     theirs: Sequence[Row],
     outcome: Outcome,
+    *,
+    made: Sequence[Break],
 ) -> list[MerchantResult]:
-    """One line per merchant that has rows or has delivered a statement."""
+    """One line per merchant that has rows or open breaks, or has delivered a statement."""
     staged = await store.find_statements(tx, store.statements.c.run_id == run.id)
     exceptions = {row.merchant: len(row.exceptions) for row in staged}
     by_id = {row.id: row.merchant for row in ours}
@@ -528,7 +543,9 @@ async def _merchants(
     broken = Counter(
         merchant for each in outcome.breaks for merchant in {row.merchant for row in each.rows}
     )
-    names = {*exceptions, *by_id.values(), *(row.merchant for row in theirs)}
+    from_sagas = [each for each in made if not (each.ours_ids or each.theirs_ids)]
+    broken.update(each.merchant for each in from_sagas if each.state not in CLOSED_STATES)
+    names = {*exceptions, *by_id.values(), *broken, *(row.merchant for row in theirs)}
     return [
         MerchantResult(
             merchant=name,

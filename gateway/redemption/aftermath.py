@@ -37,11 +37,13 @@ class Aftermath:
         Source: contracts §5.5 (2), (3).
         """
         redemption = await self._find(payload)
-        partner = self.partners[redemption.merchant_id]
+        partner, op_key = self.partners[redemption.merchant_id], redemption.op_key(Step.CANCEL)
         token = past_held.set(True)
         try:
-            offered = await partner.cancel_quote(payload["booking_ref"])
-            await partner.cancel(offered.id, op_key=redemption.op_key(Step.CANCEL))
+            known = answered(await partner.status(op_key), op_key)
+            if known.outcome is not Outcome.CANCELLED:  # By a try whose end nobody noted.
+                offered = await partner.cancel_quote(payload["booking_ref"])
+                answered(await partner.cancel(offered.id, op_key=op_key), op_key)
             code, detail = "LATE_CONFIRM_CANCELLED", f"{payload['booking_ref']} cancelled"
         except Refused as refusal:
             code, detail = "LATE_CONFIRM_UNCOVERED", str(refusal)

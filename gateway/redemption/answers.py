@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from gateway.errors import NoAnswer, OutcomeUnknown, PartnerRejected
 from gateway.ports import KEY_CONFLICT, Fact
-from gateway.redemption.model import CallState, Redemption, credible, poll_delay
+from gateway.redemption.model import CallState, Patience, Redemption, credible, poll_delay
+from gateway.settings import Settings
 from gateway.values import spread
 
 _LONGEST_WAIT = timedelta(minutes=5)  # However long a partner asks to be left alone.
@@ -20,6 +21,13 @@ class Answer:
     refusal: PartnerRejected | None = None
     silence: NoAnswer | None = None
     detail: str | None = None
+
+    @property
+    def said(self) -> str | None:
+        """In a word, for the log."""
+        if self.fact:
+            return str(self.fact.outcome)
+        return self.silence.code if self.silence else None
 
 
 def answered(fact: Fact, op_key: str) -> Fact:
@@ -49,3 +57,12 @@ def pause(redemption: Redemption, polls: int, silence: NoAnswer | None) -> timed
     """How long until it is looked at again: contracts §5.4, spread, or longer if asked for."""
     asked = min(silence.retry_after, _LONGEST_WAIT) if silence else timedelta(0)
     return max(spread(poll_delay(polls), f"{redemption.id}:{polls}"), asked)
+
+
+def patience(redemption: Redemption, settings: Settings) -> Patience:
+    """How long a step in doubt is waited for."""
+    return Patience(
+        deadline=redemption.deadline or redemption.points_hold_until,
+        grace=timedelta(seconds=settings.confirm_grace_seconds),
+        not_found_final=timedelta(seconds=settings.not_found_final_seconds),
+    )

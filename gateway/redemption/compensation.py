@@ -5,11 +5,12 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.compliance import service as compliance
-from gateway.db import enqueue
+from gateway.jobs import enqueue
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
 from gateway.points.model import compensation
 from gateway.promotions import service as promotions
+from gateway.redemption import telling
 from gateway.redemption.model import Leg, Redemption
 from gateway.settlement import service as settlement
 from gateway.values import half_up
@@ -25,6 +26,9 @@ async def compensate(
     Returns:
         Whether it was issued now; else a job tries again.
     """
+    op_key = f"{redemption.id}:compensate:{redemption.epoch}:{leg.leg_no}"
+    if await points.issued(tx, op_key):
+        return True
     rule = await promotions.compensation_rule(tx, merchant_id=redemption.merchant_id, at=now)
     if rule is None:
         return True
@@ -60,9 +64,10 @@ async def compensate(
         ref=f"{redemption.id}:{leg.leg_no}",
         slice="COMP",
         kind=Kind.COMPENSATE,
-        op_key=f"{redemption.id}:compensate:{redemption.epoch}:{leg.leg_no}",
+        op_key=op_key,
         hub_lines=hub_lines,
         actor=redemption.merchant_id,
         now=now,
     )
+    await telling.compensated(tx, redemption, leg, count, now=now)
     return True

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import db
 from gateway.compliance.model import budget_lines
 from gateway.errors import NotFound
+from gateway.events import service as events
 from gateway.ledger.model import Journal, Kind, Line
 from gateway.merchants import service as merchants
 from gateway.points import service as points
@@ -96,6 +97,7 @@ async def donate(
     made = await _post(tx, made, now=now)
     row = {name: getattr(made, name) for name in made.__slots__}
     await store.add_donation(tx, row)
+    await _tell(tx, made, "donation.done", now=now)
     await db.settle_key(tx, scope=scope, key=key, object_id=made.id)
     return made, False
 
@@ -205,7 +207,16 @@ async def reverse(
         now=now,
     )
     await store.set_donation_reversed(tx, donation_id, now=now)
-    return await donation(tx, donation_id), False
+    found = await donation(tx, donation_id)
+    await _tell(tx, found, "donation.reversed", now=now)
+    return found, False
+
+
+async def _tell(tx: AsyncConnection, made: Donation, event_type: str, *, now: datetime) -> None:
+    data = {"beneficiary": made.beneficiary, "programme": made.programme_id, "points": made.points}
+    concerned = {made.issuer, made.beneficiary}
+    change = events.Change(event_type, made.id, concerned, data, made.member_id)
+    await events.record(tx, change, now=now)
 
 
 async def donation(tx: AsyncConnection, donation_id: str) -> Donation:

@@ -8,19 +8,19 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.catalog.model import StoredQuote
-from gateway.db import enqueue
+from gateway import db
 from gateway.errors import NotFound
+from gateway.jobs import enqueue
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
-from gateway.points.model import LegRequest
 from gateway.points.service import InsufficientPoints
-from gateway.ports import Fact, Outcome, QuoteExpired
-from gateway.redemption import compensation, races, store
+from gateway.ports import Fact, Outcome
+from gateway.redemption import compensation, races, review_rows, store, telling
 from gateway.redemption.model import (
     BURNED,
     FOLLOWS,
@@ -33,145 +33,65 @@ from gateway.redemption.model import (
     kept_after_fare,
     parse_op_key,
 )
+from gateway.redemption.taking import Held, ask_held, held, take_cover
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
-from gateway.settlement.model import LegToReserve, rate_leg
+from gateway.telemetry import metrics
 from gateway.values import amount, new_id
 
 TOO_OLD = "DOUBT_TOO_OLD"
+REVIEW_WITHIN = timedelta(hours=24)  # A person answers within a day (default).
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
 async def move(
     tx: AsyncConnection,
     redemption: Redemption,
-    state: State,
-    *,
+    *states: State,
+    now: datetime,
     leased_until: datetime | None = None,
+    unless_known: str | None = None,
     **values: Any,
 ) -> Redemption:
-    """Change the state, and columns with it; the lease ends, or is taken until an instant."""
-    check_move(redemption.state, state)
-    changes = {"state": state, "doubt": None, "doubt_since": None, "due_at": None} | values
-    lease = {"leased_until": leased_until}
-    await store.update(tx, redemption.id, changes | lease, keep_lease=True)
-    return replace(redemption, **changes)
+    """Change the state, and columns with it; the lease ends, or is taken until an instant.
 
-
-async def hold_points(
-    tx: AsyncConnection,
-    quote: StoredQuote,
-    *,
-    auto_confirm: bool,
-    leased_until: datetime,
-    settings: Settings,
-    now: datetime,
-) -> Redemption:
-    """Hold points and cover for every leg, and write the redemption: all or nothing.
-
-    Raises:
-        InsufficientPoints, NoAgreement, AgreementCap, CoverExceeded: Nothing is held.
-        QuoteExpired: The quote, or the agreement version it was made under, is over.
+    Args:
+        states: The new one; several are gone through at once.
+        unless_known: The row is not locked: it must be as it was, and nothing be known about
+            this op key. Else Raced, with the transaction's batch.
     """
-    if now >= quote.expires_at:
-        raise QuoteExpired(expired_at=quote.expires_at)
-    redemption = _from_quote(quote, auto_confirm=auto_confirm, settings=settings, now=now)
-    await store.insert(tx, redemption, leased_until=leased_until)
-    await _hold_legs(tx, redemption, now=now)
-    return redemption
+    for before, after in pairwise((redemption.state, *states)):
+        check_move(before, after)
+        metrics.MOVES.labels(str(after)).inc()
+    changes = {"state": states[-1], "doubt": None, "doubt_since": None, "due_at": None} | values
+    changes |= {"told": redemption.told + len(states)}
+    lease = {"leased_until": leased_until}
+    if unless_known is None:
+        await store.update(tx, redemption.id, changes | lease, keep_lease=True)
+    else:
+        await store.update_seen(tx, redemption, changes | lease, op_key=unless_known)
+    moved = replace(redemption, **changes)
+    await telling.moved(tx, moved, *states, now=now)
+    return moved
 
 
-async def _hold_legs(tx: AsyncConnection, redemption: Redemption, *, now: datetime) -> None:
-    hub_lines = await _take_cover(tx, redemption, now=now)
-    requests = [
-        LegRequest(
-            leg.leg_no,
-            redemption.member_id,
-            leg.programme_id,
-            leg.points,
-            hub_lines.get(leg.leg_no, ()),
-        )
-        for leg in redemption.legs
-    ]
-    await points.hold(
-        tx,
-        redemption_id=redemption.id,
-        epoch=redemption.epoch,
-        legs=requests,
-        expires_at=redemption.points_hold_until,
-        actor=redemption.member_id,
-        now=now,
-    )
-
-
-async def _take_cover(
-    tx: AsyncConnection, redemption: Redemption, *, now: datetime
-) -> dict[int, tuple[Line, ...]]:
-    """Take cap and cover for the foreign legs; HUB lines by leg."""
-    foreign = [await _rated(tx, redemption, leg, now=now) for leg in redemption.legs if not leg.own]
-    return await settlement.reserve_legs(
-        tx, cause_id=redemption.id, epoch=redemption.epoch, legs=foreign, at=now
-    )
-
-
-async def _rated(
-    tx: AsyncConnection, redemption: Redemption, leg: Leg, *, now: datetime
-) -> LegToReserve:
-    """The leg under the agreement in force now; the quote's terms must still be its terms."""
-    agreement = await settlement.agreement_for(
-        tx,
-        issuer=leg.issuer,
-        redeemer=redemption.merchant_id,
-        offer_id=redemption.offer_id,
-        category=redemption.category,
-        at=now,
-    )
-    terms = rate_leg(agreement, leg.face_fen)
-    if (terms.settlement_fen, terms.fee_fen) != (leg.settlement_fen, leg.fee_fen):
-        raise QuoteExpired(expired_at=now)  # Another version of the agreement is in force.
-    return LegToReserve(leg.leg_no, agreement, redemption.offer_id, leg.face_fen)
-
-
-def _from_quote(
-    quote: StoredQuote, *, auto_confirm: bool, settings: Settings, now: datetime
+async def to_review(
+    tx: AsyncConnection, redemption: Redemption, *, reason: str, now: datetime
 ) -> Redemption:
-    legs = tuple(
-        Leg(
-            leg_no=leg.leg_no,
-            programme_id=leg.programme_id,
-            issuer=leg.issuer,
-            points=leg.points,
-            face_fen=leg.face_fen,
-            rate_num=leg.rate_num,
-            rate_den=leg.rate_den,
-            own=leg.own,
-            agreement_id=leg.agreement_id,
-            settlement_fen=leg.settlement_fen,
-            fee_fen=leg.fee_fen,
-        )
-        for leg in quote.legs
+    """The rules are exhausted: a person decides. What it was before is kept for them."""
+    await review_rows.open_one(
+        tx,
+        {
+            "redemption_id": redemption.id,
+            "reason": reason,
+            "came_from": str(redemption.state),
+            "step": str(redemption.doubt or redemption.last_step),
+            "opened_at": now,
+            "due_at": now + REVIEW_WITHIN,
+            "owner": None,
+        },
     )
-    return Redemption(
-        id=new_id("red"),
-        member_id=quote.member_id,
-        quote_id=quote.id,
-        merchant_id=quote.merchant_id,
-        offer_id=quote.offer_id,
-        slot=quote.slot,
-        quantity=quote.quantity,
-        list_fen=quote.list_fen,
-        cash_fen=quote.cash_fen,
-        kind=quote.kind,
-        category=quote.category,
-        pricing=quote.pricing,
-        partner_quote_id=quote.partner_quote_id or "",
-        points_hold_until=now + timedelta(seconds=settings.points_hold_ttl_seconds),
-        created_at=now,
-        cancel_until=quote.cancel_until,
-        due_at=now,
-        auto_confirm=auto_confirm,
-        legs=legs,
-    )
+    return await move(tx, redemption, State.NEEDS_REVIEW, now=now, reason=reason)
 
 
 async def apply_fact(
@@ -189,10 +109,16 @@ async def apply_fact(
         redemption_id, step, epoch = parse_op_key(fact.op_key)
     except ValueError as error:
         raise NotFound(id=fact.op_key) from error
-    redemption = await store.find(tx, redemption_id, lock=True)
+    mine, its_legs, known, *holding = await db.read(
+        tx,
+        *store.ask(redemption_id, lock=True),
+        store.ask_facts(fact.op_key),
+        *ask_held(redemption_id, epoch),
+    )
+    redemption = store.found(mine, its_legs)
     if redemption is None or redemption.epoch < epoch:
         raise NotFound(id=fact.op_key)
-    known = await store.facts_of(tx, fact.op_key)
+    holds = held(*holding) if redemption.epoch == epoch else None
     await _record(tx, redemption, fact, source=source, now=now)
     if any(_contradict(Outcome(row.outcome), row.version, fact) for row in known):
         detail = f"v{fact.version} {fact.outcome} against {known[-1].outcome}"
@@ -201,12 +127,12 @@ async def apply_fact(
         )
         if State.NEEDS_REVIEW not in FOLLOWS[redemption.state]:
             return redemption  # Nothing was asked yet, or a person has it already.
-        return await move(tx, redemption, State.NEEDS_REVIEW, reason="CONTRADICTION")
+        return await to_review(tx, redemption, reason="CONTRADICTION", now=now)
     match step:
         case Step.HOLD:
-            return await _hold_fact(tx, redemption, fact, settings=settings, now=now)
+            return await _hold_fact(tx, redemption, fact, holds, settings=settings, now=now)
         case Step.CONFIRM:
-            return await _confirm_fact(tx, redemption, fact, settings=settings, now=now)
+            return await _confirm_fact(tx, redemption, fact, holds, settings=settings, now=now)
         case Step.CANCEL:
             return await _cancel_fact(tx, redemption, fact, now=now)
 
@@ -242,25 +168,60 @@ def _doubts(redemption: Redemption, step: Step) -> bool:
     return redemption.state is State.IN_DOUBT and redemption.doubt is step
 
 
+def _held_values(redemption: Redemption, fact: Fact, now: datetime) -> dict[str, Any]:
+    assert fact.hold_ref, "a hold has a reference"
+    until = fact.expires_at or redemption.points_hold_until
+    due = now if redemption.auto_confirm else min(until, redemption.points_hold_until)
+    values = {"hold_ref": fact.hold_ref, "partner_hold_until": until, "due_at": due}
+    return values | {"polls": 0, "resends": 0}
+
+
+async def apply_expected(
+    tx: AsyncConnection,
+    redemption: Redemption,
+    fact: Fact,
+    *,
+    holds: Held | None,
+    confirming: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> Redemption:
+    """Apply the answer that was hoped for, HELD or CONFIRMED, without reading anything.
+
+    The redemption and what it holds are as the caller knows them from its own transaction
+    before; if anybody has moved it since, nothing is applied.
+
+    Args:
+        holds: What the epoch holds; needed for CONFIRMED.
+        confirming: Columns of the move to CONFIRMING, which follows HELD at once.
+
+    Raises:
+        Raced: With the batch: `apply_fact` must judge.
+    """
+    if fact.outcome is Outcome.HELD:
+        values = _held_values(redemption, fact, now) | dict(confirming or {})
+        states = (State.HELD, State.CONFIRMING) if confirming else (State.HELD,)
+        moved = await move(tx, redemption, *states, now=now, unless_known=fact.op_key, **values)
+    else:
+        assert holds, "what is burned is known"
+        moved = await commit(tx, redemption, fact, holds=holds, unless_known=fact.op_key, now=now)
+    await _record(tx, redemption, fact, source="answer", now=now)
+    return moved
+
+
 async def _hold_fact(
-    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
+    tx: AsyncConnection,
+    redemption: Redemption,
+    fact: Fact,
+    holds: Held | None,
+    *,
+    settings: Settings,
+    now: datetime,
 ) -> Redemption:
     waiting = redemption.state is State.HOLDING or _doubts(redemption, Step.HOLD)
     if fact.outcome is Outcome.HELD:
         if waiting:
-            assert fact.hold_ref, "a hold has a reference"
-            until = fact.expires_at or redemption.points_hold_until
-            due = now if redemption.auto_confirm else min(until, redemption.points_hold_until)
-            return await move(
-                tx,
-                redemption,
-                State.HELD,
-                hold_ref=fact.hold_ref,
-                partner_hold_until=until,
-                due_at=due,
-                polls=0,
-                resends=0,
-            )
+            values = _held_values(redemption, fact, now)
+            return await move(tx, redemption, State.HELD, now=now, **values)
         if redemption.state is State.RELEASED:
             detail = f"hold {fact.hold_ref} after the release"
             await store.add_finding(
@@ -274,22 +235,33 @@ async def _hold_fact(
     if fact.outcome in _GONE and waiting:
         fenced = fact.outcome is Outcome.FENCED
         return await release(
-            tx, redemption, reason=fact.reason or str(fact.outcome), fenced=fenced, now=now
+            tx,
+            redemption,
+            reason=fact.reason or str(fact.outcome),
+            fenced=fenced,
+            holds=holds,
+            now=now,
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
-        return await move(tx, redemption, State.RELEASED, released_at=now)
+        return await move(tx, redemption, State.RELEASED, now=now, released_at=now)
     if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
         return await late_confirm(tx, redemption, fact, settings=settings, now=now)
     return redemption
 
 
 async def _confirm_fact(
-    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
+    tx: AsyncConnection,
+    redemption: Redemption,
+    fact: Fact,
+    holds: Held | None,
+    *,
+    settings: Settings,
+    now: datetime,
 ) -> Redemption:
     waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)
     if fact.outcome is Outcome.CONFIRMED:
         if waiting:
-            return await commit(tx, redemption, fact, now=now)
+            return await commit(tx, redemption, fact, holds=holds, now=now)
         if redemption.state in (State.RELEASED, State.RELEASING):
             return await late_confirm(tx, redemption, fact, settings=settings, now=now)
         if redemption.state not in BURNED:  # Nobody asked it to: finance must see that.
@@ -304,6 +276,7 @@ async def _confirm_fact(
             redemption,
             reason=fact.reason or str(fact.outcome),
             fenced=fact.outcome is Outcome.FENCED,
+            holds=holds,
             tell_partner=True,  # Its hold may stand, though it will never be confirmed.
             now=now,
         )
@@ -321,13 +294,14 @@ async def _cancel_fact(
                     tx, redemption, fault=Fault.MEMBER, version=fact.version, now=now
                 )
             case races.Verdict.TIE:
-                return await move(tx, redemption, State.NEEDS_REVIEW, reason=races.TIE)
+                return await to_review(tx, redemption, reason=races.TIE, now=now)
             case races.Verdict.NEITHER:
                 return redemption
     elif fact.outcome not in _GONE or not waiting:
         return redemption
     await store.reopen_events(tx, redemption.id)
-    return await move(tx, redemption, State.COMMITTED, reason=fact.reason, cancel_quote_id=None)
+    back: dict[str, Any] = {"reason": fact.reason, "cancel_quote_id": None}
+    return await move(tx, redemption, State.COMMITTED, now=now, **back)
 
 
 async def commit(
@@ -336,10 +310,34 @@ async def commit(
     fact: Fact,
     *,
     now: datetime,
+    holds: Held | None = None,
     state: State = State.COMMITTED,
+    unless_known: str | None = None,
 ) -> Redemption:
-    """The partner has confirmed: burn the points, accrue the obligations, issue the voucher."""
-    hub_lines = await settlement.accrue(tx, cause_id=redemption.id, epoch=redemption.epoch, at=now)
+    """The partner has confirmed: burn the points, accrue the obligations, issue the voucher.
+
+    Args:
+        holds: What the epoch holds, if it is at hand.
+        unless_known: See `move`.
+    """
+    moved = await move(
+        tx,
+        redemption,
+        state,
+        now=now,
+        unless_known=unless_known,
+        booking_ref=fact.booking_ref,
+        fact_version=fact.version,
+        committed_at=now,
+        reason=None,
+    )
+    hub_lines = await settlement.accrue(
+        tx,
+        cause_id=redemption.id,
+        epoch=redemption.epoch,
+        at=now,
+        known=holds.reserved if holds else None,
+    )
     await points.burn(
         tx,
         redemption_id=redemption.id,
@@ -348,17 +346,10 @@ async def commit(
         hub_lines=hub_lines,
         actor=redemption.member_id,
         now=now,
+        known=holds.points if holds else None,
     )
     await _issue_voucher(tx, redemption, fact.artefacts, now=now)
-    return await move(
-        tx,
-        redemption,
-        state,
-        booking_ref=fact.booking_ref,
-        fact_version=fact.version,
-        committed_at=now,
-        reason=None,
-    )
+    return moved
 
 
 def _sink(leg: Leg, redeemer: str) -> str:
@@ -369,18 +360,17 @@ async def _issue_voucher(
     tx: AsyncConnection, redemption: Redemption, artefacts: Mapping[str, str], *, now: datetime
 ) -> None:
     code = artefacts.get("code")
-    while not await store.add_voucher(
-        tx,
-        {
-            "voucher_id": new_id("vch"),
-            "redemption_id": redemption.id,
-            "merchant_id": redemption.merchant_id,
-            "code": code or f"{secrets.randbelow(10**8):08d}",
-            "holder": redemption.member_id,
-            "artefacts": dict(artefacts),
-            "state": "ISSUED",
-        },
-    ):
+    row = {
+        "voucher_id": new_id("vch"),
+        "redemption_id": redemption.id,
+        "merchant_id": redemption.merchant_id,
+        "code": code or _own_code(),
+        "holder": redemption.member_id,
+        "artefacts": dict(artefacts),
+        "state": "ISSUED",
+    }
+
+    async def missed(tx: AsyncConnection) -> None:
         if redemption.id in await store.voucher_of(tx, [redemption.id]):
             return
         if code is not None:  # The sale stands; the voucher gets a code of ours.
@@ -391,7 +381,14 @@ async def _issue_voucher(
                 detail=f"code {code} was given twice",
                 now=now,
             )
-            code = None
+        while not await store.add_voucher(tx, row | {"code": _own_code()}):
+            pass
+
+    await store.write_voucher(tx, row, missed=missed)
+
+
+def _own_code() -> str:
+    return f"{secrets.randbelow(10**8):08d}"
 
 
 async def release(
@@ -402,13 +399,21 @@ async def release(
     now: datetime,
     fenced: bool = False,
     tell_partner: bool = False,
+    leased_until: datetime | None = None,
+    holds: Held | None = None,
 ) -> Redemption:
     """Void the holds: points back to their lots, cover and cap given back.
 
     Args:
         tell_partner: The partner still holds something: RELEASING until it knows.
+        leased_until: With it, who tells the partner has taken the lease.
+        holds: What the epoch holds, if it is at hand.
     """
-    hub_lines = await settlement.release(tx, cause_id=redemption.id, epoch=redemption.epoch)
+    if holds is None:
+        holds = held(*await db.read(tx, *ask_held(redemption.id, redemption.epoch)))
+    hub_lines = await settlement.release(
+        tx, cause_id=redemption.id, epoch=redemption.epoch, known=holds.reserved
+    )
     await points.release(
         tx,
         redemption_id=redemption.id,
@@ -416,12 +421,13 @@ async def release(
         hub_lines=hub_lines,
         actor=redemption.member_id,
         now=now,
+        known=holds.points,
     )
+    why: dict[str, Any] = {"reason": reason, "fenced": fenced}
     if tell_partner:
-        return await move(
-            tx, redemption, State.RELEASING, reason=reason, due_at=now, polls=0, fenced=fenced
-        )
-    return await move(tx, redemption, State.RELEASED, reason=reason, released_at=now, fenced=fenced)
+        told = why | {"due_at": now, "polls": 0, "leased_until": leased_until}
+        return await move(tx, redemption, State.RELEASING, now=now, **told)
+    return await move(tx, redemption, State.RELEASED, now=now, released_at=now, **why)
 
 
 async def late_confirm(
@@ -430,7 +436,7 @@ async def late_confirm(
     """A confirmation after the release (contracts §5.5): hold the same points again and burn."""
     released_at = redemption.released_at or now
     if redemption.state is State.RELEASING:
-        redemption = await move(tx, redemption, State.RELEASED, released_at=now)
+        redemption = await move(tx, redemption, State.RELEASED, now=now, released_at=now)
     if redemption.fenced:
         detail = f"confirmed as {fact.booking_ref} after its fence"
         await store.add_finding(
@@ -447,7 +453,7 @@ async def late_confirm(
                     redemption_id=redemption.id,
                     epoch=again.epoch,
                     from_epoch=redemption.epoch,
-                    hub_lines=await _take_cover(tx, again, now=now),
+                    hub_lines=settlement.reserved_lines(await take_cover(tx, again, now=now)),
                     expires_at=now + timedelta(seconds=settings.points_hold_ttl_seconds),
                     actor=redemption.member_id,
                     now=now,
@@ -487,9 +493,8 @@ async def reverse(
     if fault is Fault.REDEEMER:
         for leg in redemption.legs:
             await compensation.compensate(tx, redemption, leg, now=now)
-    return await move(
-        tx, redemption, State.CANCELLED, fault=fault, fact_version=version, cancelled_at=now
-    )
+    values: dict[str, Any] = {"fault": fault, "fact_version": version, "cancelled_at": now}
+    return await move(tx, redemption, State.CANCELLED, now=now, **values)
 
 
 async def fulfil(
@@ -515,6 +520,7 @@ async def fulfil(
         tx,
         redemption,
         State.FULFILLED,
+        now=now,
         final_fare_fen=fare,
         fact_version=max(version, redemption.fact_version),
         fulfilled_at=now,

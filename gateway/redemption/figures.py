@@ -1,4 +1,4 @@
-"""What operators watch of redemptions: how many are open, how long in doubt, what is stuck."""
+"""What operators watch of redemptions: how many are open, what is unanswered, what is stuck."""
 
 from datetime import datetime, timedelta
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.redemption.model import WORKED, CallState, State
-from gateway.redemption.store import calls, events, redemptions
+from gateway.redemption.store import calls, redemptions
 
 _NAMED = 20  # Ids a list of stuck redemptions shows.
 _r = redemptions.c
@@ -18,13 +18,6 @@ async def open_states(tx: AsyncConnection) -> dict[str, int]:
     query = sa.select(_r.state, sa.func.count().label("many"))
     rows = await tx.execute(query.where(_r.state.in_(states)).group_by(_r.state))
     return dict.fromkeys(states, 0) | {row.state: row.many for row in rows}
-
-
-async def doubt_ages(tx: AsyncConnection, now: datetime) -> list[int]:
-    """How long each IN_DOUBT redemption has been so, in seconds, youngest first."""
-    query = sa.select(_r.doubt_since).where(_r.state == str(State.IN_DOUBT))
-    since = [instant for instant in await tx.scalars(query) if instant is not None]
-    return sorted(max(0, (now - instant) // timedelta(seconds=1)) for instant in since)
 
 
 async def outbox(tx: AsyncConnection) -> tuple[int, datetime | None]:
@@ -39,10 +32,11 @@ async def outbox(tx: AsyncConnection) -> tuple[int, datetime | None]:
     return count, oldest
 
 
-async def waiting_events(tx: AsyncConnection) -> int:
-    """Partners' webhooks that are stored and not applied."""
-    query = sa.select(sa.func.count()).where(events.c.applied_at.is_(None))
-    return int(await tx.scalar(query) or 0)
+async def trace_of(tx: AsyncConnection, redemption_id: str) -> str | None:
+    """The `traceparent` under which a redemption's first call was queued: its member's request."""
+    query = sa.select(calls.c.traceparent).where(calls.c.redemption_id == redemption_id)
+    found: str | None = await tx.scalar(query.order_by(calls.c.queued_at).limit(1))
+    return found
 
 
 async def stuck(

@@ -152,7 +152,7 @@ class Inbox:
             if not same:
                 said = await races.told_after(tx, redemption, what=what, version=version, now=now)
                 if said is races.Verdict.TIE:
-                    await effects.move(tx, redemption, State.NEEDS_REVIEW, reason=races.TIE)
+                    await effects.to_review(tx, redemption, reason=races.TIE, now=now)
                     return "needs review"
         if redemption.state not in (State.COMMITTED, State.LATE_CONFIRMED):
             return f"ignored: {redemption.state}"

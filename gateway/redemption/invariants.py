@@ -1,4 +1,7 @@
-"""R1 to R10 of contracts §9, by SQL over this room's tables (and, for R6, holds and lots)."""
+"""R1 to R10 of contracts §9 and E1 to E3 of the events, by SQL.
+
+Over this room's tables; for R6 also holds and lots, and for E1 to E3 what was told of it.
+"""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,7 +40,10 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
              AND EXISTS (SELECT 1 FROM partner_calls c WHERE c.redemption_id = r.id
                          AND c.verb = 'confirm' AND c.state IN ('UNKNOWN', 'PENDING'))
              AND NOT EXISTS (SELECT 1 FROM partner_facts f WHERE f.redemption_id = r.id
-                             AND f.outcome IN ('rejected','fenced','released','cancelled'))""",
+                             AND f.outcome IN ('rejected','fenced','released','cancelled'))
+             AND NOT EXISTS (SELECT 1 FROM redemption_review_resolutions v
+                             WHERE v.redemption_id = r.id AND v.state = 'APPROVED'
+                             AND v.outcome = 'RELEASE')""",
     ),
     (
         "R4",
@@ -88,6 +94,30 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
            UNION ALL
            SELECT r.id FROM redemptions r WHERE r.final_fare_fen IS NOT NULL
              AND r.final_fare_fen < 0""",
+    ),
+    (
+        "E1",
+        "events count from 1 per object, without a gap",
+        """SELECT object_id FROM events GROUP BY object_id HAVING max(seq) <> count(*)
+           UNION ALL
+           SELECT r.id FROM redemptions r WHERE r.told <>
+             (SELECT coalesce(max(e.seq), 0) FROM events e WHERE e.object_id = r.id)""",
+    ),
+    (
+        "E2",
+        "the last event of a redemption says its state",
+        """SELECT r.id FROM redemptions r WHERE r.state <> 'HOLDING'
+             AND r.created_at >= (SELECT occurred_at FROM events ORDER BY number LIMIT 1)
+             AND NOT EXISTS (
+             SELECT 1 FROM events e WHERE e.object_id = r.id
+               AND e.type = 'redemption.' || lower(r.state)
+               AND e.seq = r.told)""",
+    ),
+    (
+        "E3",
+        "every event has its place in the feeds",
+        """SELECT e.object_id FROM events e JOIN event_router r ON e.number <= r.low
+           WHERE NOT EXISTS (SELECT 1 FROM event_feed f WHERE f.number = e.number)""",
     ),
 )
 

@@ -84,6 +84,15 @@ class Fault(StrEnum):
     GATEWAY = "GATEWAY"
 
 
+class Resolve(StrEnum):
+    """What two people may decide about a redemption whose rules are exhausted."""
+
+    COMMIT = "COMMIT"  # the partner has it booked: burn
+    RELEASE = "RELEASE"  # the partner has nothing: points back
+    CANCEL = "CANCEL"  # it was cancelled after all: points back, obligations reversed
+    KEEP = "KEEP"  # it stays what it was
+
+
 class CallState(StrEnum):
     """An outbox row: PENDING before the bytes leave; a PENDING one after a crash is unknown."""
 
@@ -208,6 +217,7 @@ class Redemption:
     released_at: datetime | None = None
     cancelled_at: datetime | None = None
     retry_of: str | None = None
+    told: int = 0  # events recorded of it: the sequence of the last one
     legs: tuple[Leg, ...] = ()
 
     def op_key(self, step: Step) -> str:
@@ -270,6 +280,18 @@ def credible(fact: Fact, op_key: str) -> Fact:
     except InvalidInput as error:
         raise ValueError("a text that cannot be stored") from error
     return fact
+
+
+def ways_out(came_from: State, *, committed: bool) -> tuple[Resolve, ...]:
+    """What may be decided about a redemption that needs a person.
+
+    Args:
+        came_from: The state before.
+        committed: Whether its points are burned, or were.
+    """
+    if came_from is State.CANCELLED:
+        return (Resolve.KEEP,)
+    return (Resolve.CANCEL, Resolve.KEEP) if committed else (Resolve.COMMIT, Resolve.RELEASE)
 
 
 def check_move(old: State, new: State) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import Depth
+from gateway.jobs import Depth
 from gateway.redemption import store
 from gateway.redemption.model import WORKED, State
 

@@ -9,7 +9,8 @@ from enum import Enum, auto
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.ports import Fact
+from gateway import db
+from gateway.ports import Fact, Outcome
 from gateway.redemption import store
 from gateway.redemption.model import Redemption, State
 
@@ -52,6 +53,12 @@ async def cancelled_or_used(
         )
         return Verdict.TIE
     return Verdict.USED
+
+
+async def refused(tx: AsyncConnection, op_key: str) -> bool:
+    """Whether the partner has said no under this key: asked again in other words, the no stands."""
+    (known,) = await db.read(tx, store.ask_facts(op_key))
+    return any(row.outcome == Outcome.REJECTED for row in known)
 
 
 async def told_after(

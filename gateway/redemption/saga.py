@@ -25,18 +25,19 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import effects, failpoint, store
+from gateway.redemption import answers, effects, expected, failpoint, figures, races, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
     CallState,
     Next,
-    Patience,
     Redemption,
     State,
     Step,
     after_status,
 )
+from gateway.redemption.taking import Held
 from gateway.settings import Settings
+from gateway.telemetry import tracing
 from gateway.values import fingerprint
 
 log = telemetry.log(__name__)
@@ -72,7 +73,7 @@ class Saga:
     async def queue_hold(self, tx: AsyncConnection, redemption: Redemption) -> int:
         """Write the outbox row of the hold, in the transaction that holds the points."""
         body = {"quote": redemption.partner_quote_id}
-        return await self._queue(tx, redemption, Step.HOLD, "hold", body)
+        return await self.queue(tx, redemption, Step.HOLD, "hold", body, first=True)
 
     async def hold(self, redemption: Redemption, attempt: int) -> Redemption:
         """Ask the partner to reserve.
@@ -81,6 +82,12 @@ class Saga:
             PartnerRejected: It said no; the points are back.
             PartnerUnavailable: It was not reached; the points are back.
         """
+        answer = await self.ask_hold(redemption)
+        held = await expected.held(self, redemption, attempt, answer)
+        return held or await self.settle(redemption, Step.HOLD, "hold", attempt, answer)
+
+    async def ask_hold(self, redemption: Redemption) -> Answer:
+        """Ask the partner to reserve; nothing is stored."""
         op_key = redemption.op_key(Step.HOLD)
         claims = [Claim(leg.issuer, leg.face_fen) for leg in redemption.legs]
 
@@ -93,41 +100,38 @@ class Saga:
             )
             return Fact(op_key, Outcome.HELD, hold_ref=made.hold_ref, expires_at=made.expires_at)
 
-        answer = await self._ask(redemption, Step.HOLD, ask)
-        return await self._settle(redemption, Step.HOLD, "hold", attempt, answer)
+        return await self._ask(redemption, Step.HOLD, ask)
 
     # -- confirm: the pivot -------------------------------------------------------------------
 
     async def queue_confirm(
-        self, tx: AsyncConnection, redemption: Redemption
+        self, tx: AsyncConnection, redemption: Redemption, *, locked: bool = True
     ) -> tuple[Redemption, int]:
         """HELD to CONFIRMING with a deadline, and the outbox row of the confirm.
 
         Raises:
             HoldExpired: Too late to confirm in time.
+            Raced: With the batch, if the row is not locked: it has moved.
         """
-        now = self.clock.now()
-        skew = timedelta(seconds=self.settings.clock_skew_seconds)
-        patience = timedelta(seconds=self.settings.confirm_deadline_seconds)
-        deadline = min(redemption.hold_until - skew, now + patience)
-        if now >= deadline:
-            raise HoldExpired(expired_at=redemption.hold_until)
+        values = expected.confirming(self, redemption)
+        unless_known = None if locked else redemption.op_key(Step.CONFIRM)
         moved = await effects.move(
             tx,
             redemption,
             State.CONFIRMING,
-            leased_until=self.lease(),
-            deadline=deadline,
-            due_at=now,
-            polls=0,
-            resends=0,
+            now=self.clock.now(),
+            unless_known=unless_known,
+            **values,
         )
-        body = {"hold": redemption.hold_ref, "deadline": deadline}
-        attempt = await self._queue(tx, redemption, Step.CONFIRM, "confirm", body)
-        return moved, attempt
+        return moved, await expected.queue_confirming(self, tx, moved)
 
-    async def confirm(self, redemption: Redemption, attempt: int) -> Redemption:
+    async def confirm(
+        self, redemption: Redemption, attempt: int, *, holds: Held | None = None
+    ) -> Redemption:
         """Ask the partner to take the reservation.
+
+        Args:
+            holds: What the epoch holds, if it is at hand.
 
         Returns:
             COMMITTED; or CONFIRMING (it decides later), or IN_DOUBT.
@@ -146,7 +150,10 @@ class Saga:
             )
 
         answer = await self._ask(redemption, Step.CONFIRM, ask)
-        return await self._settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
+        confirmed = await expected.confirmed(self, redemption, attempt, answer, holds)
+        if confirmed:
+            return confirmed
+        return await self.settle(redemption, Step.CONFIRM, "confirm", attempt, answer)
 
     # -- cancel -------------------------------------------------------------------------------
 
@@ -154,18 +161,20 @@ class Saga:
         self, tx: AsyncConnection, redemption: Redemption, partner_quote: str, cancel_quote_id: str
     ) -> tuple[Redemption, int]:
         """COMMITTED to CANCELLING, and the outbox row of the cancellation."""
+        now = self.clock.now()
         moved = await effects.move(
             tx,
             redemption,
             State.CANCELLING,
+            now=now,
             leased_until=self.lease(),
             cancel_quote_id=cancel_quote_id,
-            due_at=self.clock.now(),
+            due_at=now,
             polls=0,
             resends=0,
         )
         body = {"cancel_quote": partner_quote}
-        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
         return moved, attempt
 
     async def cancel(self, redemption: Redemption, partner_quote: str, attempt: int) -> Redemption:
@@ -176,7 +185,7 @@ class Saga:
             return await self._partner(redemption).cancel(partner_quote, op_key=op_key)
 
         answer = await self._ask(redemption, Step.CANCEL, ask)
-        return await self._settle(redemption, Step.CANCEL, "cancel", attempt, answer)
+        return await self.settle(redemption, Step.CANCEL, "cancel", attempt, answer)
 
     # -- the worker's side --------------------------------------------------------------------
 
@@ -184,9 +193,11 @@ class Saga:
         """Do what is due for one leased redemption. A refusal is an outcome, not an error."""
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
+            trace = await figures.trace_of(tx, redemption_id) if tracing.on() else None
         assert redemption, "a leased redemption exists"
         try:
-            await self._advance(redemption)
+            with tracing.entering(tracing.read(trace), f"saga {redemption.state}", "consumer"):
+                await self._advance(redemption)
         except (PartnerRejected, PartnerUnavailable) as refusal:
             log.info("redemption undone", redemption=redemption_id, code=refusal.code)
 
@@ -235,10 +246,10 @@ class Saga:
             assert redemption
             if redemption.state is not State.HELD:
                 return redemption
+            until, now = self.lease(), self.clock.now()
             redemption = await effects.release(
-                tx, redemption, reason=reason, tell_partner=True, now=self.clock.now()
+                tx, redemption, reason=reason, tell_partner=True, leased_until=until, now=now
             )
-            await store.update(tx, redemption_id, {"leased_until": self.lease()}, keep_lease=True)
         return await self._tell_released(redemption)
 
     async def _tell_released(self, redemption: Redemption) -> Redemption:
@@ -250,7 +261,7 @@ class Saga:
                 assert current
                 if current.state is not State.RELEASING:
                     return current
-                return await effects.move(tx, current, State.RELEASED, released_at=now)
+                return await effects.move(tx, current, State.RELEASED, now=now, released_at=now)
         return await self._fence(redemption, Step.HOLD)
 
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
@@ -271,7 +282,7 @@ class Saga:
             step=step,
             resends=redemption.resends,
             since=redemption.doubt_since or redemption.created_at,
-            patience=self._patience(redemption),
+            patience=answers.patience(redemption, self.settings),
             now=now,
         )
         log.info("asked", redemption=redemption.id, step=step, outcome=fact.outcome, then=decision)
@@ -297,7 +308,7 @@ class Saga:
             body = {"quote": current.partner_quote_id}
             if step is Step.CONFIRM:
                 body = {"hold": current.hold_ref, "deadline": current.deadline}  # type: ignore[dict-item]
-            attempt = await self._queue(tx, current, step, str(step), body)
+            attempt = await self.queue(tx, current, step, str(step), body)
             changes = {"resends": current.resends + 1, "leased_until": self.lease()}
             await store.update(tx, current.id, changes, keep_lease=True)
         await (self.hold if step is Step.HOLD else self.confirm)(current, attempt)
@@ -306,7 +317,7 @@ class Saga:
         """Make sure the step can never take effect; only the acknowledgement settles anything."""
         op_key = redemption.op_key(step)
         async with self.database.transaction() as tx:
-            attempt = await self._queue(tx, redemption, step, "fence", {"op_key": op_key})
+            attempt = await self.queue(tx, redemption, step, "fence", {"op_key": op_key})
 
         async def ask() -> Fact:
             return await self._partner(redemption).fence(op_key)
@@ -317,7 +328,7 @@ class Saga:
             self.under_way.discard(redemption.id)
             return redemption
         async with self.database.transaction() as tx:
-            await self._close(tx, op_key, "fence", attempt, answer)
+            await self.close(tx, op_key, "fence", attempt, answer)
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
@@ -325,11 +336,8 @@ class Saga:
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
-    async def fence(self, redemption_id: str) -> Redemption:
+    async def fence(self, redemption: Redemption) -> Redemption:
         """An operator's fence of a redemption in doubt, also of one that a person has."""
-        async with self.database.reading() as tx:
-            redemption = await store.find(tx, redemption_id)
-        assert redemption
         waiting = redemption.state is State.NEEDS_REVIEW and redemption.reason == effects.TOO_OLD
         if redemption.state is not State.IN_DOUBT and not waiting:
             return redemption
@@ -362,29 +370,22 @@ class Saga:
             stored = await store.find_cancel_quote(tx, redemption.cancel_quote_id)
             assert stored
             body = {"cancel_quote": stored.partner_id}
-            attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+            attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
             await store.update(tx, redemption.id, {"leased_until": self.lease()}, keep_lease=True)
         await self.cancel(redemption, stored.partner_id, attempt)
-
-    # -- common -------------------------------------------------------------------------------
 
     def _partner(self, redemption: Redemption) -> Partner:
         return self.partners[redemption.merchant_id]
 
-    def _patience(self, redemption: Redemption) -> Patience:
-        return Patience(
-            deadline=redemption.deadline or redemption.points_hold_until,
-            grace=timedelta(seconds=self.settings.confirm_grace_seconds),
-            not_found_final=timedelta(seconds=self.settings.not_found_final_seconds),
-        )
-
-    async def _queue(
+    async def queue(
         self,
         tx: AsyncConnection,
         redemption: Redemption,
         step: Step,
         verb: str,
         body: Mapping[str, object],
+        *,
+        first: bool = False,
     ) -> int:
         return await store.queue_call(
             tx,
@@ -393,6 +394,7 @@ class Saga:
             verb=verb,
             body_hash=fingerprint(body),
             now=self.clock.now(),
+            first=first,
         )
 
     async def _past_held(self, call: Callable[[], Awaitable[Fact]]) -> Fact:
@@ -419,7 +421,8 @@ class Saga:
         self.under_way.add(redemption.id)
         failpoint.reached(self.settings, verb, "before_call")
         try:
-            fact = await (call() if verb == Step.HOLD else self._past_held(call))
+            with tracing.span(f"saga {verb}", redemption=redemption.id, step=str(step)):
+                fact = await (call() if verb == Step.HOLD else self._past_held(call))
             answer = Answer(CallState.ANSWERED, fact=answered(fact, redemption.op_key(step)))
         except PartnerRejected as refusal:
             answer = Answer(CallState.REJECTED, refusal=refusal, detail=str(refusal))
@@ -434,7 +437,7 @@ class Saga:
         failpoint.reached(self.settings, verb, "after_call")
         return answer
 
-    async def _close(
+    async def close(
         self,
         tx: AsyncConnection,
         op_key: str,
@@ -452,7 +455,7 @@ class Saga:
             now=self.clock.now(),
         )
 
-    async def _settle(
+    async def settle(
         self, redemption: Redemption, step: Step, verb: str, attempt: int, answer: Answer
     ) -> Redemption:
         """Record how a call ended together with its effect, then raise a no."""
@@ -463,7 +466,7 @@ class Saga:
             fact = Fact(op_key, Outcome.REJECTED, reason=refusal.code)
         now = self.clock.now()
         async with self.database.transaction() as tx:
-            await self._close(tx, op_key, verb, attempt, answer)
+            await self.close(tx, op_key, verb, attempt, answer)
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
             ):
@@ -499,7 +502,7 @@ class Saga:
             return current
         if step is Step.CANCEL:
             await store.reopen_events(tx, current.id)
-            return await effects.move(tx, current, State.COMMITTED, cancel_quote_id=None)
+            return await effects.move(tx, current, State.COMMITTED, now=now, cancel_quote_id=None)
         if current.state is State.RELEASING:
             return current
         told = current.hold_ref is not None
@@ -521,13 +524,14 @@ class Saga:
         assert current
         if not current.waits_for(step):
             return current  # Another answer was first: nothing is asked under this key now.
-        if conflicting(silence):
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=KEY_CONFLICT)
+        if conflicting(silence) and not await races.refused(tx, redemption.op_key(step)):
+            return await effects.to_review(tx, current, reason=KEY_CONFLICT, now=now)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(
                 tx,
                 current,
                 State.IN_DOUBT,
+                now=now,
                 doubt=step,
                 doubt_since=now,
                 due_at=now + pause(current, 0, silence),
@@ -556,7 +560,7 @@ class Saga:
             return current
         since = current.doubt_since
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
-            return await effects.move(tx, current, State.NEEDS_REVIEW, reason=effects.TOO_OLD)
+            return await effects.to_review(tx, current, reason=effects.TOO_OLD, now=now)
         due_at = now + pause(current, current.polls, silence)
         changes = {"due_at": due_at, "polls": current.polls + 1}
         await store.update(tx, current.id, changes)
@@ -574,10 +578,10 @@ class Saga:
         """No news: look again later. What a crash left without an answer is in doubt now."""
         now = self.clock.now()
         in_flight = answer.fact is not None and answer.fact.outcome is Outcome.IN_FLIGHT
-        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.detail)
+        log.info("still in doubt", redemption=redemption.id, step=step, detail=answer.said)
         async with self.database.transaction() as tx:
             if verb:
-                await self._close(tx, redemption.op_key(step), verb, attempt, answer)
+                await self.close(tx, redemption.op_key(step), verb, attempt, answer)
             pending = redemption.state is State.CONFIRMING and in_flight
             overdue = redemption.deadline is not None and now > redemption.deadline
             if answer.silence or (

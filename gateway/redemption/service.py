@@ -1,31 +1,25 @@
 """What members, merchants, partners' webhooks and the worker do with redemptions."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, telemetry
-from gateway.catalog import quotes
-from gateway.catalog.model import OfferSuspended, StoredQuote
-from gateway.catalog.pricing import LegInput
-from gateway.db import Clock, Database, system_now
-from gateway.errors import NotFound, Refused
-from gateway.merchants import service as merchants
+from gateway.catalog.model import slot_date
+from gateway.db import system_now
+from gateway.errors import NotFound
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import (
     CancelTooLate,
-    Partner,
-    PriceChanged,
     QuoteExpired,
     past_held,
 )
 from gateway.redemption import effects, queue, store
-from gateway.redemption.aftermath import Aftermath
-from gateway.redemption.inbox import Inbox
 from gateway.redemption.model import (
     AlreadyUsed,
     OwnerMismatch,
@@ -33,227 +27,16 @@ from gateway.redemption.model import (
     State,
     VoucherExpired,
 )
-from gateway.redemption.saga import Saga
-from gateway.settings import Settings
-from gateway.values import Rate, business_day, new_id
+from gateway.redemption.redeeming import DONE_WITH_HOLD, Redeeming, existing
+from gateway.values import business_day, new_id
 
 log = telemetry.log(__name__)
 
-_DONE_WITH_HOLD = frozenset({State.RELEASED, State.RELEASING})
 
-
-class Redemptions:
-    """The operations on redemptions; the saga's steps commit on their own.
-
-    Args:
-        partners: Merchant id to adapter; hosted merchants included.
-        secret: Key of the members' pseudonyms.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        partners: Mapping[str, Partner],
-        clock: Clock,
-        settings: Settings,
-        secret: bytes,
-    ) -> None:
-        self.database = database
-        self.partners = partners
-        self.clock = clock
-        self.settings = settings
-        self.secret = secret
-        self.saga = Saga(database, partners, clock, settings)
-        self.inbox = Inbox(database, partners, clock, settings)
-        self.aftermath = Aftermath(database, partners, clock, settings)
+class Redemptions(Redeeming):
+    """The operations on redemptions; the saga's steps commit on their own."""
 
     # -- member -------------------------------------------------------------------------------
-
-    async def hold(
-        self, *, member_id: str, quote_id: str, key: str, auto_confirm: bool = False
-    ) -> tuple[Redemption, bool]:
-        """Hold points and cover, then the partner's side, for a quote.
-
-        Returns:
-            The redemption (HELD, or IN_DOUBT) and whether the key was seen before.
-
-        Raises:
-            QuoteExpired, InsufficientPoints, NoAgreement, AgreementCap, CoverExceeded: Nothing
-                has changed.
-            PriceChanged: The points are back; the context names the new quote.
-            PartnerRejected, PartnerUnavailable: The points are back.
-        """
-        scope = f"{member_id}:holdRedemption"
-        claim: dict[str, Any] = {"scope": scope, "key": key, "input": {"quote": quote_id}}
-        return await self._hold(member_id, quote_id, claim, auto_confirm=auto_confirm)
-
-    async def _hold(
-        self, member_id: str, quote_id: str, claim: dict[str, Any], *, auto_confirm: bool
-    ) -> tuple[Redemption, bool]:
-        now = self.clock.now()
-        async with self.database.transaction() as tx:
-            replay = await db.claim_key(tx, **claim, now=now)
-            if replay:
-                return await _existing(tx, replay.object_id), True
-            quote = await quotes.quote(tx, quote_id, member_id=member_id)
-            used = await store.find_by_quote(tx, quote_id)
-            if used is None:
-                await _require_taking_part(tx, quote)
-                redemption = await effects.hold_points(
-                    tx,
-                    quote,
-                    auto_confirm=auto_confirm,
-                    leased_until=self.saga.lease(),
-                    settings=self.settings,
-                    now=now,
-                )
-                attempt = await self.saga.queue_hold(tx, redemption)
-            settled = used or redemption
-            await db.settle_key(tx, scope=claim["scope"], key=claim["key"], object_id=settled.id)
-        if used:
-            return used, True
-        try:
-            return await self.saga.hold(redemption, attempt), False
-        except PriceChanged as change:
-            raise await self._new_price(quote, change) from change
-
-    async def _new_price(self, quote: StoredQuote, change: PriceChanged) -> PriceChanged:
-        """The partner asks another price: quote again; nothing is accepted for the member."""
-        legs = [LegInput(leg.programme_id, leg.points) for leg in quote.legs[:-1]]
-        legs.append(LegInput(quote.legs[-1].programme_id, None))
-        try:
-            again = await self.request_quote(
-                member_id=quote.member_id,
-                offer_id=quote.offer_id,
-                slot=quote.slot,
-                quantity=quote.quantity,
-                bill_fen=quote.bill_fen,
-                legs=legs,
-                cash_fen=quote.cash_fen,
-            )
-        except Refused:
-            return PriceChanged(
-                old_points=quote.legs[-1].points,
-                new_points=None,
-                new_quote=None,
-                new_list_fen=change.context.get("new_list_fen"),
-            )
-        return PriceChanged(
-            old_points=quote.legs[-1].points,
-            new_points=again.legs[-1].points,
-            new_quote=again.id,
-        )
-
-    async def request_quote(
-        self,
-        *,
-        member_id: str,
-        offer_id: str,
-        slot: str | None,
-        quantity: int,
-        bill_fen: int | None,
-        legs: Sequence[LegInput],
-        cash_fen: int | None,
-    ) -> StoredQuote:
-        """Ask a binding quote; see `catalog.quotes.request_quote`."""
-        return await quotes.request_quote(
-            self.database,
-            self.partners,
-            member_id=member_id,
-            offer_id=offer_id,
-            slot=slot,
-            quantity=quantity,
-            bill_fen=bill_fen,
-            legs=list(legs),
-            cash_fen=cash_fen,
-            secret=self.secret,
-            settings=self.settings,
-            clock=self.clock,
-        )
-
-    async def confirm(
-        self, *, member_id: str, redemption_id: str, key: str
-    ) -> tuple[Redemption, bool]:
-        """Spend: the partner confirms, then the points burn.
-
-        Returns:
-            The redemption: COMMITTED, or CONFIRMING while the partner decides, or IN_DOUBT; and
-            whether the key was seen before.
-
-        Raises:
-            HoldExpired: Too late; the points come back.
-            HoldAlreadyResolved: It was released.
-            PartnerRejected, PartnerUnavailable: The points are back.
-        """
-        scope = f"{member_id}:confirmRedemption"
-        asked = {"redemption": redemption_id}
-        now = self.clock.now()
-        async with self.database.transaction() as tx:
-            replay = await db.claim_key(
-                tx, scope=scope, key=key, input=asked, object_id=redemption_id, now=now
-            )
-            redemption = await store.find(tx, redemption_id, lock=True)
-            if redemption is None or redemption.member_id != member_id:
-                raise NotFound(id=redemption_id)
-            if redemption.state is not State.HELD:
-                if redemption.state in _DONE_WITH_HOLD and not replay:
-                    raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
-                return redemption, replay is not None
-            redemption, attempt = await self.saga.queue_confirm(tx, redemption)
-        return await self.saga.confirm(redemption, attempt), replay is not None
-
-    async def redeem(
-        self,
-        *,
-        member_id: str,
-        offer_id: str,
-        slot: str | None,
-        quantity: int,
-        bill_fen: int | None,
-        legs: Sequence[LegInput],
-        cash_fen: int | None,
-        key: str,
-    ) -> tuple[Redemption, bool]:
-        """Quote, hold and confirm in one; what a crash leaves HELD the worker confirms.
-
-        Raises:
-            PriceChanged: The partner asks more than the catalog shows; nothing is held, and the
-                new quote can be accepted as any other.
-        """
-        scope = f"{member_id}:redeemOffer"
-        asked = {
-            "offer": offer_id,
-            "slot": slot,
-            "quantity": quantity,
-            "bill_fen": bill_fen,
-            "legs": [[leg.programme_id, leg.points] for leg in legs],
-            "cash_fen": cash_fen,
-        }
-        claim: dict[str, Any] = {"scope": scope, "key": key, "input": asked}
-        async with self.database.reading() as tx:
-            replay = await db.peek_key(tx, **claim)
-            if replay:
-                return await _existing(tx, replay.object_id), True
-        quote = await self.request_quote(
-            member_id=member_id,
-            offer_id=offer_id,
-            slot=slot,
-            quantity=quantity,
-            bill_fen=bill_fen,
-            legs=legs,
-            cash_fen=cash_fen,
-        )
-        _require_shown_price(quote)
-        redemption, replayed = await self._hold(member_id, quote.id, claim, auto_confirm=True)
-        if replayed or redemption.state is not State.HELD:
-            return redemption, replayed
-        async with self.database.transaction() as tx:
-            current = await store.find(tx, redemption.id, lock=True)
-            assert current
-            if current.state is not State.HELD:
-                return current, False  # The worker was first.
-            current, attempt = await self.saga.queue_confirm(tx, current)
-        return await self.saga.confirm(current, attempt), False
 
     async def release(
         self, *, member_id: str, redemption_id: str, key: str
@@ -273,7 +56,7 @@ class Redemptions:
                 now=self.clock.now(),
             )
             redemption = await self._mine(tx, redemption_id, member_id)
-            if redemption.state is not State.HELD and redemption.state not in _DONE_WITH_HOLD:
+            if redemption.state is not State.HELD and redemption.state not in DONE_WITH_HOLD:
                 raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
             await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
         return await self.saga.release(redemption_id, reason="MEMBER"), replay is not None
@@ -380,7 +163,7 @@ class Redemptions:
                 tx, scope=scope, key=key, input={"code": code, "holder": holder}, now=now
             )
             if replay:
-                return await _existing(tx, replay.object_id), True
+                return await existing(tx, replay.object_id), True
             voucher = await store.voucher_by_code(tx, merchant_id, code)
             if voucher is None or voucher.state == "VOID":
                 raise NotFound(id=code)
@@ -465,7 +248,10 @@ class Redemptions:
 
     async def abandon(self) -> None:
         """At a process's end: hand back what was called and whose answer nobody here will store."""
-        await self.hand_back(self.saga.under_way)
+        try:
+            await self.hand_back(self.saga.under_way)
+        except SQLAlchemyError:  # Leases end by themselves, too.
+            log.exception("nothing handed back")
 
     async def drive(self, redemption_id: str) -> None:
         """Do what is due for one leased redemption; a failure is tried again after its lease."""
@@ -481,31 +267,8 @@ class Redemptions:
             NotFound: No such redemption.
         """
         async with self.database.reading() as tx:
-            if await store.find(tx, redemption_id) is None:
-                raise NotFound(id=redemption_id)
-        return await self.saga.fence(redemption_id)
-
-
-async def _require_taking_part(tx: AsyncConnection, quote: StoredQuote) -> None:
-    """A merchant that is paused holds nothing new; what is held already goes its way."""
-    if (await merchants.get(tx, quote.merchant_id)).paused:
-        raise OfferSuspended(field=("quote",), offer=quote.offer_id, reason="merchant paused")
-
-
-def _require_shown_price(quote: StoredQuote) -> None:
-    """An increase is never accepted for the member: they must see it first."""
-    if quote.list_fen <= quote.shown_fen or quote.pricing == "estimate":
-        return
-    last = quote.legs[-1]
-    face_fen = max(last.face_fen - (quote.list_fen - quote.shown_fen), 0)
-    old_points = Rate(last.rate_num, last.rate_den).ceil_divide(face_fen)
-    raise PriceChanged(old_points=old_points, new_points=last.points, new_quote=quote.id)
-
-
-async def _existing(tx: AsyncConnection, redemption_id: str) -> Redemption:
-    redemption = await store.find(tx, redemption_id)
-    assert redemption, "a settled key names a redemption"
-    return redemption
+            found = await redemption(tx, redemption_id)
+        return await self.saga.fence(found)
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -558,6 +321,29 @@ async def calls(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]:
     return await store.call_log(tx, redemption_id)
 
 
-async def findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """What sagas found that finance must see: redemption_id, code, detail, found_at."""
-    return await store.list_findings(tx)
+async def findings(
+    tx: AsyncConnection,
+    *,
+    redemption_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[sa.Row[Any]]:
+    """What sagas found that finance must see, oldest first.
+
+    Args:
+        since, until: Business time; until is exclusive.
+
+    Returns:
+        redemption_id, code, detail, found_at, merchant_id, list_fen.
+    """
+    f = store.findings.c
+    where = [f.redemption_id == redemption_id] if redemption_id else []
+    where += [f.found_at >= since] if since else []
+    where += [f.found_at < until] if until else []
+    return await store.list_findings(tx, *where)
+
+
+async def overdue(tx: AsyncConnection, *, slot_on: date) -> list[Redemption]:
+    """Redemptions whose slot was on a day and that nobody has said were consumed."""
+    found = await store.unfulfilled(tx, words=f"{slot_on:%Y-%m-%d}")
+    return [each for each in found if slot_date(each.slot) == slot_on]

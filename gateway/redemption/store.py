@@ -8,8 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import batch, db
+from gateway.batch import Ask
 from gateway.db import Instant, Json, insert_missing, metadata
 from gateway.redemption.model import CallState, Fault, Leg, Redemption, State, Step
+from gateway.telemetry import tracing
+from gateway.values import new_id
 
 _states = ", ".join(f"'{state}'" for state in State)
 
@@ -55,6 +59,7 @@ redemptions = sa.Table(
     sa.Column("released_at", Instant),
     sa.Column("cancelled_at", Instant),
     sa.Column("retry_of", sa.String),
+    sa.Column("told", sa.Integer, nullable=False, server_default="0"),
     sa.Column("leased_until", Instant),  # system time
     sa.CheckConstraint(f"state IN ({_states})", name="state"),
     sa.CheckConstraint("list_fen >= 0 AND cash_fen >= 0 AND cash_fen <= list_fen", name="amounts"),
@@ -97,6 +102,7 @@ calls = sa.Table(
     sa.Column("queued_at", Instant, nullable=False),
     sa.Column("answered_at", Instant),
     sa.Column("detail", sa.String),
+    sa.Column("traceparent", sa.String),  # of who queued it, while spans are recorded
 )
 
 facts = sa.Table(
@@ -110,6 +116,8 @@ facts = sa.Table(
     sa.Column("booking_ref", sa.String),
     sa.Column("body", Json, nullable=False),
     sa.Column("recorded_at", Instant, nullable=False),
+    sa.Column("fact_id", sa.String, default=lambda: new_id("fct"), index=True),  # null: before 0002
+    info={"append_only": True, "sealed": "fact_id"},
 )
 
 events = sa.Table(
@@ -195,6 +203,39 @@ findings = sa.Table(
     sa.Column("found_at", Instant, nullable=False),
 )
 
+reviews = sa.Table(
+    "redemption_reviews",
+    metadata,
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("came_from", sa.String, nullable=False),  # the state before
+    sa.Column("step", sa.String, nullable=False),  # hold, confirm, cancel: the last one asked
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("owner", sa.String),
+)
+
+review_resolutions = sa.Table(
+    "redemption_review_resolutions",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("redemption_id", sa.ForeignKey("redemptions.id"), nullable=False, index=True),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("fault", sa.String),
+    sa.Column("evidence", sa.String),  # the partner's booking
+    sa.Column("note", sa.String, nullable=False),
+    sa.Column("amount_fen", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("proposed_by", sa.String, nullable=False),
+    sa.Column("proposed_at", Instant, nullable=False),
+    sa.Column("approved_by", sa.String),
+    sa.Column("approved_at", Instant),
+    sa.CheckConstraint("outcome IN ('COMMIT', 'RELEASE', 'CANCEL', 'KEEP')", name="outcome"),
+    sa.CheckConstraint("state IN ('PROPOSED', 'APPROVED', 'WITHDRAWN')", name="state"),
+    sa.CheckConstraint("approved_by IS NULL OR approved_by <> proposed_by", name="four_eyes"),
+    sa.CheckConstraint("(state = 'APPROVED') = (approved_by IS NOT NULL)", name="approved"),
+)
+
 _leg_names = [item.name for item in fields(Leg)]
 
 # Statements of the hot path, built once; the values come with each execution.
@@ -202,12 +243,22 @@ _INSERT = sa.insert(redemptions)
 _INSERT_LEGS = sa.insert(legs)
 _FIND = sa.select(redemptions).where(redemptions.c.id == sa.bindparam("redemption"))
 _LOCK = _FIND.with_for_update()
-_BY_QUOTE = sa.select(redemptions).where(redemptions.c.quote_id == sa.bindparam("quote"))
 _UPDATE = sa.update(redemptions).where(redemptions.c.id == sa.bindparam("redemption"))
 _LEGS = (
     sa.select(legs)
     .where(legs.c.redemption_id.in_(sa.bindparam("redemptions", expanding=True)))
     .order_by(legs.c.leg_no)
+)
+_LEGS_OF_ONE = (
+    sa.select(legs)
+    .where(legs.c.redemption_id == sa.bindparam("redemption"))
+    .order_by(legs.c.leg_no)
+)
+_USED_QUOTE = sa.select(redemptions.c.id).where(redemptions.c.quote_id == sa.bindparam("quote"))
+_UPDATE_SEEN = _UPDATE.where(
+    redemptions.c.state == sa.bindparam("seen_state"),
+    redemptions.c.epoch == sa.bindparam("seen_epoch"),
+    ~sa.exists().where(facts.c.op_key == sa.bindparam("of_op_key")),
 )
 _QUEUE_CALL = sa.insert(calls)
 _LAST_ATTEMPT = sa.select(sa.func.max(calls.c.attempt)).where(
@@ -225,31 +276,49 @@ async def insert(tx: AsyncConnection, redemption: Redemption, *, leased_until: d
     """A new redemption with its legs."""
     row = {item.name: getattr(redemption, item.name) for item in fields(Redemption)}
     del row["legs"]
-    await tx.execute(_INSERT, row | {"leased_until": leased_until})
+    await db.write(tx, _INSERT, [row | {"leased_until": leased_until}])
     rows = [
         {"redemption_id": redemption.id} | {name: getattr(leg, name) for name in _leg_names}
         for leg in redemption.legs
     ]
-    await tx.execute(_INSERT_LEGS, rows)
+    await db.write(tx, _INSERT_LEGS, rows)
+
+
+def ask(redemption_id: str, *, lock: bool = False) -> tuple[Ask, Ask]:
+    """One redemption and its legs, for `found`; `lock` keeps others out until the end."""
+    given = {"redemption": redemption_id}
+    return Ask(_LOCK if lock else _FIND, given), Ask(_LEGS_OF_ONE, given)
+
+
+def found(rows: Sequence[sa.Row[Any]], of_legs: Sequence[sa.Row[Any]]) -> Redemption | None:
+    """The redemption out of the rows of `ask`."""
+    return _redemption(rows[0], tuple(_leg(row._mapping) for row in of_legs)) if rows else None
 
 
 async def find(tx: AsyncConnection, redemption_id: str, *, lock: bool = False) -> Redemption | None:
     """One redemption with its legs in order; `lock` keeps others out until the end."""
-    query = _LOCK if lock else _FIND
-    row = (await tx.execute(query, {"redemption": redemption_id})).one_or_none()
-    return (await _with_legs(tx, [row]))[0] if row else None
+    return found(*await db.read(tx, *ask(redemption_id, lock=lock)))
 
 
-async def find_by_quote(tx: AsyncConnection, quote_id: str) -> Redemption | None:
-    """The redemption a quote was used for."""
-    row = (await tx.execute(_BY_QUOTE, {"quote": quote_id})).one_or_none()
-    return (await _with_legs(tx, [row]))[0] if row else None
+def ask_used(quote_id: str) -> Ask:
+    """The id of the redemption a quote was used for."""
+    return Ask(_USED_QUOTE, {"quote": quote_id})
 
 
 async def find_many(tx: AsyncConnection, ids: Sequence[str]) -> dict[str, Redemption]:
     """Redemptions by id."""
     rows = list(await tx.execute(sa.select(redemptions).where(redemptions.c.id.in_(ids))))
     return {item.id: item for item in await _with_legs(tx, rows)}
+
+
+async def unfulfilled(tx: AsyncConnection, *, words: str) -> list[Redemption]:
+    """Committed redemptions whose slot names some words, oldest first."""
+    r = redemptions.c
+    states = [str(State.COMMITTED), str(State.LATE_CONFIRMED)]
+    query = sa.select(redemptions).where(
+        r.state.in_(states), r.slot.contains(words, autoescape=True)
+    )
+    return await _with_legs(tx, list(await tx.execute(query.order_by(r.created_at, r.id))))
 
 
 async def page(
@@ -280,34 +349,65 @@ async def page(
 async def _with_legs(tx: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[Redemption]:
     ids = [row.id for row in rows]
     by_id: dict[str, list[Leg]] = {}
-    for found in (await tx.execute(_LEGS, {"redemptions": ids})).mappings() if ids else ():
-        leg = Leg(**{name: found[name] for name in _leg_names})
-        by_id.setdefault(found["redemption_id"], []).append(leg)
-    made = []
-    for row in rows:
-        values = dict(row._mapping)
-        del values["leased_until"]
-        values["state"] = State(values["state"])
-        values["doubt"] = Step(values["doubt"]) if values["doubt"] else None
-        values["fault"] = Fault(values["fault"]) if values["fault"] else None
-        made.append(Redemption(**values, legs=tuple(by_id[row.id])))
-    return made
+    for row in (await tx.execute(_LEGS, {"redemptions": ids})).mappings() if ids else ():
+        by_id.setdefault(row["redemption_id"], []).append(_leg(row))
+    return [_redemption(row, tuple(by_id[row.id])) for row in rows]
+
+
+def _leg(row: Any) -> Leg:
+    return Leg(**{name: row[name] for name in _leg_names})
+
+
+def _redemption(row: sa.Row[Any], of_legs: tuple[Leg, ...]) -> Redemption:
+    values = dict(row._mapping)
+    del values["leased_until"]
+    values["state"] = State(values["state"])
+    values["doubt"] = Step(values["doubt"]) if values["doubt"] else None
+    values["fault"] = Fault(values["fault"]) if values["fault"] else None
+    return Redemption(**values, legs=of_legs)
 
 
 async def update(
     tx: AsyncConnection, redemption_id: str, values: Mapping[str, Any], *, keep_lease: bool = False
 ) -> None:
-    """Change columns of one redemption; its lease ends with the change."""
+    """Change columns of one redemption, with the transaction's next batch.
+
+    Its lease ends with the change.
+    """
     given = dict(values) if keep_lease else dict(values) | {"leased_until": None}
-    await tx.execute(_UPDATE, {"redemption": redemption_id, **given})
+    await db.write(tx, _UPDATE, [{"redemption": redemption_id, **given}], by=("redemption",))
+
+
+async def update_seen(
+    tx: AsyncConnection, redemption: Redemption, values: Mapping[str, Any], *, op_key: str
+) -> None:
+    """Change columns of a redemption that was read without a lock, if it is as it was.
+
+    Raises:
+        Raced: With the batch: it has moved, or something is known about the op key.
+    """
+    seen = {"seen_state": redemption.state, "seen_epoch": redemption.epoch, "of_op_key": op_key}
+    row = {"redemption": redemption.id, **values, **seen}
+    await db.write(tx, _UPDATE_SEEN, [row], by=("redemption",), expect=1)
+
+
+_ADD_RETURNED = (
+    sa.update(legs)
+    .where(
+        legs.c.redemption_id == sa.bindparam("redemption"),
+        legs.c.leg_no == sa.bindparam("of_leg"),
+    )
+    .values(returned_points=legs.c.returned_points + sa.bindparam("by", type_=sa.BigInteger))
+)
 
 
 async def add_returned(tx: AsyncConnection, redemption_id: str, points: Mapping[int, int]) -> None:
     """Count points given back, by leg."""
-    for leg_no, count in points.items():
-        where = (legs.c.redemption_id == redemption_id) & (legs.c.leg_no == leg_no)
-        more = {"returned_points": legs.c.returned_points + count}
-        await tx.execute(sa.update(legs).where(where).values(more))
+    rows = [
+        {"redemption": redemption_id, "of_leg": leg_no, "by": count}
+        for leg_no, count in sorted(points.items())
+    ]
+    await db.write(tx, _ADD_RETURNED, rows, by=("redemption", "of_leg"), expect=len(rows))
 
 
 async def queue_call(
@@ -318,13 +418,22 @@ async def queue_call(
     verb: str,
     body_hash: str,
     now: datetime,
+    first: bool = False,
 ) -> int:
-    """Write the outbox row of a call before its bytes leave (R5); returns the attempt, from 1."""
-    last = await tx.scalar(_LAST_ATTEMPT, {"key": op_key, "of_verb": verb})
+    """Write the outbox row of a call before its bytes leave (R5).
+
+    Args:
+        first: The redemption's state says that this verb was never tried.
+
+    Returns:
+        The attempt, from 1.
+    """
+    last = None if first else await tx.scalar(_LAST_ATTEMPT, {"key": op_key, "of_verb": verb})
     attempt = (last or 0) + 1
     row = {"op_key": op_key, "verb": verb, "attempt": attempt, "redemption_id": redemption_id}
     row |= {"body_hash": body_hash, "state": str(CallState.PENDING), "queued_at": now}
-    await tx.execute(_QUEUE_CALL, row)
+    row["traceparent"] = tracing.header() if tracing.on() else None
+    await db.write(tx, _QUEUE_CALL, [row])
     return attempt
 
 
@@ -341,7 +450,7 @@ async def answer_call(
     """Record how a call ended."""
     values = {"state": str(state), "answered_at": now, "detail": detail}
     mine = {"key": op_key, "of_verb": verb, "of_attempt": attempt}
-    await tx.execute(_ANSWER_CALL, values | mine)
+    await db.write(tx, _ANSWER_CALL, [values | mine], by=("key", "of_verb", "of_attempt"))
 
 
 async def may_have_acted(tx: AsyncConnection, *, op_key: str, verb: str, but: int = 0) -> bool:
@@ -363,14 +472,14 @@ async def call_log(tx: AsyncConnection, redemption_id: str) -> list[sa.Row[Any]]
     )
 
 
-async def facts_of(tx: AsyncConnection, op_key: str) -> list[sa.Row[Any]]:
+def ask_facts(op_key: str) -> Ask:
     """What is known about an op key, by version."""
-    return list(await tx.execute(_FACTS, {"key": op_key}))
+    return Ask(_FACTS, {"key": op_key})
 
 
-async def add_fact(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
-    """Store a fact; False when it was known."""
-    return bool((await tx.execute(insert_missing(tx, facts), row)).rowcount)
+async def add_fact(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Store a fact, if it is new, with the transaction's next batch."""
+    await db.write(tx, insert_missing(tx, facts), [row])
 
 
 async def add_finding(
@@ -378,13 +487,15 @@ async def add_finding(
 ) -> None:
     """Note something about a saga that finance must see as a break."""
     row = {"redemption_id": redemption_id, "code": code, "detail": detail, "found_at": now}
-    await tx.execute(insert_missing(tx, findings), row)
+    await db.write(tx, insert_missing(tx, findings), [row])
 
 
-async def list_findings(tx: AsyncConnection) -> list[sa.Row[Any]]:
-    """All findings, oldest first."""
-    order = (findings.c.found_at, findings.c.redemption_id)
-    return list(await tx.execute(sa.select(findings).order_by(*order)))
+async def list_findings(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
+    """Findings with merchant and list price of their redemption, oldest first."""
+    r = redemptions.c
+    query = sa.select(findings, r.merchant_id, r.list_fen).join_from(findings, redemptions)
+    order = (findings.c.found_at, findings.c.redemption_id, findings.c.code)
+    return list(await tx.execute(query.where(*where).order_by(*order)))
 
 
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
@@ -434,6 +545,13 @@ async def add_voucher(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     return bool((await tx.execute(insert_missing(tx, vouchers), row)).rowcount)
 
 
+async def write_voucher(
+    tx: AsyncConnection, row: Mapping[str, Any], *, missed: batch.Missed
+) -> None:
+    """Store a voucher with the transaction's next batch; `missed` as `add_voucher`'s False."""
+    await db.write(tx, insert_missing(tx, vouchers), [row], expect=1, missed=missed)
+
+
 async def voucher_of(tx: AsyncConnection, redemption_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
     """Vouchers by redemption."""
     query = sa.select(vouchers).where(vouchers.c.redemption_id.in_(redemption_ids))
@@ -446,12 +564,15 @@ async def voucher_by_code(tx: AsyncConnection, merchant_id: str, code: str) -> s
     return (await tx.execute(sa.select(vouchers).where(mine).with_for_update())).one_or_none()
 
 
+_SET_VOUCHER = sa.update(vouchers).where(vouchers.c.redemption_id == sa.bindparam("redemption"))
+
+
 async def set_voucher(
     tx: AsyncConnection, redemption_id: str, *, state: str, used_at: datetime | None
 ) -> None:
     """Mark a redemption's voucher used or void."""
-    mine = vouchers.c.redemption_id == redemption_id
-    await tx.execute(sa.update(vouchers).where(mine).values(state=state, used_at=used_at))
+    row = {"redemption": redemption_id, "state": state, "used_at": used_at}
+    await db.write(tx, _SET_VOUCHER, [row], by=("redemption",))
 
 
 async def add_cancel_quote(tx: AsyncConnection, row: Mapping[str, Any]) -> None:

@@ -1,13 +1,19 @@
 """Agreements: proposed, signed by every party, looked up; the room left under cap and cover."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
+from gateway.audit import service as audit
+from gateway.batch import Ask
 from gateway.errors import NotFound, Refused
+from gateway.events import service as events
+from gateway.events.service import Change
 from gateway.settlement import store
 from gateway.settlement.model import Agreement, AgreementKind, Cover
 from gateway.values import InvalidInput, amount, business_day, month_of, next_month
@@ -126,7 +132,7 @@ async def propose_agreement(
     """
     if proposer not in {issuer, redeemer, payee}:
         raise NotFound(id=proposer)
-    return await add_agreement(
+    made = await add_agreement(
         tx,
         issuer=issuer,
         redeemer=redeemer,
@@ -142,6 +148,8 @@ async def propose_agreement(
         signed_by=(proposer,),
         now=now,
     )
+    await _tell(tx, made, "agreement.proposed", now=now)
+    return made
 
 
 async def sign_agreement(
@@ -171,7 +179,19 @@ async def sign_agreement(
     signed_by = tuple(sorted({*agreement.signed_by, merchant_id}))
     signed_at = now if agreement.parties <= set(signed_by) else None
     await store.sign(tx, agreement, signed_by=signed_by, signed_at=signed_at)
-    return replace(agreement, signed_by=signed_by, signed_at=signed_at)
+    body = {"version": agreement.version, "signed_by": list(signed_by)}
+    await audit.record(
+        tx, kind="agreement.signed", subject=agreement_id, actor=merchant_id, body=body, now=now
+    )
+    agreement = replace(agreement, signed_by=signed_by, signed_at=signed_at)
+    if signed_at is not None:
+        await _tell(tx, agreement, "agreement.signed", now=now)
+    return agreement
+
+
+async def _tell(tx: AsyncConnection, made: Agreement, event_type: str, *, now: datetime) -> None:
+    data = {"version": made.version, "issuer": made.issuer, "redeemer": made.redeemer}
+    await events.record(tx, Change(event_type, made.id, made.parties, data), now=now)
 
 
 async def agreement_for(
@@ -189,10 +209,41 @@ async def agreement_for(
     Raises:
         NoAgreement: There is none; `ended_on` is the first day without it, if there was one.
     """
-    a = store.agreements.c
-    pair = (a.issuer == issuer, a.redeemer == redeemer, a.kind == kind, a.signed_at.is_not(None))
-    found = await store.find_agreements(tx, *pair)
-    covering = [each for each in found if each.covers(offer_id, category)]
+    (found,) = await db.read(tx, ask_agreements(issuer, redeemer))
+    return agreement_in_force(
+        found,
+        issuer=issuer,
+        redeemer=redeemer,
+        offer_id=offer_id,
+        category=category,
+        at=at,
+        kind=kind,
+    )
+
+
+def ask_agreements(issuer: str, redeemer: str) -> Ask:
+    """All versions that an issuer and a redeemer have signed, for `agreement_in_force`."""
+    return store.ask_pair(issuer, redeemer)
+
+
+def agreement_in_force(
+    rows: Sequence[Any],
+    *,
+    issuer: str,
+    redeemer: str,
+    offer_id: str | None,
+    category: str | None,
+    at: datetime,
+    kind: str = AgreementKind.REDEMPTION,
+) -> Agreement:
+    """As `agreement_for`, out of the rows of `ask_agreements`; those of other pairs are left."""
+    found = [store.agreement_of(row) for row in rows]
+    mine = [
+        each
+        for each in found
+        if (each.issuer, each.redeemer, each.kind) == (issuer, redeemer, kind)
+    ]
+    covering = [each for each in mine if each.covers(offer_id, category)]
     day = business_day(at)
     in_force = [each for each in covering if each.in_force(day)]
     if not in_force:
@@ -277,11 +328,67 @@ async def check_room(
     Raises:
         AgreementCap, CoverExceeded: They would not.
     """
-    left = agreement.monthly_cap_fen - await store.used(tx, agreement.id, month_of(at))
+    used = await store.used(tx, agreement.id, month_of(at))
+    cover = await store.find_cover(tx, agreement.issuer)
+    _require_room(
+        agreement,
+        settlement_fen=settlement_fen,
+        total_fen=settlement_fen + fee_fen,
+        used_fen=used,
+        cover=cover,
+        at=at,
+    )
+
+
+def ask_room(
+    issuers: Any, redeemer: Any, values: Mapping[str, Any], *, at: datetime
+) -> tuple[Ask, Ask, Ask]:
+    """Agreements, what is used of them this month, and cover; for `Room`.
+
+    Args:
+        issuers, redeemer: SQL expressions that name them.
+        values: What the expressions need.
+    """
+    return store.ask_room(issuers, redeemer, values, month=month_of(at))
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What issuers may spend at a redeemer: the rows of `ask_room`."""
+
+    agreements: Sequence[Any]
+    used: Sequence[Any]
+    covers: Sequence[Any]
+
+    def check(
+        self, agreement: Agreement, *, settlement_fen: int, fee_fen: int, at: datetime
+    ) -> None:
+        """As `check_room`."""
+        used = [row.used_fen for row in self.used if row.agreement_id == agreement.id]
+        covers = [row for row in self.covers if row.merchant_id == agreement.issuer]
+        _require_room(
+            agreement,
+            settlement_fen=settlement_fen,
+            total_fen=settlement_fen + fee_fen,
+            used_fen=used[0] if used else 0,
+            cover=Cover(**covers[0]._mapping) if covers else None,
+            at=at,
+        )
+
+
+def _require_room(
+    agreement: Agreement,
+    *,
+    settlement_fen: int,
+    total_fen: int,
+    used_fen: int,
+    cover: Cover | None,
+    at: datetime,
+) -> None:
+    left = agreement.monthly_cap_fen - used_fen
     if settlement_fen > left:
         raise cap_refusal(agreement, left_fen=left, at=at)
-    cover = await store.find_cover(tx, agreement.issuer)
-    if cover is None or settlement_fen + fee_fen > cover.left_fen:
+    if cover is None or total_fen > cover.left_fen:
         raise CoverExceeded(issuer=agreement.issuer)
 
 

@@ -6,13 +6,16 @@ taken in one order: the window's (shared), agreement usage by id, cover by merch
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
+from gateway.batch import Ask, Raced
 from gateway.ledger.model import Line
-from gateway.settlement import store
+from gateway.settlement import room, store
 from gateway.settlement.agreements import CoverExceeded, cap_refusal
 from gateway.settlement.model import (
     HUB_FEE,
@@ -20,6 +23,7 @@ from gateway.settlement.model import (
     Fault,
     LegToReserve,
     Obligation,
+    Reserved,
     State,
     Type,
     Window,
@@ -53,7 +57,9 @@ async def reserve(
         AgreementCap, CoverExceeded: There is no room; the transaction must be rolled back.
     """
     leg = LegToReserve(leg_no, agreement, offer_id, face_fen)
-    return (await reserve_legs(tx, cause_id=cause_id, epoch=epoch, legs=[leg], at=at))[leg_no]
+    made = await reserve_legs(tx, cause_id=cause_id, epoch=epoch, legs=[leg], at=at)
+    await db.flush(tx)
+    return reserved_lines(made)[leg_no]
 
 
 async def reserve_legs(
@@ -63,75 +69,109 @@ async def reserve_legs(
     epoch: int,
     legs: Sequence[LegToReserve],
     at: datetime,
-) -> dict[int, Lines]:
+    sure: bool = True,
+) -> list[Reserved]:
     """Take cap and cover for the foreign legs of a redemption, in lock order.
 
+    Args:
+        sure: The agreements may not have been used this month yet. Else Raced, if one was not:
+            its row must be made before cover is locked.
+
     Returns:
-        HUB lines per leg: the cover reserved, settlement plus fee.
+        What each leg has taken, for `reserved_lines`.
 
     Raises:
-        AgreementCap, CoverExceeded: There is no room; the transaction must be rolled back.
+        AgreementCap, CoverExceeded: With the transaction's batch: there is no room. It must be
+            rolled back.
     """
     month = month_of(at)
     terms = {leg.leg_no: rate_leg(leg.agreement, leg.face_fen) for leg in legs}
+    if sure:
+        await room.open_usage(tx, {leg.agreement.id for leg in legs}, month=month)
     for leg in sorted(legs, key=lambda leg: leg.agreement.id):
         await _take_usage(tx, leg.agreement, terms[leg.leg_no].settlement_fen, at=at)
     for leg in sorted(legs, key=lambda leg: leg.agreement.issuer):
         issuer, fen = leg.agreement.issuer, terms[leg.leg_no].total_fen
-        if not await store.take_cover(tx, issuer, fen, column="reserved_fen"):
-            raise CoverExceeded(issuer=issuer)
-    rows = [
-        {
-            "cause_id": cause_id,
-            "epoch": epoch,
-            "leg_no": leg.leg_no,
-            "agreement_id": leg.agreement.id,
-            "agreement_version": leg.agreement.version,
-            "issuer": leg.agreement.issuer,
-            "redeemer": leg.agreement.redeemer,
-            "offer_id": leg.offer_id,
-            "face_fen": leg.face_fen,
-            "settlement_fen": terms[leg.leg_no].settlement_fen,
-            "fee_fen": terms[leg.leg_no].fee_fen,
-            "usage_month": month,
-            "state": "RESERVED",
-            "reserved_at": at,
-        }
+        await _take_cover(tx, issuer, fen, column="reserved_fen")
+    made = [
+        Reserved(
+            cause_id=cause_id,
+            epoch=epoch,
+            leg_no=leg.leg_no,
+            agreement_id=leg.agreement.id,
+            agreement_version=leg.agreement.version,
+            issuer=leg.agreement.issuer,
+            redeemer=leg.agreement.redeemer,
+            offer_id=leg.offer_id,
+            face_fen=leg.face_fen,
+            settlement_fen=terms[leg.leg_no].settlement_fen,
+            fee_fen=terms[leg.leg_no].fee_fen,
+            usage_month=month,
+        )
         for leg in legs
     ]
-    await store.insert_reservations(tx, rows)
+    rest = {"state": "RESERVED", "reserved_at": at}
+    await store.insert_reservations(tx, [asdict(each) | rest for each in made])
+    return made
+
+
+def reserved_lines(made: Sequence[Reserved]) -> dict[int, Lines]:
+    """HUB lines per leg: the cover reserved, settlement plus fee."""
     return {
-        leg.leg_no: reserve_lines(leg.agreement.issuer, terms[leg.leg_no].total_fen) for leg in legs
+        each.leg_no: reserve_lines(each.issuer, each.settlement_fen + each.fee_fen) for each in made
     }
 
 
-async def release(tx: AsyncConnection, *, cause_id: str, epoch: int) -> dict[int, Lines]:
-    """Give cap and cover of a hold back. Nothing is left to give the second time."""
-    rows = await store.take_reservations(tx, cause_id=cause_id, epoch=epoch, state="RELEASED")
+def ask_reserved(cause_id: str, epoch: int) -> Ask:
+    """What `release` and `accrue` read of a cause's epoch, to be read with something else."""
+    return store.ask_reserved(cause_id, epoch)
+
+
+async def release(
+    tx: AsyncConnection, *, cause_id: str, epoch: int, known: Sequence[Any] | None = None
+) -> dict[int, Lines]:
+    """Give cap and cover of a hold back. Nothing is left to give the second time.
+
+    Args:
+        known: What is reserved, if it is at hand; see `ask_reserved`.
+    """
+    rows = await store.take_reservations(
+        tx, cause_id=cause_id, epoch=epoch, state="RELEASED", known=known
+    )
     back = Counter[tuple[str, str]]()
     for row in rows:
         back[row.agreement_id, row.usage_month] -= row.settlement_fen
-    await store.move_usage(tx, back)
+    await room.move_usage(tx, back)
     moves = _Moves()
     for row in rows:
         moves.add(row.issuer, reserved_fen=-(row.settlement_fen + row.fee_fen))
-    await store.move_cover(tx, moves.columns)
+    await room.move_cover(tx, moves.columns)
     return {
         row.leg_no: reserve_lines(row.issuer, -(row.settlement_fen + row.fee_fen)) for row in rows
     }
 
 
 async def accrue(
-    tx: AsyncConnection, *, cause_id: str, epoch: int, at: datetime
+    tx: AsyncConnection,
+    *,
+    cause_id: str,
+    epoch: int,
+    at: datetime,
+    known: Sequence[Any] | None = None,
 ) -> dict[int, Lines]:
     """Turn what is reserved into obligations, REDEMPTION and FEE. It cannot fail on a limit.
 
     The cap counts in the month of commitment: a hold of the month before moves over.
 
+    Args:
+        known: What is reserved, if it is at hand; see `ask_reserved`.
+
     Returns:
         HUB lines per leg: the reserve given back, the positions debited and credited.
     """
-    rows = await store.take_reservations(tx, cause_id=cause_id, epoch=epoch, state="POSTED")
+    rows = await store.take_reservations(
+        tx, cause_id=cause_id, epoch=epoch, state="POSTED", known=known
+    )
     month, moves = month_of(at), _Moves()
     moved = Counter[tuple[str, str]]()
     made: list[tuple[Obligation, str | None]] = []
@@ -165,8 +205,8 @@ async def accrue(
         made += [(each, _origin_key(each)) for each in claims]
         lines[row.leg_no] = reserve_lines(row.issuer, -total) + position_lines(claims)
         moves.add(row.issuer, reserved_fen=-total, debit_fen=total)
-    await store.move_usage(tx, moved)
-    await store.move_cover(tx, moves.columns)
+    await room.move_usage(tx, moved)
+    await room.move_cover(tx, moves.columns)
     await store.insert_obligations(tx, made)
     return lines
 
@@ -178,7 +218,7 @@ async def clear(tx: AsyncConnection, *, cause_id: str, at: datetime) -> list[Obl
         The obligations moved, in no order.
     """
     moved, moves = await _clear(tx, cause_id, at)
-    await store.move_cover(tx, moves.columns)
+    await room.move_cover(tx, moves.columns)
     return moved
 
 
@@ -211,10 +251,10 @@ async def reverse(
         return {}
     _, moves = await _clear(tx, cause_id, at, window)
     entered = [_in_window(each, window, at) for each in made]
-    await store.move_usage(tx, given_back)
+    await room.move_usage(tx, given_back)
     moves.accrued(entered)
     moves.cleared(entered)
-    await store.move_cover(tx, moves.columns)
+    await room.move_cover(tx, moves.columns)
     await store.insert_obligations(tx, [(each, _origin_key(each)) for each in entered])
     return _lines_by_leg(entered)
 
@@ -261,8 +301,8 @@ async def adjust(
     moves = _Moves()
     moves.accrued(made)
     moves.cleared([each for each in made if each.window_id])
-    await store.move_usage(tx, given_back)
-    await store.move_cover(tx, moves.columns)
+    await room.move_usage(tx, given_back)
+    await room.move_cover(tx, moves.columns)
     await store.insert_obligations(tx, [(each, None) for each in made])
     return _lines_by_leg(made)
 
@@ -309,9 +349,10 @@ async def owe_goods(
     )
     claim = replace(claim, payer=issuer, payee=payee, face_fen=fen)
     if agreement:
+        await room.open_usage(tx, [agreement.id], month=month_of(at))
         await _take_usage(tx, agreement, fen, at=at)
-        if not await store.take_cover(tx, issuer, fen, column="debit_fen"):
-            raise CoverExceeded(issuer=issuer)
+        await _take_cover(tx, issuer, fen, column="debit_fen")
+        await db.flush(tx)
         claim = replace(
             claim,
             agreement_id=agreement.id,
@@ -323,7 +364,7 @@ async def owe_goods(
     if not agreement:
         moves.accrued([entered])
     moves.cleared([entered])
-    await store.move_cover(tx, moves.columns)
+    await room.move_cover(tx, moves.columns)
     await store.insert_obligations(tx, [(entered, _origin_key(entered))])
     return position_lines([entered])
 
@@ -365,9 +406,21 @@ class _Moves:
 
 async def _take_usage(tx: AsyncConnection, agreement: Agreement, fen: int, *, at: datetime) -> None:
     month = month_of(at)
-    if not await store.take_usage(tx, agreement, month=month, fen=fen):
+
+    async def missed(tx: AsyncConnection) -> None:
         left = agreement.monthly_cap_fen - await store.used(tx, agreement.id, month)
+        if left >= fen:
+            raise Raced(f"{agreement.id} is used in {month} for the first time")
         raise cap_refusal(agreement, left_fen=left, at=at)
+
+    await room.take_usage(tx, agreement, month=month, fen=fen, missed=missed)
+
+
+async def _take_cover(tx: AsyncConnection, issuer: str, fen: int, *, column: str) -> None:
+    async def missed(_tx: AsyncConnection) -> None:
+        raise CoverExceeded(issuer=issuer)
+
+    await room.take_cover(tx, issuer, fen, column=column, missed=missed)
 
 
 async def _window(tx: AsyncConnection, at: datetime) -> Window:
@@ -401,7 +454,7 @@ async def _enter(
     moves = _Moves()
     moves.accrued([entered])
     moves.cleared([entered])
-    await store.move_cover(tx, moves.columns)
+    await room.move_cover(tx, moves.columns)
     await store.insert_obligations(tx, [(entered, origin_key)])
     return position_lines([entered])
 

@@ -8,12 +8,17 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.errors import NotFound
+from gateway.events import service as events
+from gateway.events.service import Change
 from gateway.ledger import service as ledger
 from gateway.ledger.model import Journal, Kind
+from gateway.merchants import service as merchants
 from gateway.ports import NoticeReceipt, SettlementNotice
-from gateway.settlement import store
+from gateway.settlement import room, store
 from gateway.settlement.model import (
+    HUB_PARTIES,
     Flow,
     LegParty,
     LegState,
@@ -121,9 +126,19 @@ async def acknowledge_leg(
     if roles:
         values = {"ack_client_id": client_id, "ack_signature": signature, "acknowledged_at": now}
         await store.update_party(tx, leg_id, roles=roles, **values)
+        body = {"merchant": merchant, "roles": [str(role) for role in roles]}
+        await audit.record(
+            tx,
+            kind="leg.acknowledged",
+            subject=leg_id,
+            actor=client_id,
+            body=body | {"signature": signature},
+            now=now,
+        )
     if Role.DEBTOR in roles:
         sent = (store.legs.c.leg_id == leg_id, store.legs.c.state == LegState.APPROVED)
-        await store.update_legs(tx, *sent, state=LegState.SENT)
+        if await store.update_legs(tx, *sent, state=LegState.SENT):
+            await _tell(tx, await leg(tx, leg_id), "sent", now=now)
     if Role.CREDITOR in roles:
         await book_leg(tx, leg_id=leg_id, actor=client_id, now=now)
     return await leg(tx, leg_id)
@@ -161,7 +176,32 @@ async def book_leg(tx: AsyncConnection, *, leg_id: str, actor: str, now: datetim
     state = SettlementState.SETTLED if last else SettlementState.PARTIAL
     await store.update_settlement(tx, settlement.id, state=state)
     await store.update_window(tx, settlement.window_id, state=WindowState(state.value))
+    await _tell(tx, found, "booked", now=now)
+    if last:
+        await _tell_settled(tx, settlement, now=now)
     return replace(found, state=LegState.BOOKED, booked_at=now)
+
+
+def told_of(leg: SettlementLeg, word: str, operator: str) -> Change:
+    """The event of a leg's change, for its parties; the hub's own are the operator's."""
+    concerned = {operator if party in HUB_PARTIES else party for party in (leg.payer, leg.payee)}
+    data = {"settlement": leg.settlement_id, "payer": leg.payer, "payee": leg.payee}
+    return Change(f"settlement.leg.{word}", leg.id, concerned, data | {"amountFen": leg.amount_fen})
+
+
+async def _tell(tx: AsyncConnection, found: SettlementLeg, word: str, *, now: datetime) -> None:
+    operator = (await merchants.operator(tx)).id
+    await events.record(tx, told_of(found, word, operator), now=now)
+
+
+async def _tell_settled(tx: AsyncConnection, settlement: Settlement, *, now: datetime) -> None:
+    operator = (await merchants.operator(tx)).id
+    paid = await store.find_legs(tx, store.legs.c.settlement_id == settlement.id)
+    parties = {party for each in paid for party in (each.payer, each.payee)}
+    concerned = {operator if party in HUB_PARTIES else party for party in parties}
+    data = {"window": settlement.window_id}
+    change = Change("settlement.booked", settlement.id, concerned, data)
+    await events.record(tx, change, now=now)
 
 
 async def settle_flows(tx: AsyncConnection, settlement_id: str, flows: Sequence[Flow]) -> None:
@@ -175,7 +215,7 @@ async def settle_flows(tx: AsyncConnection, settlement_id: str, flows: Sequence[
         )
         columns[flow.payer].update(debit_fen=-flow.fen)
         columns[flow.payee].update(credit_fen=-flow.fen)
-    await store.move_cover(tx, columns)
+    await room.move_cover(tx, columns)
 
 
 async def _settle_leg(

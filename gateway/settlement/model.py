@@ -132,6 +132,24 @@ class LegTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserved:
+    """Cap and cover that a leg has taken, until it is accrued or released."""
+
+    cause_id: str
+    epoch: int
+    leg_no: int
+    agreement_id: str
+    agreement_version: int
+    issuer: str
+    redeemer: str
+    offer_id: str | None
+    face_fen: int
+    settlement_fen: int
+    fee_fen: int
+    usage_month: str
+
+
+@dataclass(frozen=True, slots=True)
 class LegToReserve:
     """A foreign leg for which cap and cover are taken."""
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
+from gateway.batch import Ask
 from gateway.db import Instant, Json, metadata
 from gateway.settlement.model import (
-    HUB_PARTIES,
     Agreement,
     AgreementKind,
     Cover,
@@ -257,6 +257,53 @@ async def find_agreements(tx: AsyncConnection, *where: Any, lock: bool = False) 
     return [agreement_of(row) for row in await tx.execute(query)]
 
 
+_PAIR = (
+    sa.select(agreements)
+    .where(
+        agreements.c.issuer == sa.bindparam("of_issuer"),
+        agreements.c.redeemer == sa.bindparam("of_redeemer"),
+        agreements.c.signed_at.is_not(None),
+    )
+    .order_by(agreements.c.agreement_id, agreements.c.version)
+)
+
+
+def ask_pair(issuer: str, redeemer: str) -> Ask:
+    """Signed agreements between two, oldest version first."""
+    return Ask(_PAIR, {"of_issuer": issuer, "of_redeemer": redeemer})
+
+
+@cache
+def _between(issuers: Any, redeemer: Any) -> sa.Select[Any]:
+    a = agreements.c
+    query = sa.select(agreements).where(a.issuer.in_(issuers), a.redeemer == redeemer)
+    return query.where(a.signed_at.is_not(None)).order_by(a.agreement_id, a.version)
+
+
+@cache
+def _used_between(issuers: Any, redeemer: Any) -> sa.Select[Any]:
+    a = agreements.c
+    mine = sa.select(a.agreement_id).where(a.issuer.in_(issuers), a.redeemer == redeemer)
+    query = sa.select(usage).where(usage.c.month == sa.bindparam("in_month"))
+    return query.where(usage.c.agreement_id.in_(mine))
+
+
+@cache
+def _covers(issuers: Any) -> sa.Select[Any]:
+    return sa.select(cover).where(cover.c.merchant_id.in_(issuers))
+
+
+def ask_room(
+    issuers: Any, redeemer: Any, values: Mapping[str, Any], *, month: str
+) -> tuple[Ask, Ask, Ask]:
+    """Signed agreements between issuers and a redeemer, what is used of them, and cover."""
+    return (
+        Ask(_between(issuers, redeemer), values),
+        Ask(_used_between(issuers, redeemer), {"in_month": month} | dict(values)),
+        Ask(_covers(issuers), values),
+    )
+
+
 async def sign(
     tx: AsyncConnection, agreement: Agreement, *, signed_by: Iterable[str], signed_at: Any
 ) -> None:
@@ -264,41 +311,6 @@ async def sign(
     where = (a.agreement_id == agreement.id) & (a.version == agreement.version)
     values = {"signed_by": sorted(signed_by), "signed_at": signed_at}
     await tx.execute(sa.update(agreements).where(where).values(values))
-
-
-_FEN = sa.bindparam("fen", type_=sa.BigInteger)
-_TAKE_USAGE = (
-    sa.update(usage)
-    .where(
-        usage.c.agreement_id == sa.bindparam("agreement"),
-        usage.c.month == sa.bindparam("in_month"),
-        usage.c.used_fen + _FEN <= sa.bindparam("cap_fen", type_=sa.BigInteger),
-    )
-    .values(used_fen=usage.c.used_fen + _FEN)
-)
-
-
-async def take_usage(tx: AsyncConnection, agreement: Agreement, *, month: str, fen: int) -> bool:
-    """Count fen against an agreement's month; False when the cap does not allow it."""
-    take: dict[str, object] = {"agreement": agreement.id, "in_month": month}
-    take |= {"fen": fen, "cap_fen": agreement.monthly_cap_fen}
-    if (await tx.execute(_TAKE_USAGE, take)).rowcount == 1:
-        return True
-    row = {"agreement_id": agreement.id, "month": month, "used_fen": 0}
-    await tx.execute(db.insert_missing(tx, usage), row)
-    return (await tx.execute(_TAKE_USAGE, take)).rowcount == 1
-
-
-async def move_usage(tx: AsyncConnection, changes: Mapping[tuple[str, str], int]) -> None:
-    """Change used fen per (agreement, month), in that order, whatever the cap."""
-    for (agreement_id, month), fen in sorted(changes.items()):
-        if fen > 0:
-            row = {"agreement_id": agreement_id, "month": month, "used_fen": 0}
-            await tx.execute(db.insert_missing(tx, usage).values(row))
-        where = (usage.c.agreement_id == agreement_id) & (usage.c.month == month)
-        more = usage.c.used_fen + fen
-        if fen:
-            await tx.execute(sa.update(usage).where(where).values(used_fen=more))
 
 
 async def set_usage(tx: AsyncConnection, agreement_id: str, used: Mapping[str, int]) -> None:
@@ -314,33 +326,6 @@ async def used(tx: AsyncConnection, agreement_id: str, month: str) -> int:
     """Fen used of an agreement's month."""
     where = (usage.c.agreement_id == agreement_id) & (usage.c.month == month)
     return int(await tx.scalar(sa.select(usage.c.used_fen).where(where)) or 0)
-
-
-async def take_cover(tx: AsyncConnection, merchant_id: str, fen: int, *, column: str) -> bool:
-    """Reserve (or, for `debit_fen`, owe) fen if both limits of the merchant's cover allow it."""
-    take = {"merchant": merchant_id, "fen": fen}
-    return (await tx.execute(_take_cover(column), take)).rowcount == 1
-
-
-@cache
-def _take_cover(column: str) -> sa.Update:
-    """Built once a column: this is the hot path."""
-    c = cover.c
-    after = c.reserved_fen + c.debit_fen - c.credit_fen + _FEN
-    within = (after <= c.collateral_fen) & (after <= c.net_debit_cap_fen)
-    take = sa.update(cover).where(c.merchant_id == sa.bindparam("merchant"), within)
-    return take.values({column: c[column] + _FEN})
-
-
-async def move_cover(tx: AsyncConnection, changes: Mapping[str, Mapping[str, int]]) -> None:
-    """Add to columns of cover rows, merchant by merchant; a merchant without cover has none."""
-    for merchant_id, columns in sorted(changes.items()):
-        if merchant_id in HUB_PARTIES:
-            continue
-        values = {name: cover.c[name] + fen for name, fen in columns.items() if fen}
-        if values:
-            where = cover.c.merchant_id == merchant_id
-            await tx.execute(sa.update(cover).where(where).values(values))
 
 
 async def set_cover(
@@ -361,28 +346,45 @@ _INSERT_OBLIGATIONS = sa.insert(obligations)
 
 
 async def insert_reservations(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        await tx.execute(_INSERT_RESERVATIONS, list(rows))
+    await db.write(tx, _INSERT_RESERVATIONS, rows)
 
 
-_TAKE_RESERVATIONS = (
-    sa.update(reservations)
-    .where(
-        reservations.c.cause_id == sa.bindparam("cause"),
-        reservations.c.epoch == sa.bindparam("of_epoch"),
-        reservations.c.state == "RESERVED",
-    )
-    .values(state=sa.bindparam("to"))
-    .returning(reservations)
+_RESERVED = (
+    (reservations.c.cause_id == sa.bindparam("cause"))
+    & (reservations.c.epoch == sa.bindparam("of_epoch"))
+    & (reservations.c.state == "RESERVED")
 )
+_ASK_RESERVED = sa.select(reservations).where(_RESERVED).order_by(reservations.c.leg_no)
+_TAKE_RESERVATIONS = sa.update(reservations).where(_RESERVED).values(state=sa.bindparam("to"))
+
+
+def ask_reserved(cause_id: str, epoch: int) -> Ask:
+    """What is reserved for a cause's epoch, in leg order."""
+    return Ask(_ASK_RESERVED, {"cause": cause_id, "of_epoch": epoch})
 
 
 async def take_reservations(
-    tx: AsyncConnection, *, cause_id: str, epoch: int, state: str
-) -> list[Any]:
-    """Move what is reserved for a cause's epoch to `state`; rows in leg order."""
-    mine = {"cause": cause_id, "of_epoch": epoch, "to": state}
-    return sorted(await tx.execute(_TAKE_RESERVATIONS, mine), key=lambda row: row.leg_no)
+    tx: AsyncConnection,
+    *,
+    cause_id: str,
+    epoch: int,
+    state: str,
+    known: Sequence[Any] | None = None,
+) -> Sequence[Any]:
+    """Move what is reserved for a cause's epoch to `state`; rows in leg order.
+
+    Args:
+        known: The rows of `ask_reserved`, if they are at hand.
+
+    Raises:
+        Raced: With the batch: they were moved meanwhile.
+    """
+    if known is None:
+        (known,) = await db.read(tx, ask_reserved(cause_id, epoch))
+    if known:
+        mine = {"cause": cause_id, "of_epoch": epoch, "to": state}
+        await db.write(tx, _TAKE_RESERVATIONS, [mine], by=("cause", "of_epoch"), expect=len(known))
+    return known
 
 
 async def find_obligations(
@@ -398,8 +400,7 @@ async def find_obligations(
 async def insert_obligations(
     tx: AsyncConnection, rows: Sequence[tuple[Obligation, str | None]]
 ) -> None:
-    if rows:
-        await tx.execute(_INSERT_OBLIGATIONS, [obligation_row(*row) for row in rows])
+    await db.write(tx, _INSERT_OBLIGATIONS, [obligation_row(*row) for row in rows])
 
 
 async def open_window(tx: AsyncConnection) -> Window | None:

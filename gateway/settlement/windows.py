@@ -9,14 +9,18 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
+from gateway import db, jobs
+from gateway.audit import service as audit
 from gateway.compliance.model import require_four_eyes
 from gateway.errors import NotFound, Refused
+from gateway.events import service as events
+from gateway.events.model import EVERYBODY
+from gateway.events.service import Change
 from gateway.ledger import service as ledger
 from gateway.ledger.model import Journal, Kind
 from gateway.merchants import service as merchants
 from gateway.settlement import store
-from gateway.settlement.legs import settle_flows
+from gateway.settlement.legs import settle_flows, told_of
 from gateway.settlement.model import (
     HUB_PARTIES,
     NETTINGS,
@@ -132,6 +136,20 @@ async def publish_window(tx: AsyncConnection, *, window_id: str, now: datetime) 
     """
     window = await _window_in(tx, window_id, {WindowState.NETTED, WindowState.PUBLISHED})
     await store.update_window(tx, window_id, state=WindowState.PUBLISHED)
+    if window.state is not WindowState.PUBLISHED:
+        body = {"net_hash": window.net_hash, "count": window.count, "sum_fen": window.sum_fen}
+        statement = body | {"positions": await positions(tx, window_id=window_id)}
+        await audit.record(
+            tx,
+            kind="settlement.published",
+            subject=window_id,
+            actor="gateway",
+            body=statement,
+            now=now,
+        )
+        data = {"netHash": window.net_hash}
+        told = Change("settlement.published", window_id, {EVERYBODY}, data)
+        await events.record(tx, told, now=now)
     return replace(window, state=WindowState.PUBLISHED)
 
 
@@ -246,6 +264,15 @@ async def approve_settlement(
         limit_fen=limit_fen,
     )
     approved = replace(settlement, approved_by=actor, approved_at=now)
+    body = {"net_hash": current, "total_fen": settlement.total_fen, "limit_fen": limit_fen}
+    await audit.record(
+        tx,
+        kind="settlement.approved",
+        subject=settlement_id,
+        actor=actor,
+        body=body | {"proposed_by": settlement.proposed_by},
+        now=now,
+    )
     legs = await store.find_legs(tx, store.legs.c.settlement_id == settlement_id)
     await _post_net(tx, approved, now=now)
     return await _instruct(tx, approved, legs, now=now)
@@ -298,6 +325,8 @@ async def _cut(tx: AsyncConnection, window: Window, *, now: datetime) -> Window:
     values = {"state": WindowState.CLOSED, "open_slot": None, "closed_at": now}
     await store.update_window(tx, window.id, **values)
     await store.add_window(tx, _new_window(window_after(window.id, now=now), now))
+    told = Change("settlement.window.closed", window.id, {EVERYBODY}, {})
+    await events.record(tx, told, now=now)
     return replace(window, state=WindowState.CLOSED, closed_at=now)
 
 
@@ -384,13 +413,15 @@ async def _instruct(
     ]
     await store.add_parties(tx, sides)
     for leg_id, merchant in sorted({(side["leg_id"], side["merchant_id"]) for side in sides}):
-        await db.enqueue(
+        await jobs.enqueue(
             tx,
             name="settlement_notice",
             key=f"{leg_id}:{merchant}",
             payload={"leg_id": leg_id, "merchant": merchant},
             lane=merchant,
         )
+    told = [told_of(leg, "instructed", operator) for leg in legs]
+    await events.record(tx, *told, now=now)
     await _settle_even(tx, done, legs)
     return done
 

@@ -7,6 +7,26 @@
 Source: ADR on what is measured and what never leaves.
 """
 
-from gateway.telemetry.logs import HIDDEN, configure, hide, log, redact, request, request_id
+from gateway.telemetry.logs import (
+    HIDDEN,
+    conceal,
+    configure,
+    hide,
+    log,
+    log_uncaught,
+    redact,
+    request,
+    request_id,
+)
 
-__all__ = ["HIDDEN", "configure", "hide", "log", "redact", "request", "request_id"]
+__all__ = [
+    "HIDDEN",
+    "conceal",
+    "configure",
+    "hide",
+    "log",
+    "log_uncaught",
+    "redact",
+    "request",
+    "request_id",
+]

@@ -9,7 +9,8 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
@@ -30,14 +31,47 @@ _SECRET_SHAPES = (
     re.compile(r"(?i)\b(?:bearer|basic|dpop)\s+[\w.~+/=-]{8,}"),
     re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"),
     re.compile(r"\bwhsec_[\w+/=-]+"),
+    re.compile(r"\bonb_[\w-]{8,}"),
+    re.compile(r"(?<=[?&]code=)[^&\s\"']+"),
+    re.compile(r"(?<=\)=\()[^)\n]*(?=\))"),  # PostgreSQL's DETAIL: Key (column)=(a person's).
     re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL
     ),
+)
+# Libraries that tell at DEBUG what they carry: SQL with its values, headers, frames, forms.
+_TALKATIVE = (
+    "aiosqlite",
+    "alembic",
+    "authlib",
+    "httpcore2",
+    "httpx2",
+    "multipart",
+    "python_multipart",
+    "sqlalchemy",
+    "uvicorn.access",
+    "websockets",
 )
 _SECRET_PAIRS = re.compile(
     r"""(?ix) \b ( (?:access_|refresh_|id_)? token | client_secret | client_assertion | assertion
     | code_verifier | password ) (["']? \s* [=:] \s* ["']?) [^\s"'&,;}]+"""
 )
+
+
+_values: set[str] = set()
+_known: re.Pattern[str] | None = None
+
+
+def conceal(values: Iterable[str]) -> None:
+    """Hide these very texts from now on, whatever stands around them.
+
+    For secrets that have no shape of their own and live as long as the process: a partner's
+    client secret, a password of the database. What is shorter than 6 signs would hide words.
+    """
+    global _known  # noqa: PLW0603  # One process, one log.
+    _values.update(value for value in values if len(value) >= 6)
+    if _values:
+        longest_first = sorted(_values, key=len, reverse=True)
+        _known = re.compile("|".join(re.escape(value) for value in longest_first))
 
 
 def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
@@ -78,8 +112,22 @@ def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.NOTSET)
-    for name in ("alembic", "aiosqlite", "httpcore2", "httpx2", "uvicorn.access"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.INFO))
+
+
+def log_uncaught() -> None:
+    """Have what ends the process logged as everything else is, and not printed as it is."""
+    sys.excepthook = uncaught
+
+
+def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An excepthook."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logging.getLogger(__name__).critical("uncaught", exc_info=(kind, error, trace))
 
 
 def log(name: str) -> structlog.stdlib.BoundLogger:
@@ -120,6 +168,8 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mappi
 
 def hide(text: str) -> str:
     """A text without what looks like a secret."""
+    if _known is not None:
+        text = _known.sub(HIDDEN, text)
     for shape in _SECRET_SHAPES:
         text = shape.sub(HIDDEN, text)
     return _SECRET_PAIRS.sub(rf"\1\2{HIDDEN}", text)

@@ -111,11 +111,17 @@ REDEMPTIONS = _gauge(
     "gateway_redemptions", "Redemptions in a state that is not final, or for a person.", "state"
 )
 MOVES = _counter("gateway_redemption_moves_total", "Steps of redemptions into a state.", "state")
-DOUBT_OLDEST = _gauge("gateway_in_doubt_oldest_seconds", "Age of the oldest IN_DOUBT redemption.")
-DOUBT_P99 = _gauge("gateway_in_doubt_p99_seconds", "Age that 99 % of IN_DOUBT are younger than.")
+DOUBTS = _gauge("gateway_in_doubt", "Redemptions IN_DOUBT at a merchant.", "merchant")
+DOUBT_OLDEST = _gauge("gateway_in_doubt_oldest_seconds", "Age of the oldest of them.", "merchant")
+DOUBT_P99 = _gauge(
+    "gateway_in_doubt_p99_seconds", "Age that 99 % of them are not above.", "merchant"
+)
+DUE = _gauge("gateway_redemptions_due", "Redemptions that the worker is to look at.")
+DUE_AGE = _gauge("gateway_redemptions_due_oldest_seconds", "How long the oldest has been due.")
 OUTBOX = _gauge("gateway_outbox_calls", "Partner calls queued and without an answer.")
 OUTBOX_AGE = _gauge("gateway_outbox_oldest_seconds", "Age of the oldest of them.")
 EVENTS_WAITING = _gauge("gateway_partner_events", "Partners' webhooks not yet applied.")
+EVENTS_AGE = _gauge("gateway_partner_events_oldest_seconds", "Age of the oldest of them.")
 
 # -- work behind the requests -------------------------------------------------------------------
 
@@ -135,7 +141,7 @@ WINDOW_AGE = _gauge(
 )
 WEBHOOKS = _counter(
     "gateway_webhook_deliveries_total",
-    "Webhooks sent out, by merchant and outcome.",
+    "Webhooks sent out: ok, refused, no_answer, failed.",
     "merchant",
     "outcome",
 )

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gateway.errors import NoAnswer
 from gateway.telemetry import metrics, tracing
@@ -37,15 +37,19 @@ def job(name: str, *, traceparent: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def delivery(merchant: str, *, traceparent: str | None = None) -> Iterator[None]:
-    """Around the delivery of one webhook; an exception counts as failed."""
+def delivery(merchant: str) -> Iterator[Callable[[str], None]]:
+    """Around one delivery of a webhook; call what it gives with `ok`, `refused` or `no_answer`."""
     outcome = "failed"
+
+    def ended(how: str) -> None:
+        nonlocal outcome
+        outcome = how
+
     try:
         with (
-            tracing.entering(tracing.read(traceparent), "webhook", "producer", merchant=merchant),
+            tracing.entering(tracing.current(), "webhook", "producer", merchant=merchant),
             metrics.timed(metrics.WEBHOOK_SECONDS, merchant),
         ):
-            yield
-        outcome = "ok"
+            yield ended
     finally:
         metrics.WEBHOOKS.labels(merchant, outcome).inc()

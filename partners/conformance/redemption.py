@@ -1,13 +1,16 @@
 """Group C: redemption, also when things go wrong."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import cast
 
 from gateway.errors import OutcomeUnknown, PartnerRejected
 from gateway.ports import (
     Capability,
     HoldExpired,
+    Listing,
     LiveOffer,
+    Operation,
     Outcome,
     PriceChanged,
     QuoteRequest,
@@ -346,3 +349,41 @@ async def finds_the_voucher_again(box: Box) -> None:
     assert fact.artefacts, "the confirm gave nothing to show"
     found = await box.partner.status(f"{redemption}:confirm:1")
     assert found.artefacts == fact.artefacts, "the voucher is another one"
+
+
+@check(
+    "CF-C15",
+    "可列出某时刻以来的操作(可选)",
+    "operations since an instant are listed (optional)",
+    hint="list every op key of hold, confirm and cancel with what is true of it now, by pages",
+    needs=Capability.OPERATIONS,
+)
+async def lists_what_it_holds(box: Box) -> None:
+    since = box.now - timedelta(seconds=1)
+    _, booked, fact = await box.booked()
+    held, _ = await box.held(await box.quote())
+    await box.partner.fence(f"{held}:hold:1")
+    listed = {each.fact.op_key: each for each in await _listed(box, since)}
+    confirm = listed.get(f"{booked}:confirm:1")
+    assert confirm is not None, "a confirm is not listed"
+    assert confirm.fact.outcome is Outcome.CONFIRMED, f"a booking is {confirm.fact.outcome}"
+    assert confirm.fact.booking_ref == fact.booking_ref, "another booking is named"
+    assert confirm.gateway_ref == booked, "the gateway's reference is not named"
+    hold = listed.get(f"{held}:hold:1")
+    assert hold is not None, "a hold is not listed"
+    assert hold.fact.outcome is Outcome.FENCED, f"a fenced hold is {hold.fact.outcome}"
+    later = await _listed(box, box.now + timedelta(days=1))
+    assert not {each.fact.op_key for each in later} & listed.keys(), "since is not looked at"
+
+
+async def _listed(box: Box, since: datetime) -> list[Operation]:
+    """Every page."""
+    found: list[Operation] = []
+    cursor: str | None = None
+    while True:
+        page = await cast("Listing", box.partner).operations(since, cursor)
+        found += page.operations
+        if not page.more:
+            return found
+        assert page.cursor != cursor, "the cursor does not move on"
+        cursor = page.cursor

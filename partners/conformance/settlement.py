@@ -160,6 +160,7 @@ async def takes_a_notice_once(box: Box) -> None:
         payee=box.merchant,
         amount_fen=4050,
         net_hash="0" * 64,
+        audit_head="eyJ0eXAiOiJhdWRpdC1oZWFkK2p3cyJ9.e30.AA",
     )
     key = f"{notice.leg_id}:notice"
     first = await box.partner.settlement_notice(notice, op_key=key)

@@ -11,7 +11,7 @@ from gateway.ports import EventKind, Fact, PartnerEvent
 from gateway.values import new_id
 from partners.simulators import books
 from partners.simulators.core import Shop
-from partners.simulators.words import Declined
+from partners.simulators.words import Declined, stamp
 
 
 def fulfil(
@@ -107,6 +107,9 @@ def _tell(shop: Shop, kind: EventKind, ref: str, now: datetime, notify: bool) ->
         body = json.dumps(shop.event_body(one), ensure_ascii=False)
         shop.store.db.execute(
             "INSERT INTO events (event_id, body, due) VALUES (?, ?, 0)", (one.event_id, body)
+        )
+        shop.store.db.execute(
+            "INSERT OR IGNORE INTO event_times VALUES (?, ?)", (one.event_id, stamp(now))
         )
     shop.wake.set()
     return fact

@@ -39,6 +39,8 @@ from gateway.ports import (
     SettlementNotice,
     Statement,
 )
+from partners import operations
+from partners.simulators import listing
 from partners.simulators.core import Shop
 from partners.simulators.surface import Vertical, route
 from partners.simulators.surface import day as read_day
@@ -407,6 +409,7 @@ class Counter:
                 payee=input["payee"],
                 amount_fen=input["amountFen"],
                 net_hash=input["netHash"],
+                audit_head=input.get("auditHead"),
             ),
             op_key=input["key"],
         )
@@ -472,7 +475,10 @@ def refusal(no: Declined) -> Response:
 
 
 VERTICAL = Vertical(
-    routes=[route("/graphql", run, scope="")],
+    routes=[
+        route("/graphql", run, scope=""),
+        route(operations.PATH, listing.endpoint, scope="redeem", method="GET"),
+    ],
     refusal=refusal,
     event=event_body,
     artefacts=handouts,

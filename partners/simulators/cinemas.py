@@ -15,6 +15,8 @@ from gateway.ports import (
     QuoteRequest,
     SettlementNotice,
 )
+from partners import operations
+from partners.simulators import listing
 from partners.simulators.core import Shop
 from partners.simulators.surface import Vertical, body, day, day_of, need, pages, route
 from partners.simulators.words import Booked, Declined, instant
@@ -190,6 +192,7 @@ async def payout_notices(shop: Shop, request: Request) -> dict[str, Any]:
         payee=need(asked, "payee", str),
         amount_fen=need(asked, "fen", int),
         net_hash=need(asked, "net_hash", str),
+        audit_head=asked.get("audit_head"),
     )
     receipt = await shop.settlement_notice(notice, op_key=_key(request))
     return {"receipt": receipt.receipt_ref, "at": receipt.received_at.isoformat()}
@@ -271,6 +274,7 @@ def _key(request: Request) -> str:
 
 VERTICAL = Vertical(
     routes=[
+        route(operations.PATH, listing.endpoint, scope="redeem", method="GET"),
         route("/v1/programme", programme, scope="offers", method="GET"),
         route("/v1/availability", availability, scope="offers"),
         route("/v1/prices", prices, scope="redeem"),

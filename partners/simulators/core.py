@@ -16,6 +16,7 @@ for ever and is looked at first.
 """
 
 import asyncio
+import importlib
 import json
 import secrets
 import sqlite3
@@ -32,6 +33,7 @@ from gateway.ports import (
     FeedPage,
     LiveOffer,
     NoticeReceipt,
+    OperationsPage,
     Outcome,
     PartnerEvent,
     Quote,
@@ -219,6 +221,16 @@ class Shop:
             lambda: self._once("notice", op_key, body, lambda: self._notice(body)),
         )
         return NoticeReceipt(document["receipt_ref"], instant(document["received_at"]))
+
+    async def operations(self, since: datetime, cursor: str | None) -> OperationsPage:
+        listing = importlib.import_module("partners.simulators.listing")
+        await self._strike("operations", Who())
+        page: OperationsPage = listing.operations(self, since, cursor)
+        return page
+
+    def now_true(self, op_key: str) -> Fact:
+        """What is true of an op key, without the faults that `status` may have."""
+        return self._status(op_key)
 
     def _quote(self, request: QuoteRequest, who: Who) -> Quote:
         now = self.now()
@@ -421,6 +433,9 @@ class Shop:
                 db.execute(
                     "INSERT INTO ops VALUES (?, ?, ?, ?)", (op_key, verb, mark, json.dumps(answer))
                 )
+                if verb in ("hold", "confirm", "cancel"):
+                    at = stamp(self.now())
+                    db.execute("INSERT OR IGNORE INTO op_times VALUES (?, ?)", (op_key, at))
         if "no" in answer:
             raise Declined(answer["no"], **answer["context"])
         yes: dict[str, Any] = answer["yes"]

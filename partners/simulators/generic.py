@@ -19,15 +19,15 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.ports import (
     Claim,
-    Fact,
     FeedOffer,
     PartnerEvent,
     QuoteRequest,
     SettlementNotice,
 )
 from partners.graphql import CONTRACT
-from partners.simulators import surface
+from partners.simulators import listing, surface
 from partners.simulators.core import Shop
+from partners.simulators.listing import fact_document
 from partners.simulators.surface import Vertical, body, need, pages, route
 from partners.simulators.words import Booked, Declined, Misbehaviour, instant
 
@@ -81,7 +81,7 @@ async def live(shop: Shop, offerIds: list[str], on: str | None = None) -> list[d
 
 
 async def status(shop: Shop, opKey: str) -> dict[str, Any]:  # noqa: N803
-    return _fact(await shop.status(opKey))
+    return fact_document(await shop.status(opKey))
 
 
 async def cancel_quote(shop: Shop, bookingRef: str) -> dict[str, Any]:  # noqa: N803
@@ -169,15 +169,15 @@ async def confirm(shop: Shop, input: Mapping[str, Any]) -> dict[str, Any]:
         deadline=instant(input["deadline"]),
         gateway_ref=input["gatewayRef"],
     )
-    return {"fact": _fact(fact)}
+    return {"fact": fact_document(fact)}
 
 
 async def fence(shop: Shop, input: Mapping[str, Any]) -> dict[str, Any]:
-    return {"fact": _fact(await shop.fence(input["opKey"]))}
+    return {"fact": fact_document(await shop.fence(input["opKey"]))}
 
 
 async def cancel(shop: Shop, input: Mapping[str, Any]) -> dict[str, Any]:
-    return {"fact": _fact(await shop.cancel(input["cancelQuoteId"], op_key=input["opKey"]))}
+    return {"fact": fact_document(await shop.cancel(input["cancelQuoteId"], op_key=input["opKey"]))}
 
 
 async def settlement_notice(shop: Shop, input: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +188,7 @@ async def settlement_notice(shop: Shop, input: Mapping[str, Any]) -> dict[str, A
         payee=input["payee"],
         amount_fen=input["amountFen"],
         net_hash=input["netHash"],
+        audit_head=input.get("auditHead"),
     )
     receipt = await shop.settlement_notice(notice, op_key=input["opKey"])
     return {
@@ -198,7 +199,12 @@ async def settlement_notice(shop: Shop, input: Mapping[str, Any]) -> dict[str, A
     }
 
 
+async def operations(shop: Shop, since: str, cursor: str | None = None) -> dict[str, Any]:
+    return listing.document(await shop.operations(instant(since), cursor))
+
+
 PLAIN: Mapping[str, Resolver] = {
+    "operations": operations,
     "capabilities": capabilities,
     "offers": offers,
     "live": live,
@@ -337,19 +343,6 @@ def _offer(offer: FeedOffer) -> dict[str, Any]:
         "category": offer.category,
         "cashFen": offer.cash_fen,
         "attributes": dict(offer.attributes),
-    }
-
-
-def _fact(fact: Fact) -> dict[str, Any]:
-    return {
-        "opKey": fact.op_key,
-        "outcome": fact.outcome.name,
-        "version": fact.version,
-        "bookingRef": fact.booking_ref,
-        "holdRef": fact.hold_ref,
-        "expiresAt": fact.expires_at.isoformat() if fact.expires_at else None,
-        "reason": fact.reason,
-        "artefacts": dict(fact.artefacts),
     }
 
 

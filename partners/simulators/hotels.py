@@ -26,7 +26,8 @@ from gateway.ports import (
     SettlementNotice,
     Statement,
 )
-from partners.simulators import backoffice
+from partners import operations
+from partners.simulators import backoffice, listing
 from partners.simulators.core import Shop
 from partners.simulators.faults import Who
 from partners.simulators.surface import Vertical, body, day, day_of, need, route
@@ -376,6 +377,7 @@ async def remittances(shop: Shop, request: Request) -> dict[str, Any]:
             payee=need(asked, "creditor", str),
             amount_fen=need(asked, "amount_fen", int),
             net_hash=need(asked, "net_hash", str),
+            audit_head=asked.get("audit_head"),
         ),
         op_key=key(request),
     )
@@ -426,6 +428,7 @@ def key(request: Request) -> str:
 
 VERTICAL = Vertical(
     routes=[
+        route(operations.PATH, listing.endpoint, scope="redeem", method="GET"),
         route("/v1/products/changes", changes, scope="offers", method="GET"),
         route("/v1/availability", availabilities, scope="offers"),
         route("/v1/rate-quotes", rate_quotes, scope="redeem"),

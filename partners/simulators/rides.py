@@ -28,7 +28,8 @@ from gateway.ports import (
     SettlementNotice,
     Statement,
 )
-from partners.simulators import backoffice
+from partners import operations
+from partners.simulators import backoffice, listing
 from partners.simulators.core import Shop
 from partners.simulators.faults import Who
 from partners.simulators.surface import Vertical, body, day, day_of, need, route
@@ -393,6 +394,7 @@ async def payment_notices(shop: Shop, request: Request) -> dict[str, Any]:
             payee=need(asked, "to", str),
             amount_fen=need(asked, "fen", int),
             net_hash=need(asked, "net_hash", str),
+            audit_head=asked.get("audit_head"),
         ),
         op_key=need(asked, "request_id", str),
     )
@@ -401,6 +403,7 @@ async def payment_notices(shop: Shop, request: Request) -> dict[str, Any]:
 
 VERTICAL = Vertical(
     routes=[
+        route(operations.PATH, listing.endpoint, scope="redeem", method="GET"),
         route("/api/products", products, scope="offers", method="GET"),
         route("/api/products/lookup", lookups, scope="offers"),
         route("/api/estimates", estimates, scope="redeem"),

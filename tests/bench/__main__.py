@@ -12,11 +12,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import catalog, parts, place, redemption, statements
+from tests.bench import catalog, parts, place, postgres, redemption, server, statements
 from tests.bench.race import Figure, print_counts, print_figures
+from tests.support.postgres import Postgres, running
 
 Run = Callable[..., Awaitable[list[Figure]]]
 RUNS: dict[str, Run] = {"catalog": catalog.run, "redemption": redemption.run, "parts": parts.run}
+
+
+DATABASES = {
+    "sqlite": "SQLite file, WAL, synchronous=FULL",
+    "postgresql": "PostgreSQL 18, fsync=on, synchronous_commit=on",
+}
 
 
 async def _measure(home: Path, names: list[str], rounds: int) -> tuple[list[Figure], dict]:
@@ -29,35 +36,62 @@ async def _measure(home: Path, names: list[str], rounds: int) -> tuple[list[Figu
     return figures, counts
 
 
+async def _measure_postgres(
+    server: Postgres, names: list[str], rounds: int
+) -> tuple[list[Figure], dict[str, int]]:
+    await postgres.make(server)
+    figures = await postgres.run(server, names, rounds=rounds)
+    return figures, await postgres.counts(server) if "statements" in names else {}
+
+
+def _on_server(names: list[str], rounds: int) -> list[server.Row]:
+    return server.measure(rounds=rounds) if "server" in names else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    every = [*RUNS, "statements"]
+    every = [*RUNS, "statements", "server"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
+    parser.add_argument("--database", choices=DATABASES, help="only on this one (both)")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     asked = parser.parse_args()
     began = time.monotonic()
     console = Console()
-    console = Console(width=max(console.width, 110))
-    with tempfile.TemporaryDirectory() as home:
-        place.make(Path(home) / "gateway.db")
-        names = asked.names or every
-        figures, counts = asyncio.run(_measure(Path(home), names, asked.rounds))
+    console = Console(width=max(console.width, 130))
+    names = asked.names or every
+    figures: list[Figure] = []
+    counts: dict[str, dict[str, int]] = {}
+    if asked.database in (None, "sqlite"):
+        with tempfile.TemporaryDirectory() as home:
+            place.make(Path(home) / "gateway.db")
+            figures, counts["SQLite"] = asyncio.run(_measure(Path(home), names, asked.rounds))
+    if asked.database in (None, "postgresql"):
+        with running(postgres.DURABLE) as server:
+            more, counts["PostgreSQL"] = asyncio.run(_measure_postgres(server, names, asked.rounds))
+        figures += more
     machine = {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "machine": platform.machine(),
-        "database": "SQLite file, WAL, synchronous=FULL",
+        "databases": "; ".join(
+            text for name, text in DATABASES.items() if asked.database in (None, name)
+        ),
         "seconds": round(time.monotonic() - began, 1),
     }
     if figures:
         print_figures(console, figures)
-    if counts:
-        print_counts(console, counts)
+    for name, found in counts.items():
+        if found:
+            print_counts(console, found, name)
+    on_server = _on_server(asked.names or every, asked.rounds)
+    if on_server:
+        server.print_rows(console, on_server)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if asked.json:
-        found = {"machine": machine, "figures": [figure.json() for figure in figures]}
-        text = json.dumps(found | {"statements": counts}, ensure_ascii=False, indent=1)
+        document = {"machine": machine, "figures": [figure.json() for figure in figures]}
+        document |= {"statements": counts, "server": on_server}
+        text = json.dumps(document, ensure_ascii=False, indent=1)
         asked.json.write_text(text + "\n", encoding="utf-8")
 
 

@@ -112,7 +112,7 @@ def _verify(token: str, key: ec.EllipticCurvePublicKey) -> None:
 # -- ledger -------------------------------------------------------------------------------------
 
 
-def _journals(run: int) -> Iterator[Journal]:
+def journals(run: int) -> Iterator[Journal]:
     """As a hold of 10 own points posts it."""
     book, now = points_book("M04"), place.NOW
     for number in range(HOLDS):
@@ -136,7 +136,7 @@ async def _ledger(path: Path, *, rounds: int) -> Figure:
 
         async def ours() -> None:
             async with database.transaction() as tx:
-                await ledger.post(tx, list(_journals(next(count))), now=place.NOW)
+                await ledger.post(tx, list(journals(next(count))), now=place.NOW)
 
         async def floor() -> None:
             await script.replay(driver, said)
@@ -162,7 +162,7 @@ async def _netting(path: Path, *, rounds: int) -> Figure:
     async with place.opened(mine) as database, script.raw_driver(mine) as driver:
         async with database.transaction() as tx:
             window = await settlement.close_window(tx, now=place.NOW)
-            rows = [(_obligation(number, window.id), None) for number in range(ROWS)]
+            rows = [(obligation(number, window.id), None) for number in range(ROWS)]
             await store.insert_obligations(tx, rows)
         said = script.Script()
 
@@ -182,7 +182,7 @@ async def _netting(path: Path, *, rounds: int) -> Figure:
     return figure
 
 
-def _obligation(number: int, window_id: str) -> Obligation:
+def obligation(number: int, window_id: str) -> Obligation:
     payer, payee = PAIRS[number % len(PAIRS)]
     return Obligation(
         id=f"obl_{number:026}",

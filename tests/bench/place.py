@@ -47,25 +47,34 @@ def copy(path: Path, name: str) -> Path:
 
 def make(path: Path) -> None:
     """Create and fill the file; it is one file again afterwards, to be copied."""
-    asyncio.run(_make(path))
+    asyncio.run(fill(url(path)))
 
 
-async def _make(path: Path) -> None:
-    async with opened(path) as database:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(migrations.create_all)
-        async with database.transaction() as tx:
-            await seed.seed_reference(tx, now=NOW)
-            await seed.seed_members(tx, now=NOW)
-            await seed.seed_offers(tx, now=NOW)
-            for issuer in ISSUERS:
-                await settlement.set_cover(
-                    tx, merchant_id=issuer, collateral_fen=PLENTY, net_debit_cap_fen=PLENTY
-                )
-                for row in catalog()["merchants"]:
-                    if row["id"] != issuer:
-                        await agreement(tx, issuer, row["id"])
-            await _member(tx)
+async def fill(address: str) -> None:
+    """Create all tables of an empty database, and fill them."""
+    database = Database(address)
+    try:
+        await fill_open(database)
+    finally:
+        await database.close()
+
+
+async def fill_open(database: Database) -> None:
+    """Tables and content for an empty database."""
+    async with database.engine.begin() as connection:
+        await connection.run_sync(migrations.create_all)
+    async with database.transaction() as tx:
+        await seed.seed_reference(tx, now=NOW)
+        await seed.seed_members(tx, now=NOW)
+        await seed.seed_offers(tx, now=NOW)
+        for issuer in ISSUERS:
+            await settlement.set_cover(
+                tx, merchant_id=issuer, collateral_fen=PLENTY, net_debit_cap_fen=PLENTY
+            )
+            for row in catalog()["merchants"]:
+                if row["id"] != issuer:
+                    await agreement(tx, issuer, row["id"])
+        await member(tx, MEMBER)
 
 
 async def agreement(tx: AsyncConnection, issuer: str, redeemer: str) -> None:
@@ -86,7 +95,8 @@ async def agreement(tx: AsyncConnection, issuer: str, redeemer: str) -> None:
     )
 
 
-async def _member(tx: AsyncConnection) -> None:
+async def member(tx: AsyncConnection, member_id: str) -> None:
+    """A rich member that has consented to everything."""
     pairs = [
         {"purpose": "partner_pair", "issuer": issuer, "redeemer": row["id"]}
         for issuer in ISSUERS
@@ -95,7 +105,7 @@ async def _member(tx: AsyncConnection) -> None:
     ]
     await members.register(
         tx,
-        member_id=MEMBER,
+        member_id=member_id,
         name_zh="测",
         city="上海",
         consents=[{"purpose": "service"}, *pairs],
@@ -105,12 +115,12 @@ async def _member(tx: AsyncConnection) -> None:
         for number in range(3):
             await points.open_lot(
                 tx,
-                member_id=MEMBER,
+                member_id=member_id,
                 programme_id=programme_id,
                 points=10**10,
                 earned_on=date(2026, 1, 1 + number),
                 basis="PURCHASE",
-                ref=f"bench-{programme_id}-{number}",
+                ref=f"{member_id}-{programme_id}-{number}",
                 expires_at=None,
                 now=NOW,
             )

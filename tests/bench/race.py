@@ -126,8 +126,9 @@ def _ms(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
-def print_counts(console: Console, counts: dict[str, int]) -> None:
-    table = Table(title="SQL statements per operation, over HTTP (without BEGIN and COMMIT)")
+def print_counts(console: Console, counts: dict[str, int], where: str) -> None:
+    title = "SQL statements per operation, over HTTP (without BEGIN and COMMIT)"
+    table = Table(title=f"{where}: {title}")
     table.add_column("operation")
     table.add_column("statements", justify="right")
     for name, count in counts.items():

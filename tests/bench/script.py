@@ -11,6 +11,7 @@ import aiosqlite
 import sqlalchemy as sa
 
 from gateway.db import Database
+from gateway.sqlite import Script as Batch
 
 
 @dataclass
@@ -18,13 +19,15 @@ class Script:
     """Statements with their parameters and transaction ends, in order."""
 
     steps: list[tuple[bool, str, Any]] = field(default_factory=list)  # (many rows, text, values)
+    batches: int = 0
+    batched: int = 0  # Statements that went in batches.
 
     @property
     def statements(self) -> int:
-        return sum(
-            text not in ("BEGIN", "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
-            for _, text, _ in self.steps
-        )
+        """Statements sent; a batch is one."""
+        ends = ("BEGIN", "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
+        said = sum(text not in ends for _, text, _ in self.steps)
+        return said - self.batched + self.batches
 
     @property
     def commits(self) -> int:
@@ -39,6 +42,13 @@ def recorded(database: Database) -> Iterator[Script]:
     def note(
         _connection: Any, _cursor: Any, text: str, values: Any, _context: Any, many: bool
     ) -> None:
+        if isinstance(values, Batch):  # What one visit says is said statement by statement.
+            for each, rows in values:
+                of_many = len(rows) > 1
+                script.steps.append((of_many, each, rows if of_many else rows[0]))
+            script.batches += 1
+            script.batched += len(values)
+            return
         # An INSERT of many rows in one statement is said to be of many, with flat values.
         script.steps.append((many and isinstance(values, list), text, values))
 

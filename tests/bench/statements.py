@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+from gateway.db import Database
 from gateway.oauth.scopes import Role
 from tests.bench import place, served
 from tests.support.gateway import Client, Gateway, running
@@ -16,10 +17,14 @@ _RARE = ("oauth_", "clock_offset")  # Read once a second, whatever the number of
 async def run(path: Path) -> dict[str, int]:
     """The counts on the benchmark's database."""
     async with place.opened(path) as database:
-        made = place.coalition(database)
-        serving = running(database, path.parent, clock=made.clock, partners=made.partners)
-        async with serving as gateway:
-            return await count(gateway)
+        return await counted(database, path.parent)
+
+
+async def counted(database: Database, home: Path) -> dict[str, int]:
+    """The counts on such a database; the gateway's keys are kept in `home`."""
+    made = place.coalition(database)
+    async with running(database, home, clock=made.clock, partners=made.partners) as gateway:
+        return await count(gateway)
 
 
 async def count(gateway: Gateway) -> dict[str, int]:

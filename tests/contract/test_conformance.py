@@ -121,6 +121,19 @@ def loses_vouchers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Shop, "_status", empty)
 
 
+def forgets_what_it_holds(patch: pytest.MonkeyPatch) -> None:
+    from partners.simulators import listing
+
+    listed = listing.operations
+
+    def short(shop: Shop, *given: Any) -> Any:
+        page = listed(shop, *given)
+        object.__setattr__(page, "operations", page.operations[:-1])
+        return page
+
+    patch.setattr(listing, "operations", short)
+
+
 def changes_its_mind(patch: pytest.MonkeyPatch) -> None:
     stated = books.statement
     seen: list[int] = []
@@ -185,6 +198,7 @@ def takes_notices_twice(patch: pytest.MonkeyPatch) -> None:
         (keeps_the_old_price, "CF-C12"),
         (oversells, "CF-C13"),
         (loses_vouchers, "CF-C14"),
+        (forgets_what_it_holds, "CF-C15"),
         (changes_its_mind, "CF-F02"),
         (missums, "CF-F03"),
         (rounds_up, "CF-F04"),

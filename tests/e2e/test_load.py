@@ -8,6 +8,8 @@ from tests.load import redemptions, stopping
 from tests.load.place import stand
 from tests.support.postgres import Postgres
 
+GUARDS = ("settlement_cover ", "settlement_agreement_usage ", "ledger_balances HUB RSV:")
+
 pytestmark = pytest.mark.slow
 
 
@@ -20,6 +22,10 @@ async def test_a_slice_of_the_load_commits_everything(tmp_path: Path) -> None:
     assert found["committed"] > 0
     assert found["floor"]["transactions"] == 2
     assert found["statements"] > 0
+    # Sinks and positions, which a whole coalition shares, are sums of lines and no rows; only
+    # the guards are rows: what an issuer is covered for, and what an agreement has used.
+    for row in found["shared_rows"]:
+        assert row.startswith(GUARDS), row
 
 
 async def test_sigterm_under_load_loses_nothing_and_leaves_no_doubt(

@@ -6,22 +6,25 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway import invariants
+from gateway import db, invariants, jobs
 from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database
 from gateway.demo import seed
 from gateway.demo.data import catalog
 from gateway.ledger.model import Result
 from gateway.points import service as points
+from gateway.redemption import reviews
 from gateway.redemption import service as redemption_service
 from gateway.redemption.hosted import Partners
 from gateway.redemption.model import Redemption
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.values import SHANGHAI
+from gateway.worker import Worker
 from tests.support import postgres as pg
 from tests.support.postgres import Postgres
 from tests.support.scripted import ScriptedPartner
@@ -106,6 +109,40 @@ class Coalition:
             if not await self.redemptions.work():
                 return
 
+    def worker(self) -> Worker:
+        settings = self.redemptions.settings
+        return Worker(self.database, {}, self.clock, settings, self.redemptions)
+
+    async def jobs(self, *, later: bool = False) -> None:
+        """Run the jobs that are due; `later`, those too that wait to be tried again."""
+        if later:
+            async with self.database.transaction() as tx:
+                await tx.execute(jobs.jobs.update().values(due_at=db.system_now()))
+        worker = self.worker()
+        await worker._begin_jobs()
+        await worker._working.wait(every=True)
+
+    async def chores(self) -> None:
+        """What time itself makes due."""
+        await self.worker()._chores()
+
+    async def decided(self, redemption: Redemption, outcome: str, **more: Any) -> None:
+        """Have two people decide about a redemption that needs a person."""
+        given = {"evidence": None, "fault": None, "note": "seen"} | more
+        now = self.clock.now()
+        async with self.database.transaction() as tx:
+            made = await reviews.propose(
+                tx, redemption_id=redemption.id, outcome=outcome, actor="one", now=now, **given
+            )
+            await reviews.approve(
+                tx,
+                resolution_id=made.id,
+                actor="two",
+                limit_fen=10**9,
+                settings=self.redemptions.settings,
+                now=now,
+            )
+
     async def broken(self) -> list[Result]:
         """The invariants that do not hold."""
         async with self.database.reading() as tx:
@@ -148,6 +185,14 @@ def seeded_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     template = request.getfixturevalue("postgres_seeded")
     with pg.database(request.getfixturevalue("postgres"), template=template) as url:
         yield url
+
+
+@pytest.fixture
+def seeded_sqlite_url(sqlite_seeded: Path, tmp_path: Path) -> str:
+    """URL of a new SQLite file with the demo coalition."""
+    path = tmp_path / "gateway.db"
+    shutil.copyfile(sqlite_seeded, path)
+    return f"sqlite+aiosqlite:///{path}"
 
 
 @pytest.fixture

@@ -345,19 +345,23 @@ async def test_a_merchant_without_a_server_publishes_here(database: Database) ->
         await publish(merchant_id="M13", id="AX-09")
 
     async with database.transaction() as tx:
-        held = await service.suspend_offer(tx, offer_id="ZW-01", reason="parity")
+        held = await service.suspend_offer(tx, offer_id="ZW-01", reason="parity", now=seeded.OPENED)
         assert held.suspended == "parity"
         assert await found(tx, text="牛肉面") == set()
         with pytest.raises(NotFound):
-            await service.suspend_offer(tx, offer_id="ZW-01", reason="x", merchant_id="M05")
+            await service.suspend_offer(
+                tx, offer_id="ZW-01", reason="x", now=seeded.OPENED, merchant_id="M05"
+            )
         with pytest.raises(NotFound):
-            await service.suspend_offer(tx, offer_id="ZW-99", reason="x")
+            await service.suspend_offer(tx, offer_id="ZW-99", reason="x", now=seeded.OPENED)
     assert (await publish()).version == 3
     async with database.transaction() as tx:
         assert (
             await service.offer(tx, "ZW-01")
         ).suspended == "parity"  # Publishing does not lift it.
-        await service.suspend_offer(tx, offer_id="ZW-01", reason=None, merchant_id="M17")
+        await service.suspend_offer(
+            tx, offer_id="ZW-01", reason=None, now=seeded.OPENED, merchant_id="M17"
+        )
         assert await found(tx, text="牛肉面") == {"ZW-01"}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import typer.testing
 from gateway import migrations
 from gateway.cli import app
 from gateway.db import Database
+from tests.support import evidence
+from tests.support.tampering import allow_changes
 
 
 def _run(*words: str, **environ: str) -> typer.testing.Result:
@@ -18,15 +21,16 @@ def _run(*words: str, **environ: str) -> typer.testing.Result:
 
 def test_db_upgrade_makes_the_embedded_default(tmp_path: Path) -> None:
     home = {"GATEWAY_HOME": str(tmp_path / "new" / "home")}
-    assert _run("db", "upgrade", **home).output == "at revision 0001\n"
+    newest = migrations.newest()
+    assert _run("db", "upgrade", **home).output == f"at revision {newest}\n"
     assert _run("db", "upgrade", **home).exit_code == 0
-    assert _run("db", "current", **home).output == "at revision 0001, newest is 0001\n"
+    assert _run("db", "current", **home).output == f"at revision {newest}, newest is {newest}\n"
 
 
 def test_db_current_ends_1_before_an_upgrade(tmp_path: Path) -> None:
     found = _run("db", "current", GATEWAY_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
     assert found.exit_code == 1
-    assert found.output == "at revision none, newest is 0001\n"
+    assert found.output == f"at revision none, newest is {migrations.newest()}\n"
 
 
 def test_settings_are_shown_without_the_passwords_of_urls() -> None:
@@ -67,6 +71,48 @@ async def test_two_processes_may_migrate_at_once(tmp_path: Path, kind: str) -> N
     """SQLite: one waits for the other's BEGIN IMMEDIATE."""
     databases = [Database(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}") for _ in range(2)]
     await asyncio.gather(*(migrations.upgrade(database) for database in databases))
-    assert [await migrations.current(database) for database in databases] == ["0001", "0001"]
+    found = [await migrations.current(database) for database in databases]
+    assert found == [migrations.newest()] * 2
     for database in databases:
         await database.close()
+
+
+def test_a_backup_is_verified_restored_and_recovered(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    here, there = {"GATEWAY_HOME": str(home)}, {"GATEWAY_HOME": str(elsewhere)}
+    copy = tmp_path / "1.backup"
+    assert _run("db", "upgrade", **here).exit_code == 0
+    asyncio.run(_evidence(f"sqlite+aiosqlite:///{home / 'gateway.db'}"))
+    assert _run("backup", str(copy), **here).exit_code == 0
+    assert _run("backup", str(copy), **here).exit_code == 1
+    assert _run("restore", str(copy), **here).exit_code == 1
+    made = _run("restore", str(copy), "--json", **there)
+    assert made.exit_code == 0
+    assert {"what": "links of the audit chain", "found": "9"} in json.loads(made.output)
+    verified = _run("audit", "verify", "--json", **there)
+    assert verified.exit_code == 0
+    assert {"what": "links", "verified": "9"} in json.loads(verified.output)
+    recovered = _run("recover", "--json", **there)
+    assert (recovered.exit_code, json.loads(recovered.output)) == (0, [])
+
+
+def test_audit_verify_ends_1_and_names_the_first_bad_row(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path)}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    url = f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}"
+    asyncio.run(_evidence(url, tamper="UPDATE audit_entries SET actor = 'x' WHERE subject = '1'"))
+    found = _run("audit", "verify", **home)
+    assert found.exit_code == 1
+    assert re.search(r"audit_entries aud_\w+: changed", found.stderr)
+    (tmp_path / "head").write_text("no head", encoding="utf-8")
+    assert _run("audit", "verify", "--head", str(tmp_path / "head"), **home).exit_code == 2
+
+
+async def _evidence(url: str, *, tamper: str = "") -> None:
+    database = Database(url)
+    await evidence.sealed(database)
+    if tamper:
+        async with database.transaction() as tx:
+            await allow_changes(tx, "audit_entries")
+            await tx.exec_driver_sql(tamper)
+    await database.close()

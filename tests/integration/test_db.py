@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway import db
+from gateway import db, jobs
 from gateway.db import Database
 
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
@@ -37,16 +37,16 @@ async def test_a_rolled_back_transaction_leaves_no_key(database: Database) -> No
 async def test_a_job_is_queued_once_and_leased_once(database: Database) -> None:
     async with database.transaction() as tx:
         for _ in range(2):
-            await db.enqueue(tx, name="notice", key="leg_1", payload={"leg": "leg_1"}, due_at=NOW)
+            await jobs.enqueue(tx, name="notice", key="leg_1", payload={"leg": "leg_1"}, due_at=NOW)
     async with database.transaction() as tx:
         lease = {"system_now": NOW, "lease_seconds": 60, "limit": 10}
-        assert len(await db.lease_jobs(tx, **lease)) == 1
-        assert await db.lease_jobs(tx, **lease) == []
+        assert len(await jobs.lease_jobs(tx, **lease)) == 1
+        assert await jobs.lease_jobs(tx, **lease) == []
         later = lease | {"system_now": NOW + timedelta(seconds=61)}
-        (job,) = await db.lease_jobs(tx, **later)
+        (job,) = await jobs.lease_jobs(tx, **later)
         assert job.payload == {"leg": "leg_1"}
-        assert await db.finish_job(tx, job.job_id, lease=job.lease)
-        assert await db.lease_jobs(tx, **later) == []
+        assert await jobs.finish_job(tx, job.job_id, lease=job.lease)
+        assert await jobs.lease_jobs(tx, **later) == []
 
 
 async def test_the_clock_is_shared_through_the_database(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Posting on real databases: once, never below zero, and sealed so that a change shows."""
+"""Posting on real databases: once, and never below zero."""
 
 import asyncio
 from collections import Counter
@@ -97,60 +97,6 @@ async def test_the_same_op_key_at_once_posts_once(database: Database) -> None:
         assert await ledger.balance(tx, "BUDGET:M04", "BUDGET_AVAIL") == 100
 
 
-async def seal_nine(database: Database) -> None:
-    for number in range(9):
-        async with database.transaction() as tx:
-            await ledger.post(tx, [fee(f"e{number}", 10 + number)], now=NOW)
-    async with database.transaction() as tx:
-        assert await ledger.verify_chain(tx) == 0
-        assert await ledger.seal(tx, now=NOW, limit=5) == 5
-        assert await ledger.seal(tx, now=NOW, limit=5) == 4
-        assert await ledger.seal(tx, now=NOW, limit=5) == 0
-        assert await ledger.verify_chain(tx, batch=4) == 9
-
-
-CHANGES = {
-    "an amount": sa.text(
-        "UPDATE ledger_lines SET amount = amount * 2 WHERE journal_id ="
-        " (SELECT journal_id FROM ledger_seals WHERE number = 4)"
-    ),
-    "an actor": sa.text(
-        "UPDATE ledger_journals SET actor = 'x' WHERE journal_id ="
-        " (SELECT journal_id FROM ledger_seals WHERE number = 4)"
-    ),
-    "a line gone": sa.text(
-        "DELETE FROM ledger_lines WHERE line_no = 2 AND journal_id ="
-        " (SELECT journal_id FROM ledger_seals WHERE number = 4)"
-    ),
-    "a seal gone": sa.text("DELETE FROM ledger_seals WHERE number = 4"),
-    "a seal changed": sa.text("UPDATE ledger_seals SET seal = 'x' WHERE number = 4"),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-async def test_a_change_behind_the_ledgers_back_shows(database: Database, change: str) -> None:
-    await seal_nine(database)
-    async with database.transaction() as tx:
-        await open_books(tx, "ledger_journals", "ledger_lines", "ledger_seals")
-        await tx.execute(CHANGES[change])
-        with pytest.raises(ledger.BrokenChain, match="seal 4"):
-            await ledger.verify_chain(tx)
-        results = {result.id: result for result in await invariants.check(tx)}
-    assert not results["L6"].ok
-    assert results["L1"].ok is (change != "a line gone")
-
-
-async def test_a_journal_slipped_in_behind_shows(database: Database) -> None:
-    await seal_nine(database)
-    async with database.transaction() as tx:
-        row = (await tx.execute(sa.select(store.journals).limit(1))).one()._asdict()
-        await tx.execute(
-            sa.insert(store.journals).values(row | {"journal_id": "jnl_00old", "op_key": "old"})
-        )
-        with pytest.raises(ledger.BrokenChain, match="jnl_00old was never sealed"):
-            await ledger.verify_chain(tx)
-
-
 @pytest.mark.parametrize(
     ("id", "lines"),
     [
@@ -173,7 +119,6 @@ async def test_a_journal_slipped_in_behind_shows(database: Database) -> None:
 async def test_a_planted_violation_is_found(database: Database, id: str, lines: list[Line]) -> None:
     async with database.transaction() as tx:
         await ledger.post(tx, [fund("f1", 1), fee("e1", 1)], now=NOW)
-        await ledger.seal(tx, now=NOW, limit=10)
         assert all(result.ok for result in await invariants.check(tx))
         (planted,) = await ledger.post(tx, [fee("bad", 1)], now=NOW)
         await open_books(tx, "ledger_lines")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -339,6 +340,26 @@ async def test_tokens_outlive_the_rotation_of_keys_but_not_their_end(here: World
     assert len(await _kids(here)) == 2
     with pytest.raises(Unauthenticated):
         await here.oauth.guard.authenticate(here.bearer(old))
+
+
+async def test_keys_are_rotated_when_their_life_is_over_by_one_of_many(here: World) -> None:
+    settings = replace(here.oauth.settings, key_rotation_days=90)
+
+    async def chore() -> bool:
+        async with here.oauth.database.transaction() as tx:
+            return await service.rotate_due(tx, here.oauth.vault, settings=settings, now=here.now())
+
+    assert not await chore()
+    first = await _kids(here)
+    here.later = timedelta(days=90)
+    assert sorted(await asyncio.gather(*(chore() for _ in range(3)))) == [False, False, True]
+    second = await _kids(here)
+    assert (len(second), len(first & second)) == (3, 2)  # retired, active and next
+    here.later = timedelta(days=179)
+    assert not await chore()
+    here.later = timedelta(days=180)
+    assert await chore()
+    assert len((await _kids(here)) & first) == 1
 
 
 async def _kids(here: World) -> set[str]:

@@ -1,5 +1,6 @@
 """Merchants and members: registered once, let in once, related only by what they did."""
 
+import asyncio
 from datetime import date, timedelta
 from typing import Any
 
@@ -99,6 +100,19 @@ async def test_a_reference_is_unique_at_one_merchant_only(database: Database) ->
             await members.relate(tx, mine.id, "M05")
         assert await members.related(tx, mine.id, "M05")
         assert await members.get_many(tx, [mine.id, "mbr_x"]) == {mine.id: mine}
+
+
+async def test_a_consent_given_many_times_at_once_is_one(database: Database) -> None:
+    async with database.transaction() as tx:
+        await invite(tx, "M04")
+        member = await join(tx)
+    pair = {"purpose": "partner_pair", "issuer": "M04", "redeemer": "M05"}
+
+    async def grant() -> str:
+        async with database.transaction() as tx:
+            return await members.grant_consent(tx, member_id=member.id, now=NOW, **pair)
+
+    assert len(set(await asyncio.gather(*(grant() for _ in range(10))))) == 1
 
 
 async def test_a_pair_of_merchants_needs_its_own_consent(database: Database) -> None:

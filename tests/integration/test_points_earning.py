@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.compliance import service as compliance
 from gateway.compliance.model import (
     BudgetExceeded,
@@ -18,7 +19,6 @@ from gateway.compliance.model import (
 from gateway.db import Database
 from gateway.errors import AlreadyRegistered, NotFound, Refused
 from gateway.ledger import invariants as of_ledger
-from gateway.ledger import service as ledger
 from gateway.ledger.model import Kind
 from gateway.members import service as members
 from gateway.merchants import service as merchants
@@ -45,7 +45,7 @@ async def budget(tx: AsyncConnection, issuer: str = "M02") -> int:
 
 
 async def all_holds(tx: AsyncConnection) -> bool:
-    await ledger.seal(tx, now=NOW, limit=1_000)
+    await audit.seal(tx, limit=1_000)
     results = [*await of_ledger.check(tx), *await of_points.check(tx)]
     return all(result.ok for result in results)
 

@@ -262,7 +262,7 @@ async def test_a_request_is_refused_by_its_first_broken_rule(database: Database)
 async def test_what_is_suspended_is_not_quoted(database: Database) -> None:
     desk = await open_desk(database)
     async with database.transaction() as tx:
-        await service.suspend_offer(tx, offer_id="CA-01", reason="parity")
+        await service.suspend_offer(tx, offer_id="CA-01", reason="parity", now=seeded.OPENED)
         await merchants.pause(tx, id="M03", paused=True)
     with pytest.raises(OfferSuspended) as held:
         await desk.quote("mbr_wanglei", "CA-01", ("P-CA", None))

@@ -7,16 +7,16 @@ __all__ = ["gateway"]
 
 MOST = {
     "catalog page of 20 offers": 6,
-    "requestQuote": 16,
-    "holdRedemption": 25,
-    "confirmRedemption": 23,
-    "redeemOffer": 61,
-    "requestCancellation": 4,
-    "cancelRedemption": 31,
-    "recordFulfilment": 8,
-    "recordEarnEvent": 23,
+    "requestQuote": 2,
+    "holdRedemption": 3,
+    "confirmRedemption": 3,
+    "redeemOffer": 5,
+    "requestCancellation": 3,
+    "cancelRedemption": 18,
+    "recordFulfilment": 5,
+    "recordEarnEvent": 22,
     "donatePoints": 26,
-    "closeSettlementWindow": 13,
+    "closeSettlementWindow": 17,
 }
 ADVISORY_LOCKS = 4  # PostgreSQL takes them by statements of their own.
 

@@ -6,17 +6,17 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.audit import service as audit
 from gateway.compliance import service as compliance
 from gateway.compliance.model import budget_lines
 from gateway.db import Database
 from gateway.ledger import invariants as of_ledger
-from gateway.ledger import service as ledger
 from gateway.ledger.model import HUB, Journal, Kind, Line, credit, debit
 from gateway.points import invariants as of_points
 from gateway.points import service as points
 from gateway.points.model import LegRequest, compensation
 from tests.support import issuers as coalition
-from tests.support.issuers import LATER, NOW, hold, open_lot
+from tests.support.issuers import NOW, hold, open_lot
 
 DONE = {"actor": "gateway", "now": NOW}
 
@@ -361,7 +361,7 @@ async def test_an_event_posts_what_the_contract_says(
         await event(tx)
 
     async with database.transaction() as tx:
-        await ledger.seal(tx, now=LATER, limit=1_000)
+        await audit.seal(tx, limit=1_000)
         journals = await coalition.posted(tx)
         broken = [result for result in await of_ledger.check(tx) if not result.ok]
         broken += [result for result in await of_points.check(tx) if not result.ok]

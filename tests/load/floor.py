@@ -21,7 +21,15 @@ import sqlalchemy as sa
 
 from gateway.db import metadata
 
-_SKIPPED = ("ledger_seals", "oauth_", "clock_offset", "alembic", "audit_", "jobs")
+_SKIPPED = (
+    "ledger_seals",
+    "oauth_",
+    "clock_offset",
+    "audit_",
+    "jobs",
+    "event_feed",
+    "event_router",
+)
 _ID = re.compile(r"[0-9A-Za-z]{20,}")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TUNED = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off"
@@ -197,7 +205,8 @@ def _insert(step: Step, ids: Sequence[str]) -> Statement:
     values: list[Any] = []
     parts = []
     for table, rows in step.inserts.items():
-        columns = list(rows[0])
+        counted = metadata.tables[table].autoincrement_column  # The database's own numbers.
+        columns = [name for name in rows[0] if counted is None or name != counted.name]
         tuples = []
         for row in rows:
             first = len(values) + 1
@@ -254,6 +263,15 @@ class Saga:
     transactions: list[list[tuple[Statement, int]]]
     before: dict[str, list[Row]]
     rows: int
+
+    @property
+    def keys(self) -> dict[str, list[str]]:
+        """By table, the keys of the rows that existed and are changed."""
+        named = {table: list(metadata.tables[table].primary_key) for table in self.before}
+        return {
+            table: [" ".join(str(row[column.name]) for column in named[table]) for row in rows]
+            for table, rows in self.before.items()
+        }
 
 
 async def learned(

@@ -5,7 +5,8 @@ import os
 import platform
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ FLOOR_CONNECTIONS = 4
 COUNTED = 10  # redemptions whose statements are counted one by one
 WARM_UP = 0.1  # of the time, and at most a minute
 FLAT_MB_PER_HOUR = 30.0
+LONG_ENOUGH = 240.0  # Seconds, before a slope of memory says anything.
 LOGGED = {"log_line_prefix": "%u|", "log_min_messages": "warning"}
 
 
@@ -97,14 +99,9 @@ class _Run:
 
     async def _learn(self, clients: list[Buyer]) -> floors.Floor:
         """What one redemption of each client writes, once its first has made what is shared."""
-        connection = await asyncpg.connect(floors.plain(self.here.settings.url))
-        sagas = []
-        try:
-            for buyer in self.progress.track(clients, description="learn the rows"):
-                await buyer.buy()
-                sagas.append(await floors.learned(connection, _holding(buyer), _confirming(buyer)))
-        finally:
-            await connection.close()
+        told = self.progress.track(clients, description="learn the rows")
+        sagas = await learn(self.here, told)
+        self.found["shared_rows"] = shared_rows(sagas)
         floor = floors.Floor(f"{self.here.settings.url}_floor", sagas)
         await floors.prepare(floor.url, sagas)
         self.tally.clear()
@@ -261,14 +258,41 @@ class _Run:
         self.found["ratio_per_db_cpu_second"] = round(ratio, 3)
 
 
+async def learn(here: Stand, clients: Iterable[Buyer]) -> list[floors.Saga]:
+    """What a redemption of each client writes, once its first has made what is shared."""
+    connection = await asyncpg.connect(floors.plain(here.settings.url))
+    try:
+        found = []
+        for buyer in clients:
+            await buyer.buy()
+            found.append(await floors.learned(connection, _holding(buyer), _confirming(buyer)))
+        return found
+    finally:
+        await connection.close()
+
+
+def shared_rows(sagas: Iterable[floors.Saga]) -> list[str]:
+    """The rows that redemptions of several members change: those that make them wait."""
+    found: Counter[str] = Counter()
+    for saga in sagas:
+        found.update({f"{table} {key}" for table, rows in saga.keys.items() for key in rows})
+    return sorted(name for name, members in found.items() if members > 1)
+
+
 def _memory(memory: watch.Memory, warm: float) -> dict[str, Any]:
     slope = memory.slope(skip=max(warm, (memory.at[-1] - memory.at[0]) / 4))
     return {
         "start_mb": round(memory.mb[min(len(memory.mb) - 1, int(warm))], 1),
         "end_mb": round(memory.mb[-1], 1),
         "mb_per_hour": round(slope, 1),
-        "verdict": "flat" if slope < FLAT_MB_PER_HOUR else "grows",
+        "verdict": _verdict(slope, memory.at[-1] - memory.at[0]),
     }
+
+
+def _verdict(slope: float, seconds: float) -> str:
+    if seconds < LONG_ENOUGH:
+        return "too short to say"
+    return "flat" if slope < FLAT_MB_PER_HOUR else "grows"
 
 
 def _holding(buyer: Buyer) -> Callable[[], Awaitable[str]]:

@@ -65,8 +65,46 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         ]  # fmt: skip
         rows = [(name, ours, raw, ours / raw if ours and raw else "") for name, ours, raw in sides]
         table(console, "Against raw SQL in the same run", ("", "ours", "raw", "ours/raw"), rows)
+    console.print(f"Rows that redemptions share: {', '.join(found['shared_rows'])}.")
     errors = found["errors"]
     table(console, "Errors", ("step: code", "count"), list(errors.items()) or [("none", 0)])
     broken = found["broken_invariants"]
     console.print(f"Invariants: {', '.join(broken) if broken else 'all hold'}.")
     console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
+
+
+def show_mixed(console: Console, found: Mapping[str, Any]) -> None:
+    """All tables of a mixed run."""
+    table(console, "Done", ("act", "count"), list(found["done"].items()))
+    refused = list(found["refused"].items()) or [("none", 0)]
+    table(console, "Refused", ("act: code", "count"), refused)
+    table(console, "Redemptions at the end", ("state", "count"), list(found["redemptions"].items()))
+    facts = [(name, found[name]) for name in ("windows_closed", "deadlocks")]
+    facts.append(("lock waits over 50 ms", found["lock_waits_over_50_ms"]))
+    facts.append(("unexpected refusals", sum(found["unexpected"].values())))
+    table(console, "The server", ("", "count"), facts)
+    broken = found["broken_invariants"]
+    console.print(f"Invariants: {', '.join(broken) if broken else 'all hold'}.")
+
+
+def show_facts(console: Console, found: Mapping[str, Any]) -> None:
+    """A run whose figures are a list."""
+    rows = [(name, value) for name, value in found.items() if name != "bad"]
+    table(console, "Found", ("", "figure"), rows)
+    for line in found["bad"]:
+        console.print(line)
+
+
+def show_hot(console: Console, found: Mapping[str, Any]) -> None:
+    """The table of one issuer and shop against different ones."""
+    rows = []
+    for disk, one in found.items():
+        for kind, ratio in (("", "ratio"), ("raw, ", "ratio_raw")):
+            same, other = one[f"{kind}one"], one[f"{kind}different"]
+            rates = (same["per_second"], other["per_second"], one[ratio])
+            waits = (same["waits_for_a_lock"], other["waits_for_a_lock"])
+            rows.append((f"{disk}{', raw SQL' if kind else ''}", *rates, *waits))
+    columns = ("disk", "one pair /s", "different /s", "ratio", "waits, one", "waits, different")
+    table(console, "Writers on one issuer and shop, and on different ones", columns, rows)
+    for disk, one in found.items():
+        console.print(f"{disk}: errors {one['errors']}, broken {one['broken_invariants']}")

@@ -43,6 +43,22 @@ class Found:
     unsettled: int = 0  # At the very end.
     refusals: Counter[str] = field(default_factory=Counter)
 
+    def figures(self) -> dict[str, object]:
+        drained = [seconds for stop in self.stops for seconds in stop.drained_in.values()]
+        return {
+            "stops": len(self.stops),
+            "acknowledged": len(self.acknowledged),
+            "acknowledged and lost": len(self.lost),
+            "left HOLDING, CONFIRMING or IN_DOUBT": sum(
+                n for stop in self.stops for s, n in stop.states.items() if s not in SETTLED
+            ),
+            "connections ended without an answer": sum(stop.unanswered for stop in self.stops),
+            "committed here": self.committed_here,
+            "confirmed at the partner": self.confirmed_there,
+            "slowest end in seconds": max(drained, default=0.0),
+            "bad": self.bad(),
+        }
+
     def bad(self) -> list[str]:
         """What must not be."""
         found = [f"lost: {one}" for one in self.lost]

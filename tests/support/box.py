@@ -28,6 +28,7 @@ from gateway.settings import Settings
 from partners.simulators.remote import Control
 from tests.support import processes
 from tests.support.processes import Child
+from tests.support.skewed import Skewed
 
 T = TypeVar("T")
 PATIENCE = 40.0
@@ -42,6 +43,7 @@ SETTINGS = {
     "GATEWAY_WORKER_INSIDE": "false",
     "GATEWAY_LEASE_SECONDS": "1",
     "GATEWAY_WORKER_POLL_SECONDS": "0.05",
+    "GATEWAY_WEBHOOK_TIMEOUT_SECONDS": "1",
 }
 
 
@@ -58,7 +60,8 @@ class Box:
         self.home = settings.home
         self.database = Database(self.settings.url)
         self.wire = Wire.open(self.settings.base_url)
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, Child | Skewed] = {}
+        self.environment: dict[str, str] = {}  # of what is started from now on
         self.made = install.prepare(self.settings, port=self.settings.port)
         self._keep_ports()
         self.control = Control(*self._control())
@@ -90,6 +93,9 @@ class Box:
     async def start_gateway(self, *, failpoint: str = "") -> None:
         """Start the gateway, in place of the one there is, and wait until it answers."""
         self._start("gateway", "gateway", ["serve"], failpoint)
+        await self._gateway_answers()
+
+    async def _gateway_answers(self) -> None:
         async with asyncio.timeout(PATIENCE), httpx2.AsyncClient(trust_env=False) as http:
             while True:
                 self._alive("gateway")
@@ -125,22 +131,44 @@ class Box:
         """SIGKILL one of them."""
         self.children[name].kill()
 
+    async def ended(self, name: str) -> None:
+        """Wait until one of them that was told to end has ended well."""
+        code = await asyncio.to_thread(self.children[name].died_of, PATIENCE)
+        assert code == 0, f"{name}: {code}: {self.children[name].said()}"
+
     async def killed_itself(self, name: str) -> None:
         """Wait until one of them has died, and see that it was by SIGKILL."""
         code = await asyncio.to_thread(self.children[name].died_of, PATIENCE)
         assert code is signal.SIGKILL, f"{name}: {code}: {self.children[name].said()}"
 
-    def _start(self, name: str, program: str, arguments: list[str], failpoint: str) -> None:
+    def _start(
+        self, name: str, program: str, arguments: list[str], failpoint: str, **more: str
+    ) -> None:
         if name in self.children:
             self.children[name].kill()
-        env = SETTINGS | {
-            "GATEWAY_HOME": str(self.home),
-            "GATEWAY_PORT": str(self.settings.port),
-            "GATEWAY_DATABASE_URL": self.settings.url,
-        }
+        env = self._env() | more
         if failpoint:
             env["GATEWAY_FAILPOINT"] = failpoint
         self.children[name] = Child(name, program, arguments, env, self.home)
+
+    def _env(self) -> dict[str, str]:
+        return SETTINGS | {
+            "GATEWAY_HOME": str(self.home),
+            "GATEWAY_PORT": str(self.settings.port),
+            "GATEWAY_DATABASE_URL": self.settings.url,
+            **self.environment,
+        }
+
+    async def start_skewed(self, name: str, seconds: int) -> Skewed:
+        """Start gateway or worker on a machine whose clock is that much ahead of ours."""
+        self.children[name].kill()
+        made = Skewed(["serve" if name == "gateway" else name], self._env(), self.home, seconds)
+        self.children[name] = made
+        async with asyncio.timeout(3 * PATIENCE):  # It is not forked: it reads all its modules.
+            while '"feed ' not in made.said() and "startup complete" not in made.said():
+                self._alive(name)
+                await asyncio.sleep(0.05)
+        return made
 
     def _alive(self, name: str) -> None:
         child = self.children[name]

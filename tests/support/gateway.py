@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from gateway.app import create_app
 from gateway.db import Clock, Database
+from gateway.events.webhooks import Webhooks
 from gateway.oauth import jose, scopes
 from gateway.oauth.core import audience
 from gateway.oauth.scopes import Role
@@ -21,7 +22,7 @@ from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
-from gateway.runtime import Runtime
+from gateway.runtime import Runtime, webhook_client
 from gateway.settings import Settings
 from tests.support.serving import bound, serving
 
@@ -189,6 +190,7 @@ async def running(
     oauth = OAuth(database, settings)
     everyone = Partners(partners, database, clock)
     secret = oauth.secret("pseudonym")
+    sending = webhook_client(settings)
     runtime = Runtime(
         settings=settings,
         database=database,
@@ -197,11 +199,13 @@ async def running(
         connections=connections or {},
         partners=everyone,
         redemptions=Redemptions(database, everyone, clock, settings, secret),
+        webhooks=Webhooks(database, sending, settings, vault=oauth.vault, secret=secret),
         secret=secret,
         clients=[],
     )
     app = create_app(settings, runtime=runtime)
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(sending)
         await stack.enter_async_context(app.router.lifespan_context(app))
         await stack.enter_async_context(serving(app, listening))
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))

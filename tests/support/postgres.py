@@ -72,6 +72,22 @@ class Postgres:
                 os.kill(victim, signal.SIGKILL)
         self._process.wait()
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def backends(self) -> list[int]:
+        """The processes that serve one client each."""
+        assert self._process
+        pid, found = self._process.pid, []
+        listed = Path(f"/proc/{pid}/task/{pid}/children")
+        for child in listed.read_text().split() if listed.exists() else []:
+            with contextlib.suppress(OSError):  # Gone meanwhile.
+                title = Path(f"/proc/{child}/cmdline").read_bytes().decode(errors="replace")
+                if "127.0.0.1(" in title:
+                    found.append(int(child))
+        return found
+
     def stop(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)

@@ -38,10 +38,19 @@ class Child:
     def alive(self) -> bool:
         return self._process.is_alive()
 
+    @property
+    def pid(self) -> int:
+        assert self._process.pid
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self._process.kill()
         self._process.join()
+
+    def end(self) -> None:
+        """SIGTERM: it finishes what it does and ends."""
+        self._process.terminate()
 
     def died_of(self, seconds: float) -> signal.Signals | int | None:
         """The signal that ended it, or its exit code; None while it runs after that long."""

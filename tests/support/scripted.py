@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.errors import OutcomeUnknown, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
+    KEY_CONFLICT,
     CancelQuote,
     CancelTooLate,
     Capability,
@@ -35,7 +36,8 @@ class ScriptedPartner:
     """One merchant: `script[verb]` lists how the next calls go; then all is well.
 
     Words of the script: `not_sent` no effect, not reached · `lost_before` no effect, no answer ·
-    `lost_after` effect, no answer · `reject` a no · `pending` decided later.
+    `lost_after` effect, no answer · `reject` a no · `pending` decided later · `conflict` the key
+    is known with another body · `throttled` not now, in 90 s · `short` a hold of two minutes.
     """
 
     capabilities = Capability.ALL
@@ -48,6 +50,7 @@ class ScriptedPartner:
         self.operations: dict[str, Fact] = {}
         self.effects: list[tuple[str, str]] = []
         self.calls: list[tuple[str, str]] = []
+        self.notices: list[tuple[str, SettlementNotice]] = []
         self._versions: dict[str, int] = defaultdict(int)
 
     def _next(self, verb: str, key: str) -> str:
@@ -55,8 +58,12 @@ class ScriptedPartner:
         word = self.script[verb].pop(0) if self.script[verb] else "ok"
         if word == "not_sent":
             raise PartnerUnavailable(merchant=self.code)
+        if word == "throttled":
+            raise PartnerUnavailable(merchant=self.code, retry_after_seconds=90)
         if word == "lost_before":
             raise OutcomeUnknown(op_key=key)
+        if word == "conflict":
+            raise OutcomeUnknown(op_key=key, reason=KEY_CONFLICT)
         return word
 
     def _done(self, word: str, fact: Fact, verb: str) -> Fact:
@@ -86,7 +93,7 @@ class ScriptedPartner:
         self, quote_id: str, *, op_key: str, ttl_seconds: int, claims: Sequence[Claim]
     ) -> Reservation:
         word = self._next("hold", op_key)
-        until = self.now() + timedelta(seconds=ttl_seconds)
+        until = self.now() + timedelta(seconds=120 if word == "short" else ttl_seconds)
         fact = Fact(op_key, Outcome.HELD, hold_ref=f"h/{op_key}", expires_at=until)
         if word == "reject":
             self._done(word, Fact(op_key, Outcome.REJECTED), "reject")
@@ -164,5 +171,6 @@ class ScriptedPartner:
         raise PartnerRejected(merchant=self.code, reason="none")
 
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
+        self.notices.append((op_key, notice))
         self._next("settlement_notice", op_key)
         return NoticeReceipt(f"r/{op_key}", self.now())

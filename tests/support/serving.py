@@ -19,7 +19,9 @@ def bound() -> tuple[socket.socket, int]:
 @contextlib.asynccontextmanager
 async def serving(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
     """Serve until the block ends."""
-    config = uvicorn.Config(app, log_level="error", lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        app, log_level="error", lifespan="off", access_log=False, ws="websockets-sansio"
+    )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     task = asyncio.create_task(server.serve(sockets=[listening]))

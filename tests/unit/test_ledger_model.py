@@ -14,10 +14,8 @@ from gateway.ledger.model import (
     credit,
     debit,
     guarded,
-    id_floor,
     member_account,
 )
-from gateway.values import new_id
 
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
 
@@ -68,15 +66,6 @@ def test_accounts_of_members_budgets_and_cover_are_guarded(
     book: str, account: str, kept: bool
 ) -> None:
     assert guarded(book, account) is kept
-
-
-def test_an_ids_floor_is_an_earlier_instant() -> None:
-    made = new_id("jnl")
-    floor = id_floor(made, margin_ms=1_000)
-    assert floor < made
-    assert id_floor(made, margin_ms=0) == made[:14]
-    assert id_floor(made, margin_ms=2**60) == "jnl_0000000000"
-    assert id_floor("jnl_0000000010zz", margin_ms=1) == "jnl_000000000z"
 
 
 def test_changes_are_in_normal_sense_and_in_the_order_of_locks() -> None:

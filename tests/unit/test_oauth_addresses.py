@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from gateway.oauth.addresses import PublicOnly, public
+from gateway.oauth.addresses import LoopbackToo, PublicOnly, public
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,32 @@ async def test_anything_else_is_not_connected_to(url: str, found: list[str]) -> 
         with pytest.raises(httpx2.ConnectError):
             await http.get(url, auth=None)
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("url", "answered"),
+    [
+        ("http://127.0.0.1:9000/", True),
+        ("http://localhost:9000/", True),
+        ("http://[::1]:9000/", True),
+        ("https://hooks.example.cn/", True),
+        ("http://hooks.example.cn/", False),
+        ("https://inner.example.cn/", False),
+        ("http://10.0.0.1/", False),
+        ("http://169.254.169.254/", False),
+        ("http://localhost.example.cn/", False),
+    ],
+)
+async def test_the_sandbox_reaches_loopback_and_else_public_addresses_only(
+    url: str, answered: bool
+) -> None:
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["8.8.8.8"] if host == "hooks.example.cn" else ["10.0.0.1"]
+
+    inner = httpx2.MockTransport(lambda request: httpx2.Response(204))
+    async with httpx2.AsyncClient(transport=LoopbackToo(inner, resolver=resolver)) as http:
+        if answered:
+            assert (await http.get(url)).status_code == 204
+        else:
+            with pytest.raises(httpx2.ConnectError):
+                await http.get(url)

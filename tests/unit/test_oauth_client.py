@@ -268,6 +268,26 @@ async def test_an_open_breaker_stops_new_business_but_no_saga_past_its_hold() ->
         assert (await http.get("/quote")).status_code == 200
 
 
+async def test_a_throttled_call_goes_out_again_while_its_deadline_lasts() -> None:
+    waits, seen = ["0", "0"], []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(await request.aread())
+        if waits:
+            return httpx2.Response(429, headers={"retry-after": waits.pop(0)})
+        return httpx2.Response(200, json={})
+
+    _, http = _line(answer)
+    async with http:
+        assert (await http.post("https://partner.test/hold", json={"opKey": "k"})).is_success
+        assert seen == [b'{"opKey":"k"}'] * 3
+        waits[:] = ["3600"]
+        assert (await http.post("https://partner.test/hold")).status_code == 429
+        waits[:] = ["Fri, 20 Nov 2026 04:00:00 GMT"]
+        assert (await http.post("https://partner.test/hold")).status_code == 429
+    assert len(seen) == 5
+
+
 def test_the_breaker_counts_a_minute_and_a_share() -> None:
     seconds = 0.0
 

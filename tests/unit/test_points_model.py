@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.points.model import (
+    LegRequest,
     Lot,
     Programme,
     allocate,
@@ -27,7 +28,7 @@ from gateway.points.model import (
     redeliver_expiry,
     worse,
 )
-from gateway.values import InvalidInput, Rate
+from gateway.values import InvalidAmount, InvalidInput, Rate
 
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
 LOT = Lot(
@@ -47,6 +48,7 @@ AIRLINE = replace(
     months=36,
     earn={"kind": "per_distance", "factor_pct": {"公务": 150, "经济全价": 100, "经济折扣": 50}},
 )
+SHOP = replace(CARS, earn={"kind": "per_amount", "points": 2, "per_fen": 1_000, "only": "图书"})
 TEA = replace(
     CARS,
     earn={
@@ -139,21 +141,49 @@ def test_a_hotel_point_is_worth_five_thirds_of_a_fen() -> None:
         (TEA, {"cash_fen": 1_600, "category": "own_cup"}, 21),
         (TEA, {"cash_fen": 1_600, "category": "energy_label_1"}, 32),
         (TEA, {"cash_fen": 1_600}, 16),
-        (HOTEL, {"cash_fen": 30_000}, InvalidInput),
-        (HOTEL, {"nights": 1, "tier": "钻石"}, InvalidInput),
-        (AIRLINE, {"distance_km": 1_178}, InvalidInput),
-        (AIRLINE, {"fare_class": "公务"}, InvalidInput),
-        (CARS, {"nights": 1}, InvalidInput),
+        (AIRLINE, {"distance_km": 1, "fare_class": "公务"}, 1),
+        (CARS, {"cash_fen": 0, "category": "保养"}, 0),
+        (SHOP, {"cash_fen": 100_000, "category": "图书"}, 200),
+        (SHOP, {"cash_fen": 100_000, "category": "文具"}, 0),
     ],
 )
 def test_a_programme_counts_what_its_policy_says(
-    programme: Programme, terms: dict[str, Any], points: int | type[InvalidInput]
+    programme: Programme, terms: dict[str, Any], points: int
 ) -> None:
-    if isinstance(points, int):
-        assert earned(programme, **terms) == points
-    else:
-        with pytest.raises(points):
-            earned(programme, **terms)
+    counted = earned(programme, **terms)
+    assert (counted, type(counted)) == (points, int)
+
+
+@pytest.mark.parametrize(
+    ("programme", "terms", "field", "rule"),
+    [
+        (HOTEL, {"cash_fen": 30_000}, "nights", "a whole number, at least 1"),
+        (HOTEL, {"nights": 0}, "nights", "a whole number, at least 1"),
+        (HOTEL, {"nights": 1, "tier": "钻石"}, "tier", "one of 普通, 银卡, 金卡"),
+        (AIRLINE, {"distance_km": 1_178}, "fare_class", "one of 公务, 经济全价, 经济折扣"),
+        (AIRLINE, {"fare_class": "公务"}, "distance_km", "a whole number, at least 1"),
+        (
+            AIRLINE,
+            {"distance_km": 0, "fare_class": "公务"},
+            "distance_km",
+            "a whole number, at least 1",
+        ),
+        (CARS, {"nights": 1}, "cash_fen", "fen paid in cash, a whole number"),
+    ],
+)
+def test_what_a_policy_counts_must_be_given(
+    programme: Programme, terms: dict[str, Any], field: str, rule: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        earned(programme, **terms)
+    assert refused.value.field == (field,)
+    assert refused.value.context == {"field": field, "rule": rule}
+
+
+def test_negative_cash_earns_nothing_and_says_which_field() -> None:
+    with pytest.raises(InvalidAmount) as refused:
+        earned(CARS, cash_fen=-1, category="保养")
+    assert refused.value.field == ("cash_fen",)
 
 
 def test_miles_are_floored() -> None:
@@ -176,6 +206,12 @@ def test_miles_end_with_the_month_in_which_their_term_ends() -> None:
     assert last_day(replace(LOT, expires_at=end)) == date(2026, 12, 31)
     assert CARS.expiry(date(2021, 11, 21)) is None
     assert last_day(LOT) is None
+
+
+def test_a_lot_that_ends_just_after_midnight_has_that_day() -> None:
+    midnight = datetime(2026, 12, 31, 16, tzinfo=UTC)  # in Shanghai
+    after = replace(LOT, expires_at=midnight + timedelta(microseconds=1))
+    assert last_day(after) == date(2027, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -271,3 +307,16 @@ def test_a_policy_may_only_get_better(rate: Rate, months: int | None, refused: b
 def test_a_disclosure_states_accrual_validity_and_limits() -> None:
     stated = json.loads('{"accrual_zh": "每晚1000", "validity_zh": " ", "note": "x"}')
     assert missing_disclosures(stated) == ["validity_zh", "limits_zh"]
+
+
+def test_a_leg_has_a_number_and_points() -> None:
+    assert LegRequest(1, "m1", "P-LL", 1).points == 1
+    for leg_no, points in ((1, 0), (1, -1)):
+        with pytest.raises(AssertionError):
+            LegRequest(leg_no, "m1", "P-LL", points)
+
+
+def test_giving_back_more_than_was_burned_is_a_bug() -> None:
+    assert give_back_order([("lot_1", 5)], 5) == [("lot_1", 5)]
+    with pytest.raises(AssertionError):
+        give_back_order([("lot_1", 5)], 6)

@@ -53,6 +53,13 @@ def theirs_of(row: Row, **changes) -> Row:
     return replace(row, id=f"{row.merchant}:1:{row.id}", rating=None, **changes)
 
 
+FROM_SAGAS = {
+    *(Code.LATE_HOLD, Code.LATE_CONFIRM_CANCELLED, Code.LATE_CONFIRM_UNCOVERED),
+    *(Code.FENCE_VIOLATED, Code.FULFIL_MISSING),
+}
+OF_ROWS = [code for code in Code if code not in FROM_SAGAS]
+
+
 def plant(code: Code | None, mine: Row) -> tuple[list[Row], list[Row]]:
     """One pair of rows, or what a fault makes of it."""
     other, fen = theirs_of(mine), mine.amount_fen
@@ -80,7 +87,7 @@ def plant(code: Code | None, mine: Row) -> tuple[list[Row], list[Row]]:
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.one_of(st.none(), st.sampled_from(Code)), st.integers(1, 60))),
+    st.lists(st.tuples(st.one_of(st.none(), st.sampled_from(OF_ROWS)), st.integers(1, 60))),
     st.randoms(use_true_random=False),
 )
 def test_k_planted_faults_give_exactly_those_k_codes(plan, chance: random.Random):
@@ -105,7 +112,7 @@ def test_k_planted_faults_give_exactly_those_k_codes(plan, chance: random.Random
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([None, *Code]), max_size=20))
+@given(st.lists(st.sampled_from([None, *OF_ROWS]), max_size=20))
 def test_every_row_is_consumed_once(codes):
     planted = [plant(code, ours_of(number)) for number, code in enumerate(codes)]
     ours = [row for some, _ in planted for row in some]

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,12 @@ from gateway.settlement.model import (
     Agreement,
     AgreementKind,
     Flow,
+    LegState,
     LegTerms,
+    Obligation,
+    SettlementLeg,
+    State,
+    Type,
     net_bilateral,
     net_gross,
     net_hash,
@@ -78,7 +83,11 @@ def test_every_leg_of_the_day_is_rated_as_the_day_says():
         ({}, date(2026, 10, 31), "XH-01", "电影", True),
         ({}, date(2026, 11, 1), "XH-01", "电影", False),  # the first day without it
         ({}, date(2025, 12, 31), "XH-01", "电影", False),
+        ({}, date(2026, 1, 1), "XH-01", "电影", True),  # its first day
         ({"signed_at": None}, date(2026, 10, 31), "XH-01", "电影", False),
+        ({"categories": ("公益",)}, date(2026, 10, 31), "XH-01", "公益", True),
+        ({"categories": ("公益",)}, date(2026, 10, 31), "XH-01", None, True),
+        ({"offers": ("AX-01",)}, date(2026, 10, 31), None, "电影", True),
         ({"offers": ("AX-01",)}, date(2026, 10, 31), "XH-01", "电影", False),
         ({"offers": ("AX-01",)}, date(2026, 10, 31), "AX-01", "保险", True),
         ({"categories": ("公益",)}, date(2026, 10, 31), "XH-01", "电影", False),
@@ -196,3 +205,86 @@ def test_an_end_to_end_id_is_short_and_checked():
 def test_text_that_a_spreadsheet_would_run_is_quoted(text):
     assert model.guard_formula(text) == f"'{text}"
     assert model.guard_formula(f"M05{text}") == f"M05{text}"
+
+
+def test_every_day_of_a_week_is_in_the_window_of_its_friday():
+    start = datetime(2026, 11, 14, 4, tzinfo=UTC)
+    for days in range(7):
+        assert model.window_id_of(start + timedelta(days=days)) == "win_2026W47"
+    assert model.window_id_of(start + timedelta(days=7)) == "win_2026W48"
+
+
+def test_claims_and_payments_move_the_same_positions():
+    claim = Obligation(
+        "obl_1", Type.REDEMPTION, "red_1", 1, 1, "M04", "M05", "M04", "M05", 4050,
+        State.ACCRUED, datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    lines = (Line(HUB, "POS:M04", 4050), Line(HUB, "POS:M05", -4050))
+    assert model.position_lines([claim]) == lines
+    assert model.position_lines([Flow("M04", "M05", 4050)]) == lines
+    assert model.position_lines([claim, Flow("M05", "M04", 4050)]) == ()
+
+
+def test_a_booked_payment_moves_the_settlements_accounts():
+    assert model.booked_lines("set_1", Flow("M04", "M05", 7)) == (
+        Line(HUB, "SETL:set_1:M05", 7),
+        Line(HUB, "SETL:set_1:M04", -7),
+    )
+
+
+def test_cover_is_reserved_and_given_back():
+    taken = (Line(HUB, "RSV:M04", 4070), Line(HUB, "RSV_CONTRA", -4070))
+    assert model.reserve_lines("M04", 4070) == taken
+    assert model.reserve_lines("M04", -4070) == tuple(
+        Line(HUB, line.account, -line.amount) for line in taken
+    )
+    assert model.reserve_lines("M04", 0) == ()
+
+
+def test_equal_debts_are_paid_in_the_order_of_their_ids():
+    flows = [Flow("M03", "M09", 5), Flow("M01", "M08", 5), Flow("M02", "M07", 5)]
+    assert net_multilateral(flows) == [
+        Flow("M01", "M07", 5), Flow("M02", "M08", 5), Flow("M03", "M09", 5)
+    ]  # fmt: skip
+    even = [Flow("M01", "M02", 5), Flow("M02", "M01", 5), Flow("M03", "M04", 1)]
+    assert net_multilateral(even) == [Flow("M03", "M04", 1)]
+    assert net_bilateral(even) == [Flow("M03", "M04", 1)]
+
+
+def test_an_end_to_end_id_never_passes_35_characters():
+    assert len(model.end_to_end_id("s" * 27, 1)) == 35
+    with pytest.raises(AssertionError):
+        model.end_to_end_id("s" * 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("fen", "text"), [(0, "0.00"), (5, "0.05"), (99, "0.99"), (100, "1.00"), (123450, "1234.50")]
+)
+def test_fen_in_files_have_two_decimals(fen, text):
+    assert model.fen_as_yuan(fen) == text
+
+
+def test_a_negative_amount_is_never_written_into_a_file():
+    with pytest.raises(AssertionError):
+        model.fen_as_yuan(-1)
+
+
+def test_the_banks_file_names_both_sides_and_guards_its_text():
+    legs = [
+        SettlementLeg("l2", "set_1", 2, "e2", "M02", "M01", 5, LegState.DRAFT),
+        SettlementLeg("l1", "set_1", 1, "e1", "M01", "M02", 123450, LegState.DRAFT),
+    ]
+    accounts = {
+        "M01": model.Account("云栖", "1021", "0601"),
+        "M02": model.Account("=cmd", "3085", "0602"),
+    }
+    assert model.bank_rows(legs, accounts) == [
+        [
+            "end_to_end_id", "payer", "payer_name", "payer_bank_code", "payer_account", "payee",
+            "payee_name", "payee_bank_code", "payee_account", "amount_yuan", "currency", "remark",
+        ],
+        ["e1", "M01", "云栖", "1021", "0601", "M02", "'=cmd", "3085", "0602", "1234.50", "CNY",
+         "set_1"],
+        ["e2", "M02", "'=cmd", "3085", "0602", "M01", "云栖", "1021", "0601", "0.05", "CNY",
+         "set_1"],
+    ]  # fmt: skip

@@ -254,7 +254,6 @@ def upgrade() -> None:
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_error", sa.String(), nullable=True),
-        sa.Column("lane", sa.String(), nullable=True),
         sa.CheckConstraint("state IN ('DUE', 'DONE', 'DEAD')", name=op.f("ck_jobs_state")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("key", name=op.f("uq_jobs_key")),
@@ -457,7 +456,6 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
-        sa.Column("use_version", sa.Integer(), nullable=True),
         sa.Column("redemption_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("merchant_id", "event_id", name=op.f("pk_partner_events")),
     )

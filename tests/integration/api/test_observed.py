@@ -136,15 +136,15 @@ async def test_figures_of_the_database(coalition: Coalition) -> None:
         await figures.read(tx, now=coalition.clock.now(), at=coalition.clock.now())
     text = metrics.text().decode()
     assert _value(text, 'gateway_redemptions{state="IN_DOUBT"}') == 1
-    assert _value(text, "gateway_in_doubt_oldest_seconds") == 90
-    assert _value(text, "gateway_in_doubt_p99_seconds") == 90
+    assert _value(text, 'gateway_in_doubt_oldest_seconds{merchant="M05"}') == 90
+    assert _value(text, 'gateway_in_doubt_p99_seconds{merchant="M05"}') == 90
     assert _value(text, "gateway_seal_lag") > 0
     await coalition.work(seconds=0)
     async with coalition.database.reading() as tx:
         await figures.read(tx, now=coalition.clock.now(), at=coalition.clock.now())
     text = metrics.text().decode()
     assert _value(text, 'gateway_redemptions{state="IN_DOUBT"}') == 0
-    assert _value(text, "gateway_in_doubt_oldest_seconds") == 0
+    assert _value(text, 'gateway_in_doubt_oldest_seconds{merchant="M05"}') == 0
 
 
 async def test_partner_verbs_are_counted_by_how_they_ended(coalition: Coalition) -> None:

@@ -75,7 +75,7 @@ async def place(place_url: tuple[str, int], tmp_path: Path) -> AsyncIterator[Pla
     async with contextlib.AsyncExitStack() as stack:
         coalitions, gateways = [], []
         for number in range(count):
-            database = Database(url)
+            database = Database(url, wait_seconds=PATIENCE)
             stack.push_async_callback(database.close)
             made = Coalition(database, StillClock(MORNING), Settings())
             home = tmp_path / f"gateway-{number}"

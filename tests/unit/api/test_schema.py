@@ -11,14 +11,18 @@ from graphql import (
     get_named_type,
 )
 
-from gateway.api.policies import EITHER, MUTATIONS, QUERIES, admit
+from gateway.api.policies import EITHER, MUTATIONS, QUERIES, SUBSCRIPTIONS, admit
 from gateway.api.schema import api_sdl, build, subgraph_sdl
 from gateway.oauth import scopes
 from gateway.oauth.guard import ANONYMOUS, Actor, RoleForbidden, ScopeMissing, Unauthenticated
 from gateway.oauth.scopes import ACK, Role
 
 CORE = build()._schema
-ROOTS = {"Query": CORE.query_type, "Mutation": CORE.mutation_type}
+ROOTS = {
+    "Query": CORE.query_type,
+    "Mutation": CORE.mutation_type,
+    "Subscription": CORE.subscription_type,
+}
 FIELDS = [(kind, name) for kind, root in ROOTS.items() for name in root.fields]
 OBJECTS = [
     found
@@ -36,6 +40,7 @@ def actor(role: Role, scope: frozenset[str] | None = None) -> Actor:
 def test_every_root_field_has_a_policy_and_every_policy_a_field():
     assert set(QUERIES) == set(ROOTS["Query"].fields)
     assert set(MUTATIONS) == set(ROOTS["Mutation"].fields)
+    assert set(SUBSCRIPTIONS) == set(ROOTS["Subscription"].fields)
     assert set(EITHER) <= set(QUERIES) | set(MUTATIONS)
 
 
@@ -55,6 +60,7 @@ TABLE = {
     (Role.PARTNER, "offers:write"): "publishOffer suspendOffer",
     (Role.PARTNER, "programme:write"): "publishProgrammePolicy",
     (Role.PARTNER, "redemption:serve"): "verifyVoucher recordFulfilment",
+    (Role.PARTNER, "webhooks:manage"): "registerWebhook resendEvents",
     (Role.PARTNER, "conformance:run"): "startConformanceRun",
     (Role.PARTNER, "agreement:sign"): "proposeAgreement signAgreement",
     (Role.PARTNER, f"{ACK}M05"): "acknowledgeSettlementLeg",
@@ -69,6 +75,9 @@ TABLE = {
     (Role.OPERATOR, "budget:write"): "proposeBudget",
     (Role.OPERATOR, "budget:approve"): "approveBudget",
     (Role.OPERATOR, "licence:write"): "recordLicence",
+    (Role.OPERATOR, "saga:operate"): "fencePartnerOperation",
+    (Role.OPERATOR, "review:write"): "proposeReviewResolution",
+    (Role.OPERATOR, "review:approve"): "approveReviewResolution",
     (Role.OPERATOR, "sandbox:clock"): "setSandboxClock",
 }
 ALLOWED = {(role, name): scope for (role, scope), names in TABLE.items() for name in names.split()}
@@ -94,10 +103,10 @@ def test_a_mutation_is_for_its_roles_and_scopes_only(role, name):
 
 READS = {
     Role.MEMBER: "me quote redemption redemptions donation savings",
-    Role.PARTNER: "partner agreements obligations bills settlementLegs",
+    Role.PARTNER: "partner agreements obligations bills settlementLegs events webhooks",
     Role.FINANCE: "settlementWindows settlement reconciliationRuns reconciliationRun breaks"
     " journals trialBalance obligations settlementLegs agreements",
-    Role.OPERATOR: "partners sagas budgets coverage",
+    Role.OPERATOR: "partners sagas reviews budgets coverage",
     Role.COMPLIANCE: "redLines",
     Role.REGULATOR: "redLines",
 }
@@ -114,6 +123,21 @@ def test_a_query_is_for_its_roles_only(role, name):
     else:
         with pytest.raises(RoleForbidden):
             admit(actor(role), "Query", name)
+
+
+FOLLOWS = {Role.MEMBER: "redemptionUpdated", Role.PARTNER: "partnerEvents"}
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("name", sorted(SUBSCRIPTIONS))
+def test_a_subscription_is_for_its_roles_only(role, name):
+    if name == FOLLOWS.get(role):
+        admit(actor(role), "Subscription", name)
+        with pytest.raises(ScopeMissing):
+            admit(actor(role, frozenset()), "Subscription", name)
+    else:
+        with pytest.raises(RoleForbidden):
+            admit(actor(role), "Subscription", name)
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)

@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.ports import Outcome
+from gateway.ports import Fact, Outcome
 from gateway.redemption.model import (
     FOLLOWS,
+    MAX_VERSION,
     Leg,
     Next,
     Patience,
@@ -14,6 +15,7 @@ from gateway.redemption.model import (
     Step,
     after_status,
     check_move,
+    credible,
     kept_after_fare,
     parse_op_key,
     poll_delay,
@@ -21,9 +23,11 @@ from gateway.redemption.model import (
 
 SENT = datetime(2026, 11, 21, 2, tzinfo=UTC)
 DEADLINE = SENT + timedelta(seconds=60)
-PATIENCE = Patience(DEADLINE, grace=timedelta(seconds=60), not_found_final=timedelta(minutes=15))
+T_FINAL = timedelta(minutes=15)
+PATIENCE = Patience(DEADLINE, grace=timedelta(seconds=60), not_found_final=T_FINAL)
 SOON = SENT + timedelta(seconds=2)
 PAST = DEADLINE + timedelta(seconds=30)  # after the deadline, within the grace
+LAST = DEADLINE + timedelta(seconds=60)  # the grace's last instant
 LATE = DEADLINE + timedelta(seconds=61)
 FINAL = DEADLINE + timedelta(minutes=15, seconds=1)
 
@@ -44,6 +48,9 @@ FINAL = DEADLINE + timedelta(minutes=15, seconds=1)
         (Step.CONFIRM, Outcome.HELD, LATE, 0, Next.FENCE),
         (Step.CONFIRM, Outcome.IN_FLIGHT, SOON, 0, Next.WAIT),
         (Step.CONFIRM, Outcome.IN_FLIGHT, FINAL, 0, Next.FENCE),
+        (Step.CONFIRM, Outcome.NOT_FOUND, DEADLINE, 0, Next.WAIT),
+        (Step.CONFIRM, Outcome.IN_FLIGHT, LAST, 0, Next.WAIT),
+        (Step.CONFIRM, Outcome.NOT_FOUND, DEADLINE + T_FINAL, 0, Next.FENCE),
         (Step.HOLD, Outcome.HELD, SOON, 0, Next.TAKE),
         (Step.HOLD, Outcome.NOT_FOUND, SOON, 2, Next.RESEND),
         (Step.HOLD, Outcome.NOT_FOUND, SOON, 3, Next.FENCE),
@@ -91,3 +98,42 @@ def test_a_move_the_table_does_not_know_is_a_bug():
     with pytest.raises(AssertionError):
         check_move(State.CANCELLED, State.COMMITTED)
     assert set(FOLLOWS) == set(State)
+
+
+KEY = "red_1:confirm:1"
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        Fact(KEY, Outcome.HELD, hold_ref="h1"),
+        Fact(KEY, Outcome.CONFIRMED, booking_ref="b1"),
+        Fact(KEY, Outcome.REJECTED, reason="sold out"),
+        Fact(KEY, Outcome.IN_FLIGHT, version=0),
+        Fact(KEY, Outcome.IN_FLIGHT, version=MAX_VERSION),
+    ],
+)
+def test_a_fact_about_what_was_asked_is_taken(fact):
+    assert credible(fact, KEY) is fact
+
+
+@pytest.mark.parametrize(
+    ("fact", "why"),
+    [
+        (Fact("red_2:confirm:1", Outcome.REJECTED), "no answer to red_1:confirm:1"),
+        (Fact(KEY, Outcome.HELD), "no answer to"),
+        (Fact(KEY, Outcome.CONFIRMED, hold_ref="h1"), "no answer to"),
+        (Fact(KEY, Outcome.IN_FLIGHT, version=-1), "version -1"),
+        (Fact(KEY, Outcome.IN_FLIGHT, version=MAX_VERSION + 1), f"version {MAX_VERSION + 1}"),
+        (Fact(KEY, Outcome.REJECTED, reason="a\x00b"), "cannot be stored"),
+        (Fact(KEY, Outcome.HELD, hold_ref="h\x00"), "cannot be stored"),
+        (Fact(KEY, Outcome.CONFIRMED, booking_ref="b\x00"), "cannot be stored"),
+        (
+            Fact(KEY, Outcome.CONFIRMED, booking_ref="b", artefacts={"code": "\x00"}),
+            "cannot be stored",
+        ),
+    ],
+)
+def test_a_fact_that_cannot_be_true_is_not_taken(fact, why):
+    with pytest.raises(ValueError, match=why):
+        credible(fact, KEY)

@@ -1,0 +1,339 @@
+"""Many statements in one go: writes wait until the transaction reads or ends, reads go together.
+
+A transaction queues its INSERTs and conditional UPDATEs, each with the number of rows it must
+touch, and sends them together before it reads anything, takes a savepoint or commits. On a server
+a batch is one statement: data-modifying parts of one WITH, in order, or one row of arrays of
+records. On a database in this process it is one visit to the connection's thread.
+
+The parts of a WITH do not see one another, and a row is changed by one of them at most: a write
+that may touch a row of the queue again lets the queue go first.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
+
+from gateway.sqlite import Script
+
+Values = Mapping[str, Any]
+Missed = Callable[["Transaction"], Awaitable[None]]
+SHAPES_KEPT = 2_000
+
+
+class Raced(Exception):
+    """Another transaction changed first what this one had read. Roll back and run it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A SELECT and its values. It has no list that grows with the values."""
+
+    statement: Any
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """An INSERT or UPDATE that waits.
+
+    Args:
+        rows: Values of one execution each; all with the same names.
+        by: Names whose values tell which row is touched; none: it may be any.
+        expect: Rows that must be touched, together; None: any number.
+        missed: What to do if it was another number: mend it, or raise the refusal.
+    """
+
+    statement: Any
+    rows: Sequence[Values]
+    by: tuple[str, ...] = ()
+    expect: int | None = None
+    missed: Missed | None = None
+
+    def collides(self, later: "Write") -> bool:
+        """Whether a later write may touch a row of this one."""
+        if self.statement.table is not later.statement.table:
+            return False
+        if later.statement.is_insert:
+            return False
+        if not (self.by and self.by == later.by):
+            return True
+        return not self._touched().isdisjoint(later._touched())
+
+    def _touched(self) -> set[tuple[Any, ...]]:
+        return {tuple(row[name] for name in self.by) for row in self.rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A compiled statement: its text, and how each place in it is filled."""
+
+    text: str
+    is_insert: bool
+    places: tuple[tuple[str, Any, Any], ...]  # (name, processor or None, value if none is given)
+    columns: tuple[tuple[str, Any], ...] = ()  # (name, processor or None) of what it selects
+
+    def values(self, row: Values) -> tuple[Any, ...]:
+        return tuple(
+            process(row.get(name, constant)) if process else row.get(name, constant)
+            for name, process, constant in self.places
+        )
+
+    def rows(self, found: Sequence[Any]) -> list[sa.Row[Any]]:
+        """Rows as SQLAlchemy's own, decoded by their columns' types."""
+        if not found:
+            return []
+        processors = [process for _, process in self.columns]
+        if any(processors):
+            found = [
+                tuple(
+                    process(value) if process else value
+                    for process, value in zip(processors, row, strict=True)
+                )
+                for row in found
+            ]
+        else:
+            found = [tuple(row) for row in found]
+        keys = SimpleResultMetaData([name for name, _ in self.columns])
+        made: Any = IteratorResult(keys, iter(found)).all()
+        return list(made)
+
+
+class Batches(Protocol):
+    """How one kind of database takes a batch."""
+
+    async def write(self, tx: AsyncConnection, writes: Sequence[Write]) -> list[int]:
+        """Run the writes in order; the rows each touched."""
+        ...
+
+    async def read(self, tx: AsyncConnection, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
+        """Run the SELECTs; the rows of each."""
+        ...
+
+
+class Compiler:
+    """Compiles each statement once for each set of names it is given values for."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._dialect = dialect
+        self._parts: dict[tuple[Any, tuple[str, ...]], Part] = {}
+
+    def write(self, write: Write) -> Part:
+        return self._part(write.statement, tuple(write.rows[0]))
+
+    def read(self, ask: Ask) -> Part:
+        return self._part(ask.statement, ())
+
+    def _part(self, statement: Any, names: tuple[str, ...]) -> Part:
+        found = self._parts.get((statement, names))
+        if found is None:
+            if len(self._parts) >= SHAPES_KEPT:
+                self._parts.clear()
+            found = self._parts[statement, names] = self._compile(statement, names)
+        return found
+
+    def _compile(self, statement: Any, names: tuple[str, ...]) -> Part:
+        if statement.is_insert:
+            statement = statement.inline()  # A number the database gives is not asked back.
+        compiled = statement.compile(dialect=self._dialect, column_keys=list(names) or None)
+        constants, processors = compiled.params, compiled._bind_processors
+        places = [
+            (name, processors.get(name), constants.get(name)) for name in compiled.positiontup
+        ]
+        columns = [
+            (
+                column.name,
+                column.type.dialect_impl(self._dialect).result_processor(self._dialect, None),
+            )
+            for column in (statement.selected_columns if statement.is_select else ())
+        ]
+        return Part(str(compiled), statement.is_insert, tuple(places), tuple(columns))
+
+
+class OneVisit:
+    """Batches of a database in this process: statement by statement, in one visit."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._compiler = Compiler(dialect)
+
+    async def write(self, tx: AsyncConnection, writes: Sequence[Write]) -> list[int]:
+        parts = [(self._compiler.write(write), write.rows) for write in writes]
+        script = Script((part.text, [part.values(row) for row in rows]) for part, rows in parts)
+        return list((await _run(tx, script.text, script)).one())
+
+    async def read(self, tx: AsyncConnection, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
+        parts = [self._compiler.read(ask) for ask in asks]
+        script = Script(
+            (part.text, [part.values(ask.values)]) for part, ask in zip(parts, asks, strict=True)
+        )
+        found = (await _run(tx, script.text, script)).one()
+        return [part.rows(rows) for part, rows in zip(parts, found, strict=True)]
+
+
+class OneStatement:
+    """Batches of a server: one statement, one round trip."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._compiler = Compiler(dialect)
+        self._texts: dict[tuple[Any, ...], str] = {}
+
+    async def write(self, tx: AsyncConnection, writes: Sequence[Write]) -> list[int]:
+        parts = [(self._compiler.write(write), write.rows) for write in writes]
+        text = self._text(tuple((part.text, len(rows)) for part, rows in parts), parts)
+        values = tuple(value for part, rows in parts for row in rows for value in part.values(row))
+        return list((await _run(tx, text, values)).one())
+
+    async def read(self, tx: AsyncConnection, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
+        parts = [self._compiler.read(ask) for ask in asks]
+        key = tuple(part.text for part in parts)
+        if key not in self._texts:
+            places, arrays = _Places(), []
+            for number, part in enumerate(parts):
+                text = places.moved(part)
+                arrays.append(f"ARRAY(SELECT r FROM ({text}) AS r) AS a{number}")  # noqa: S608
+            self._keep(key, f"SELECT {', '.join(arrays)}")
+        values = tuple(
+            value
+            for part, ask in zip(parts, asks, strict=True)
+            for value in part.values(ask.values)
+        )
+        found = (await _run(tx, self._texts[key], values)).one()
+        return [part.rows(rows) for part, rows in zip(parts, found, strict=True)]
+
+    def _text(self, key: tuple[Any, ...], parts: Sequence[tuple[Part, Sequence[Values]]]) -> str:
+        if key not in self._texts:
+            places, named, counts = _Places(), [], []
+            for number, (part, rows) in enumerate(parts):
+                names = []
+                for position, text in enumerate(_statements(part, len(rows), places)):
+                    names.append(f"w{number}_{position}")
+                    named.append(f"{names[-1]} AS ({text} RETURNING 1)")
+                total = " + ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608
+                counts.append(f"{total} AS n{number}")
+            self._keep(key, f"WITH {', '.join(named)} SELECT {', '.join(counts)}")
+        return self._texts[key]
+
+    def _keep(self, key: tuple[Any, ...], text: str) -> None:
+        if len(self._texts) >= SHAPES_KEPT:
+            self._texts.clear()
+        self._texts[key] = text
+
+
+class _Places:
+    """Numbers the places of one text after those of the texts before."""
+
+    def __init__(self) -> None:
+        self._used = 0
+
+    def moved(self, part: Part, text: str | None = None) -> str:
+        used = self._used
+        self._used += len(part.places)
+        return _PLACE.sub(lambda found: f"${int(found[1]) + used}", text or part.text)
+
+
+_PLACE = re.compile(r"\$(\d+)")
+_INSERT = re.compile(r"(INSERT .* VALUES )(\(.*\))( ON CONFLICT DO NOTHING)?", re.DOTALL)
+
+
+def _statements(part: Part, count: int, places: _Places) -> Iterator[str]:
+    """The texts for so many rows: one of an INSERT, one for each row of an UPDATE."""
+    if not part.is_insert:
+        yield from (places.moved(part) for _ in range(count))
+        return
+    found = _INSERT.fullmatch(part.text)
+    assert found, part.text
+    head, row, tail = found.groups()
+    yield head + ", ".join(places.moved(part, row) for _ in range(count)) + (tail or "")
+
+
+async def _run(tx: AsyncConnection, text: str, values: Any) -> sa.CursorResult[Any]:
+    return await AsyncConnection.exec_driver_sql(tx, text, values)
+
+
+class Transaction(AsyncConnection):
+    """A connection whose writes may wait. Whoever reads by it sees them: they go first."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self, engine: AsyncEngine, sync_connection: sa.Connection | None = None) -> None:
+        super().__init__(engine, sync_connection)
+        self._waiting: list[Write] = []
+
+    def write(self, write: Write) -> None:
+        """Let a write wait; nothing is sent."""
+        self._waiting.append(write)
+
+    def touches_again(self, write: Write) -> bool:
+        return any(earlier.collides(write) for earlier in self._waiting)
+
+    async def flush(self) -> None:
+        """Send what waits, and judge the rows it touched, in order.
+
+        Raises:
+            Raced: Another number than expected, where nobody knows what to do about it.
+        """
+        while self._waiting:
+            writes, self._waiting = self._waiting, []
+            counts = await cast(Engine, self.engine).batches.write(self, writes)
+            for write, count in zip(writes, counts, strict=True):
+                if write.expect is None or count == write.expect:
+                    continue
+                if write.missed is None:
+                    raise Raced(f"{write.statement.table.name}: {count}, not {write.expect}")
+                await write.missed(self)
+
+    async def read(self, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
+        """Run several SELECTs together; the rows of each."""
+        await self.flush()
+        return await cast(Engine, self.engine).batches.read(self, asks)
+
+    async def execute(self, *args: Any, **options: Any) -> Any:
+        if self._waiting:
+            await self.flush()
+        return await super().execute(*args, **options)
+
+    async def run_sync(self, *args: Any, **options: Any) -> Any:
+        if self._waiting:
+            await self.flush()
+        return await super().run_sync(*args, **options)
+
+    def begin_nested(self) -> AsyncTransaction:
+        return Savepoint(self, nested=True)
+
+
+class Savepoint(AsyncTransaction):
+    """A savepoint: what waited goes before it, and what waits inside goes with it."""
+
+    __slots__ = ()
+
+    async def start(self, is_ctxmanager: bool = False) -> AsyncTransaction:
+        await cast(Transaction, self.connection).flush()
+        return await super().start(is_ctxmanager)
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        tx = cast(Transaction, self.connection)
+        if type_ is not None:
+            tx._waiting.clear()
+            await super().__aexit__(type_, value, traceback)
+            return
+        try:
+            await tx.flush()
+        except BaseException as error:
+            await super().__aexit__(type(error), error, error.__traceback__)
+            raise
+        await super().__aexit__(None, None, None)
+
+
+class Engine(AsyncEngine):
+    """An engine whose connections know how their database takes a batch."""
+
+    __slots__ = ("batches",)
+    _connection_cls = Transaction
+
+    def __init__(self, sync_engine: sa.Engine, batches: Batches) -> None:
+        super().__init__(sync_engine)
+        self.batches = batches

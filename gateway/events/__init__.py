@@ -1,0 +1,1 @@
+"""What happened, told once, in order per object: to merchants' webhooks and to subscribers."""
