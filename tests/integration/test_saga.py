@@ -382,6 +382,24 @@ async def test_a_late_confirmation_takes_the_points_again(coalition: Coalition) 
     assert (late.state, late.epoch) == (State.LATE_CONFIRMED, 2)
 
 
+async def test_what_is_used_after_its_release_was_confirmed_too_late(
+    coalition: Coalition,
+) -> None:
+    held = await coalition.held(*TICKET)
+    partner = coalition.partners["M05"]
+    partner.script["confirm"] = ["reject"]
+    with pytest.raises(PartnerRejected):
+        await coalition.confirm(held)
+    assert (await coalition.get(held)).state is State.RELEASED
+
+    used = {"id": "e1", "kind": "booking.fulfilled", "op_key": held.op_key(Step.CONFIRM)}
+    await coalition.redemptions.inbox.receive("M05", "e1", used | {"version": 2})
+
+    ended = await coalition.get(held)
+    assert (ended.state, ended.epoch) == (State.FULFILLED, 2)
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
+
+
 async def test_a_contradiction_needs_a_person(coalition: Coalition) -> None:
     done = await coalition.redeemed(*OWN)
     op_key = done.op_key(Step.CONFIRM)
