@@ -30,7 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "        return Next.FENCE if late or step is Step.HOLD else Next.WAIT",
         "        return Next.UNDO if late or step is Step.HOLD else Next.WAIT",
         100,
-        weather={"request_late": 0.8, "short_hold": 0.0},
+        weather={"request_late": 0.9, "short_hold": 0.0},
     ),
     Mutant(
         "released without asking the partner",
