@@ -25,14 +25,6 @@ MUTANTS: tuple[Mutant, ...] = (
         60,
     ),
     Mutant(
-        "no fence before the release",
-        MODEL,
-        "        return Next.FENCE if late or step is Step.HOLD else Next.WAIT",
-        "        return Next.UNDO if late or step is Step.HOLD else Next.WAIT",
-        100,
-        weather={"request_late": 0.9, "short_hold": 0.0},
-    ),
-    Mutant(
         "released without asking the partner",
         SAGA,
         "        return await self._fence(redemption, Step.HOLD)\n",
