@@ -142,6 +142,13 @@ class Inbox:
             op_key = redemption.op_key(Step.CONFIRM)
             fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
             redemption = await effects.commit(tx, redemption, fact, now=now)
+        if redemption.state in (State.RELEASING, State.RELEASED) and event.kind in _USES:
+            # What is used was confirmed after all, too late for us.
+            op_key = redemption.op_key(Step.CONFIRM)
+            fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
+            redemption = await effects.late_confirm(
+                tx, redemption, fact, settings=self.settings, now=now
+            )
         cancelling = (redemption.state, redemption.doubt) == (State.IN_DOUBT, Step.CANCEL)
         if redemption.state is State.CANCELLING or cancelling:
             return "postponed"  # If the partner refuses to cancel, this is why.

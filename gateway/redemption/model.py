@@ -148,6 +148,14 @@ class CashOutForbidden(Refused):
     next_en = "take the refund in points"
 
 
+_ASKED = {
+    S.HOLDING: Step.HOLD,
+    S.CONFIRMING: Step.CONFIRM,
+    S.RELEASING: Step.HOLD,  # Its fence.
+    S.CANCELLING: Step.CANCEL,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """The part of a redemption paid with one programme's points."""
@@ -215,6 +223,15 @@ class Redemption:
     def op_key(self, step: Step) -> str:
         """The idempotency key of one step of this epoch."""
         return f"{self.id}:{step}:{self.epoch}"
+
+    def waits_for(self, step: Step) -> bool:
+        """Whether what this step's call has come to still decides something here.
+
+        An answer that comes after another has moved the redemption on decides nothing.
+        """
+        if self.state is State.IN_DOUBT:
+            return self.doubt is step
+        return _ASKED.get(self.state) is step
 
     @property
     def last_step(self) -> Step:

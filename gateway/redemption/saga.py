@@ -28,7 +28,6 @@ from gateway.ports import (
 from gateway.redemption import answers, effects, expected, failpoint, figures, races, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
 from gateway.redemption.model import (
-    WORKED,
     CallState,
     Next,
     Redemption,
@@ -499,12 +498,12 @@ class Saga:
         """Nothing was ever sent under this key: undo the step."""
         current = await store.find(tx, redemption.id, lock=True)
         assert current
+        if current.state is State.IN_DOUBT or not current.waits_for(step):
+            return current
         if step is Step.CANCEL:
-            if current.state is not State.CANCELLING:
-                return current
             await store.reopen_events(tx, current.id)
             return await effects.move(tx, current, State.COMMITTED, now=now, cancel_quote_id=None)
-        if current.state not in (State.HOLDING, State.CONFIRMING):
+        if current.state is State.RELEASING:
             return current
         told = current.hold_ref is not None
         return await effects.release(
@@ -523,8 +522,9 @@ class Saga:
         """The outcome is unknown: never void, never burn; ask soon, or have a person look."""
         current = await store.find(tx, redemption.id, lock=True)
         assert current
-        clash = conflicting(silence) and current.state in WORKED
-        if clash and not await races.refused(tx, redemption.op_key(step)):
+        if not current.waits_for(step):
+            return current  # Another answer was first: nothing is asked under this key now.
+        if conflicting(silence) and not await races.refused(tx, redemption.op_key(step)):
             return await effects.to_review(tx, current, reason=KEY_CONFLICT, now=now)
         if current.state in (State.HOLDING, State.CONFIRMING, State.CANCELLING):
             return await effects.move(

@@ -454,10 +454,10 @@ async def answer_call(
 
 
 async def may_have_acted(tx: AsyncConnection, *, op_key: str, verb: str, but: int = 0) -> bool:
-    """Whether an attempt other than `but` under an op key has an unknown outcome: it sticks."""
-    unknown = [str(CallState.PENDING), str(CallState.UNKNOWN)]
+    """Whether an attempt other than `but` may have reached the partner; answered ones count."""
+    harmless = [str(CallState.NOT_SENT), str(CallState.REJECTED)]
     mine = (calls.c.op_key == op_key) & (calls.c.verb == verb) & (calls.c.attempt != but)
-    query = sa.select(sa.func.count()).where(mine, calls.c.state.in_(unknown))
+    query = sa.select(sa.func.count()).where(mine, calls.c.state.not_in(harmless))
     return bool(await tx.scalar(query))
 
 

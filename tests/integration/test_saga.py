@@ -196,6 +196,52 @@ async def test_what_was_used_while_a_cancellation_was_never_sent_is_used(
     assert (await coalition.get(done)).state is State.FULFILLED
 
 
+async def test_a_worker_that_asked_too_long_ago_puts_nothing_in_doubt(
+    coalition: Coalition,
+) -> None:
+    """Its lease ran out while it asked about the hold; the redemption is being confirmed now."""
+    partner = coalition.partners["M05"]
+    asked, answered = asyncio.Event(), asyncio.Event()
+    stale: list[asyncio.Task[int]] = []
+    hold = partner.hold
+
+    async def silent(op_key: str) -> None:
+        asked.set()
+        await answered.wait()
+        raise PartnerUnavailable(merchant="M05")
+
+    async def slow(*given, **more):
+        stale.append(asyncio.create_task(coalition.redemptions.work()))
+        await asked.wait()
+        return await hold(*given, **more)
+
+    partner.status, partner.hold = silent, slow  # type: ignore[method-assign,assignment]
+    partner.script["confirm"] = ["pending"]
+    made = await coalition.redeemed(*TICKET)
+    assert made.state is State.CONFIRMING
+
+    answered.set()
+    await stale[0]
+
+    assert (await coalition.get(made)).state is State.CONFIRMING
+
+
+async def test_a_confirm_under_decision_outlives_a_repetition_that_never_left(
+    coalition: Coalition,
+) -> None:
+    held = await coalition.held(*TICKET)
+    partner = coalition.partners["M05"]
+    partner.script["confirm"] = ["pending", "not_sent"]
+    await coalition.confirm(held)  # The partner decides later; its status knows nothing yet.
+    await coalition.work(seconds=2)
+
+    doubtful = await coalition.get(held)
+    assert (doubtful.state, doubtful.doubt) == (State.IN_DOUBT, Step.CONFIRM)
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 4_500)
+    await coalition.work(seconds=10)
+    assert (await coalition.get(held)).state is State.COMMITTED
+
+
 async def test_a_hold_nobody_confirms_is_let_go(coalition: Coalition) -> None:
     held = await coalition.held(*TICKET)
     await coalition.work(minutes=16)
@@ -334,6 +380,24 @@ async def test_a_late_confirmation_takes_the_points_again(coalition: Coalition) 
 
     late = await coalition.get(held)
     assert (late.state, late.epoch) == (State.LATE_CONFIRMED, 2)
+
+
+async def test_what_is_used_after_its_release_was_confirmed_too_late(
+    coalition: Coalition,
+) -> None:
+    held = await coalition.held(*TICKET)
+    partner = coalition.partners["M05"]
+    partner.script["confirm"] = ["reject"]
+    with pytest.raises(PartnerRejected):
+        await coalition.confirm(held)
+    assert (await coalition.get(held)).state is State.RELEASED
+
+    used = {"id": "e1", "kind": "booking.fulfilled", "op_key": held.op_key(Step.CONFIRM)}
+    await coalition.redemptions.inbox.receive("M05", "e1", used | {"version": 2})
+
+    ended = await coalition.get(held)
+    assert (ended.state, ended.epoch) == (State.FULFILLED, 2)
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
 
 
 async def test_a_contradiction_needs_a_person(coalition: Coalition) -> None:

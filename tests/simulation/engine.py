@@ -118,9 +118,11 @@ def _task(loop: Any, work: Any, context: Any = None) -> asyncio.Task[Any]:
 
 def _logged(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
     """What the services caught and logged: only the database may fail them."""
-    error = sys.exc_info()[1]
+    given = event.get("exc_info")
+    error = given if isinstance(given, BaseException) else sys.exc_info()[1]
     process = storage.owner.get(None)
-    if process is not None and not isinstance(error, SQLAlchemyError | ValueError):
+    harmless = error is None or isinstance(error, SQLAlchemyError | ValueError)
+    if process is not None and isinstance(error, Exception) and not harmless:
         process.world.wrong(f"logged: {event.get('event')}: {error!r}")
     raise structlog.DropEvent
 

@@ -156,7 +156,7 @@ class Line:
         if fault == "request_lost":
             return
         if fault == "request_late":
-            there = rng.choice((patience * 0.9, patience + 1, patience * 4, 300.0))
+            there = rng.choice((patience * 0.9, patience * 4, 100.0, 200.0))
         if fault == "answer_late":
             back = rng.choice((patience * 0.8, patience + 2.0))
         world.loop.call_later(there, arrived, None if fault == "answer_lost" else back)

@@ -6,7 +6,7 @@ SAGA = "gateway.redemption.saga"
 EFFECTS = "gateway.redemption.effects"
 MODEL = "gateway.redemption.model"
 INBOX = "gateway.redemption.inbox"
-SERVICE = "gateway.redemption.service"
+REDEEMING = "gateway.redemption.redeeming"
 POINTS = "gateway.points.model"
 CLAIMS = "gateway.settlement.claims"
 TERMS = "gateway.settlement.model"
@@ -23,14 +23,6 @@ MUTANTS: tuple[Mutant, ...] = (
         if current.state is State.CANCELLING:
 """,
         60,
-    ),
-    Mutant(
-        "no fence before the release",
-        MODEL,
-        "        return Next.FENCE if late or step is Step.HOLD else Next.WAIT",
-        "        return Next.UNDO if late or step is Step.HOLD else Next.WAIT",
-        60,
-        weather={"request_late": 0.8},
     ),
     Mutant(
         "released without asking the partner",
@@ -129,10 +121,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "points returned while the cancellation is in doubt",
         SAGA,
         """        body = {"cancel_quote": partner_quote}
-        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
         return moved, attempt""",
         """        body = {"cancel_quote": partner_quote}
-        attempt = await self._queue(tx, redemption, Step.CANCEL, "cancel", body)
+        attempt = await self.queue(tx, redemption, Step.CANCEL, "cancel", body)
         back = {leg.leg_no: leg.points for leg in redemption.legs}
         await store.add_returned(tx, redemption.id, back)
         return moved, attempt""",
@@ -196,15 +188,12 @@ MUTANTS: tuple[Mutant, ...] = (
         60,
     ),
     Mutant(
-        "the key is claimed after the effect",
-        SERVICE,
-        """            settled = used or redemption
-            await db.settle_key(tx""",
-        """            settled = used or redemption
-        async with self.database.transaction() as tx:
-            await db.settle_key(tx""",
+        "the key is not kept with the effect",
+        REDEEMING,
+        "            await db.take_key(tx, claim, object_id=redemption.id, now=now)\n",
+        "",
         60,
-        weather={"crash": 0.3},
+        weather={"lost_reply": 0.3},
     ),
     Mutant(
         "a duplicate webhook is applied twice",
