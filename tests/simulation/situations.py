@@ -31,7 +31,6 @@ SOMETIMES: Mapping[str, tuple[str, ...]] = {
     "doubt of a cancellation": ("move CANCELLING > IN_DOUBT",),
     "consumed before the answer": ("move CONFIRMING > FULFILLED", "move IN_DOUBT > FULFILLED"),
     "doubt too old": ("operator fences",),
-    "a worker overtaken": ("overtaken",),
     "two legs and more": ("legs 2", "legs 3"),
     "three legs": ("legs 3",),
     "settled windows": ("done book leg",),
