@@ -17,6 +17,7 @@ import pytest_asyncio
 from tests.support import box as boxes
 from tests.support.box import Box
 from tests.support.processes import Child
+from tests.support.skewed import Skewed
 from tests.support.story import Buy, Story
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -103,7 +104,7 @@ async def test_disk_full_while_the_partner_confirms(box: Box) -> None:
 @pytest.mark.parametrize("effect", ["before", "after"])
 async def test_worker_five_minutes_ahead(box: Box, effect: str) -> None:
     """For it every lease and deadline is over: it fences, and the partner's word decides."""
-    await box.start_skewed("worker", 300)
+    await skewed_worker(box, 300)
     story = await lost_confirm(box, effect)
     end = "COMMITTED" if effect == "after" else "RELEASED"
     await story.reaches(end)
@@ -112,15 +113,24 @@ async def test_worker_five_minutes_ahead(box: Box, effect: str) -> None:
 
 async def test_worker_five_minutes_behind_and_its_clock_jumps(box: Box) -> None:
     """For it nothing is due yet: points stay held until its clock is right again."""
-    worker = await box.start_skewed("worker", -300)
+    worker = await skewed_worker(box, -300)
     story = await lost_confirm(box, "after")
     began = time.monotonic()
-    while time.monotonic() < began + 4:
+    while time.monotonic() < began + 2:
         assert (await story.seen())["state"] == "IN_DOUBT"
         await asyncio.sleep(0.5)
     worker.set(0)
     await story.reaches("COMMITTED")
     await story.settled("COMMITTED")
+
+
+async def skewed_worker(box: Box, seconds: int) -> Skewed:
+    """The worker, so far ahead. It is started once: that takes seconds, to jump takes nothing."""
+    found = box.children["worker"]
+    if not (isinstance(found, Skewed) and found.alive):
+        return await box.start_skewed("worker", seconds)
+    found.set(seconds)
+    return found
 
 
 async def lost_confirm(box: Box, effect: str) -> Story:
@@ -135,11 +145,14 @@ async def lost_confirm(box: Box, effect: str) -> Story:
 
 
 async def test_tokens_at_a_gateway_with_another_clock(box: Box) -> None:
-    """A token is good where the clocks differ by less than a minute; else: sign in again."""
+    """A token is good where the clocks differ by less than a minute; else: sign in again.
+
+    One from the future comes first: a token that was good once is known until it expires.
+    """
     app = box.member("mbr_demo_07")
     await app.query("{ me { wallets { available } } }")
     gateway = await box.start_skewed("gateway", 0)
-    for seconds, status in ((-30, 200), (-300, 401), (30, 200), (300, 200), (700, 401)):
+    for seconds, status in ((-300, 401), (-30, 200), (30, 200), (300, 200), (700, 401)):
         gateway.set(seconds)
         answer = await app.wire.http.post(
             f"{app.wire.base_url}/graphql",

@@ -1,4 +1,4 @@
-"""The database is gone or busy: the answer is 503, and the same key finishes it.
+"""The database is cut off, gone or busy: the answer is 503, and the same key finishes it.
 
 The gateway is a real one over HTTP; its clients repeat a request that has no answer with the same
 key, as they are told to.
@@ -7,6 +7,7 @@ key, as they are told to.
 import asyncio
 import contextlib
 import itertools
+import random
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from tests.integration.conftest import MORNING, Coalition, StillClock
 from tests.support import postgres as pg
+from tests.support.cutting import Cut, CuttingProxy
 from tests.support.gateway import Client, Gateway, running
 from tests.support.postgres import Postgres
 
@@ -45,6 +47,8 @@ class Shopper:
     gateway: Gateway
     client: Client
     heard: Counter[int] = field(default_factory=Counter)  # status of what was no answer
+    answered: int = 0  # requests under a key
+    replayed: int = 0  # of them: what was sent again, and had been done
 
     @classmethod
     async def enter(cls, gateway: Gateway) -> "Shopper":
@@ -59,6 +63,8 @@ class Shopper:
                 payload: dict[str, Any] = answer.json()["data"][mutation]
                 if [error["code"] for error in payload["errors"]] != ["IDEMPOTENCY_IN_FLIGHT"]:
                     assert payload["errors"] == [], payload
+                    self.answered += 1
+                    self.replayed += payload["replayed"]
                     return payload
             self.heard[answer.status_code] += 1
             await asyncio.sleep(0.05)
@@ -165,7 +171,8 @@ async def coalition_on(
             expires_at=None,
             now=MORNING,
         )
-    given = {"clock": coalition.clock, "partners": coalition.partners}
+    given: dict[str, Any] = {"clock": coalition.clock, "partners": coalition.partners}
+    given["lease_seconds"] = 1  # Real ones: so long waits the worker for what was cut off.
     try:
         async with running(made, home, **given) as gateway:
             yield coalition, gateway
@@ -182,6 +189,36 @@ async def all_is_well(coalition: Coalition, bought: Sequence[str], before: int) 
     assert Counter(verb for verb, _ in effects) == {"hold": len(bought), "confirm": len(bought)}
     assert await coalition.wallet(MEMBER, "P-LL") == (before - PRICE * len(bought), 0)
     assert await coalition.broken() == []
+
+
+# -- the line is cut ------------------------------------------------------------------------------
+
+
+async def test_connections_cut_before_and_after_commit(
+    postgres: Postgres, postgres_seeded: str, tmp_path: Path
+) -> None:
+    """204 requests; every seventh COMMIT of a write loses its connection, one way or the other."""
+    chance, commits, armed = random.Random(1), itertools.count(1), False  # noqa: S311 - no secret
+
+    def choose() -> Cut:
+        struck = armed and next(commits) % 7 == 0
+        return chance.choice(("before", "after")) if struck else ""
+
+    with pg.database(postgres, template=postgres_seeded) as url:
+        proxy = CuttingProxy(postgres.port, choose)
+        async with proxy.listening():
+            through = url.replace(f":{postgres.port}/", f":{proxy.port}/")
+            async with coalition_on(through, tmp_path) as (coalition, gateway):
+                shoppers = [await Shopper.enter(gateway) for _ in range(4)]
+                before, _ = await coalition.wallet(MEMBER, "P-LL")
+                armed = True
+                async with worker_of(coalition, url), asyncio.TaskGroup() as group:
+                    buying = [group.create_task(many(one, 17)) for one in shoppers]
+                armed, bought = False, [task.result() for task in buying]
+                await all_is_well(coalition, [one for some in bought for one in some], before)
+    assert sum(one.answered for one in shoppers) == 4 * 17 * 3
+    assert min(proxy.cuts["before"], proxy.cuts["after"]) >= 10
+    assert sum(one.replayed for one in shoppers) >= 10
 
 
 async def many(shopper: Shopper, count: int) -> list[str]:
