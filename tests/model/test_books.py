@@ -254,9 +254,10 @@ class Machine(RuleBasedStateMachine):
                     category="电影", at=self.now,
                 )  # fmt: skip
                 foreign.append(LegToReserve(number, agreement, "XH-01", leg.face_fen))
-        lines = await settlement.reserve_legs(
+        taken = await settlement.reserve_legs(
             self.tx, cause_id=red, epoch=1, legs=foreign, at=self.now
         )
+        lines = settlement.reserved_lines(taken)
         requests = [
             LegRequest(number, leg.member, PROGRAMME[leg.issuer], leg.points, lines.get(number, ()))
             for number, leg in enumerate(sold, 1)
