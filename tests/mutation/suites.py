@@ -46,13 +46,13 @@ SUITES = (
     Suite(
         "points",
         _services("points"),
-        ("tests/unit/points", *_integration("points_earning", "points_holds", "worked_postings")),
+        ("tests/unit/test_points_services.py", *_integration("points_earning", "points_holds", "worked_postings")),
     ),
     Suite(
         "settlement",
         _services("settlement"),
         (
-            "tests/unit/settlement",
+            "tests/unit/test_settlement_services.py",
             *_integration("settlement", "settlement_load", "worked_postings"),
         ),
     ),
