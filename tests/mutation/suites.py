@@ -46,7 +46,10 @@ SUITES = (
     Suite(
         "points",
         _services("points"),
-        ("tests/unit/test_points_services.py", *_integration("points_earning", "points_holds", "worked_postings")),
+        (
+            "tests/unit/test_points_services.py",
+            *_integration("points_journals", "points_earning", "points_holds", "worked_postings"),
+        ),
     ),
     Suite(
         "settlement",
