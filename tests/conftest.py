@@ -1,8 +1,10 @@
 """Fixtures shared by all tests: real databases, of both kinds."""
 
 import asyncio
+import functools
 import logging
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -33,8 +35,16 @@ def postgres() -> Iterator[pg.Postgres]:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with all tables and triggers, to be copied."""
     path = tmp_path_factory.mktemp("template") / "gateway.db"
-    asyncio.run(_make_tables(f"sqlite+aiosqlite:///{path}"))
+    path.write_bytes(_sqlite_with_tables())
     return path
+
+
+@functools.cache  # A process forked after a test run has it already.
+def _sqlite_with_tables() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "gateway.db")
+        asyncio.run(_make_tables(f"sqlite+aiosqlite:///{path}"))
+        return path.read_bytes()
 
 
 @pytest.fixture(scope="session")
