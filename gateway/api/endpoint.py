@@ -174,11 +174,9 @@ class Endpoint:
         seen.role = actor.role
         rates.admit(actor)
         asked = await _read_request(request)
-        document, kind, names, cost = self.prepare(actor, asked)
+        document, kind, cost = self.prepare(actor, asked, seen)
         if kind is OperationType.SUBSCRIPTION:
             raise Unreadable("a subscription is sent over a WebSocket", document=True)
-        seen.operation = names[0] if len(names) == 1 else "several"
-        metrics.GRAPHQL_COST.labels(actor.role).observe(cost)
         context = Context(self.services, actor, locale, request_id, document)
         seen.refused = context.refused
         try:
@@ -206,12 +204,12 @@ class Endpoint:
         return 200, body
 
     def prepare(
-        self, actor: Actor, asked: Asked
-    ) -> tuple[DocumentNode, OperationType, list[str], int]:
+        self, actor: Actor, asked: Asked, seen: "Seen"
+    ) -> tuple[DocumentNode, OperationType, int]:
         """Read and measure what is asked, and check that the caller may.
 
         Returns:
-            The document, what kind of operation it is, its root fields by name, and its cost.
+            The document, what kind of operation it is, and its cost.
 
         Raises:
             Unreadable: It is no valid document.
@@ -224,11 +222,13 @@ class Endpoint:
         if kind is not OperationType.MUTATION:  # A mutation's input is checked by itself.
             _require_legible(asked.variables, "variables")
         names = sorted(root_fields(document, operation))
+        seen.operation = names[0] if len(names) == 1 else "several"
+        metrics.GRAPHQL_COST.labels(actor.role).observe(cost)
         for name in names:
             if name not in ("__typename", "__schema", "__type"):
                 admit(actor, kind.value.title(), name)
         self.services.rates.require_effects(actor, names)
-        return document, kind, names, cost
+        return document, kind, cost
 
     async def _authenticate(self, request: Request) -> Actor:
         given = request.headers.get("authorization")

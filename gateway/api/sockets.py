@@ -25,7 +25,7 @@ from strawberry.types.unset import UNSET
 
 from gateway import telemetry
 from gateway.api.context import Context
-from gateway.api.endpoint import BODY_LIMIT, Asked, Endpoint, Unreadable, locale_of
+from gateway.api.endpoint import BODY_LIMIT, Asked, Endpoint, Seen, Unreadable, locale_of
 from gateway.api.errors import Internal, malformed, present, top_level
 from gateway.errors import Denied
 from gateway.oauth.guard import Actor, Unauthenticated
@@ -176,7 +176,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
         asked = Asked(
             operation.query, operation.operation_name or None, operation.variables or {}, False
         )
-        document, kind, *_ = self._view.endpoint.prepare(actor, asked)
+        document, kind, _ = self._view.endpoint.prepare(actor, asked, Seen())
         if kind is not OperationType.SUBSCRIPTION:
             raise Unreadable("queries and mutations are sent by POST")
         context = Context(self._view.endpoint.services, actor, self._locale, request_id, document)

@@ -7,7 +7,7 @@ list price is the truth: when it is another one, the parts are worked out again.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -535,7 +535,7 @@ def _quote(
         legs=worked.legs,
         partner_quote_id=answer.id if answer else None,
         terms_hash=answer.terms_hash if answer else fingerprint(terms),
-        expires_at=expires_at,
+        expires_at=expires_at.astimezone(UTC),
         cancel_until=answer.cancel_until if answer else None,
         category=offer.category,
         kind=offer.kind,

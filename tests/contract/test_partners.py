@@ -13,7 +13,7 @@ from partners.conformance.stand_in import Plan, at, merchant_of, plan
 from partners.simulators.remote import Control
 from tests.support import simulators
 
-GROUPS = {"A": 6, "C": 14, "F": 8}
+GROUPS = {"A": 6, "C": 15, "F": 8}
 NOT_HERE = {"CF-A06"}  # Our partners declare no mTLS or DPoP.
 BY_SECRET = {("cinemas", "CF-A05")}  # A secret carries no time.
 

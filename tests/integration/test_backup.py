@@ -33,9 +33,6 @@ def elsewhere(database: Database, request: pytest.FixtureRequest, tmp_path: Path
 @pytest.fixture
 async def migrated(database: Database) -> Database:
     """Evidence in a database that says its revision."""
-    async with database.transaction() as tx:
-        await tx.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
-        await tx.exec_driver_sql("INSERT INTO alembic_version VALUES ('0002')")
     await evidence.sealed(database)
     return database
 
