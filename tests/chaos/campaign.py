@@ -54,28 +54,31 @@ async def run(
         server: The PostgreSQL to use, and to kill; None: SQLite.
     """
     load, calm = part.load, asyncio.Event()
-    async with fleet.running(part.home, server) as made:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(contextlib.closing(load.journal))
+        made = await stack.enter_async_context(fleet.running(part.home, server))
         part.deaths = made.deaths
         opening, began = await checker.wallets(made), time.monotonic()
-        async with clients.at_work(made, load, seed) as everybody, _ended() as tasks:
-            work = [asyncio.create_task(one.live(calm)) for one in everybody]
-            names = [*made.ports, *made.workers, "partners", *(["postgresql"] if server else [])]
-            death = [asyncio.create_task(made.dying(one, seed, calm)) for one in names]
-            death.append(asyncio.create_task(made.misbehaving(seed, calm)))
-            tasks += [*work, *death]
-            while made.deaths.counted < kills and part.seconds < seconds:
-                progress(part)
-                await _raise_failed(tasks)
-                await asyncio.sleep(0.1)
-                part.seconds = time.monotonic() - began
-            calm.set()
-            part.checking = True
+        everybody = await stack.enter_async_context(clients.at_work(made, load, seed))
+        tasks = await stack.enter_async_context(_ended())
+        work = [asyncio.create_task(one.live(calm)) for one in everybody]
+        names = [*made.ports, *made.workers, "partners", *(["postgresql"] if server else [])]
+        death = [asyncio.create_task(made.dying(one, seed, calm)) for one in names]
+        death.append(asyncio.create_task(made.misbehaving(seed, calm)))
+        tasks += [*work, *death]
+        while made.deaths.counted < kills and part.seconds < seconds:
             progress(part)
-            async with asyncio.timeout(JUDGE_SECONDS):
-                await asyncio.gather(*death)
-                await made.all_up()
-                await _all_answered(work, everybody, load)
-                part.verdict = await checker.judge(made, load, everybody, opening)
+            await _raise_failed(tasks)
+            await asyncio.sleep(0.1)
+            part.seconds = time.monotonic() - began
+        calm.set()
+        part.checking = True
+        progress(part)
+        async with asyncio.timeout(JUDGE_SECONDS):
+            await asyncio.gather(*death)
+            await made.all_up()
+            await _all_answered(work, everybody, load)
+            part.verdict = await checker.judge(made, load, everybody, opening)
 
 
 @contextlib.asynccontextmanager
