@@ -431,10 +431,14 @@ def is_race(error: BaseException) -> bool:
         return True
     if is_unavailable(error):
         return False
-    unique = getattr(getattr(error, "orig", error), "sqlstate", None) == "23505"
+    cause = getattr(error, "orig", error)
+    unique = getattr(cause, "sqlstate", None) == "23505"
+    if isinstance(cause, sqlite3.IntegrityError):
+        unique = getattr(cause, "sqlite_errorcode", 0) in _SQLITE_UNIQUE
     return unique or is_conflict(error)
 
 
+_SQLITE_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 _NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
 _SQLITE_NOT_NOW = frozenset(
     {

@@ -50,6 +50,8 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> int:
         came.append(number)
         if len(came) == 1:  # Who is impatient does not interrupt the taking down.
             running.cancel()
+            # Futures of connections that are cut now have nobody who waits for them.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
