@@ -21,7 +21,7 @@ from tests.chaos.plan import Life, lives
 from tests.support.box import PATIENCE, Box
 from tests.support.postgres import Postgres
 
-MEAN_SECONDS = {"gateway": 0.8, "worker": 0.6, "postgresql": 6.0, "partners": 20.0}
+MEAN_SECONDS = {"gateway": 1.2, "worker": 0.8, "postgresql": 6.0, "partners": 20.0}
 FAULTS = (
     *(
         (f"{verb}_times_out_{when}_effect", verb, None)
