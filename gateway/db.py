@@ -437,14 +437,13 @@ def is_race(error: BaseException) -> bool:
     if is_unavailable(error):
         return False
     cause = getattr(error, "orig", error)
+    unique = getattr(cause, "sqlstate", None) == "23505"
     if isinstance(cause, sqlite3.IntegrityError):
-        return getattr(cause, "sqlite_errorcode", 0) in _SQLITE_UNIQUE
-    return getattr(cause, "sqlstate", None) == "23505" or is_conflict(error)
+        unique = getattr(cause, "sqlite_errorcode", 0) in _SQLITE_UNIQUE
+    return unique or is_conflict(error)
 
 
-_SQLITE_UNIQUE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
-
-
+_SQLITE_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 _NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
 _SQLITE_NOT_NOW = frozenset(
     {

@@ -2,9 +2,12 @@
 
 import argparse
 import asyncio
+import contextlib
+import logging
 import signal
 import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,7 @@ from rich.text import Text
 
 from tests.chaos import campaign, report
 from tests.chaos.campaign import Part
-from tests.chaos.clients import Load
-from tests.chaos.fleet import Deaths
+from tests.chaos.checker import Verdict
 from tests.support import postgres
 
 SQLITE_SHARE = 0.2
@@ -24,18 +26,41 @@ SQLITE_SHARE = 0.2
 def main() -> int:
     given = _arguments()
     out = Console()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that everything is taken down.
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     with tempfile.TemporaryDirectory(prefix="coalition-chaos-") as folder:
-        parts = asyncio.run(_run(given, given.keep or Path(folder), out))
-    wrong = report.violations(parts)
-    out.print(report.table(parts, given.seed))
+        parts: list[Part] = []
+        stopped = asyncio.run(_until_stopped(_run(given, given.keep or Path(folder), out, parts)))
+        wrong = report.violations(parts)
+        out.print(report.table(parts, given.seed))
     for line in wrong[:50]:
         out.print(f"[red]{line}[/red]", highlight=False)
+    if stopped:
+        out.print("[yellow]stopped: what was not checked is not known[/yellow]")
+        return 128 + stopped
     killed = sum(part.deaths.counted for part in parts)
     if killed < given.kills:
         out.print(f"[red]only {killed} of {given.kills} kills in {given.minutes} minutes[/red]")
     return 1 if wrong or killed < given.kills else 0
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> int:
+    """Run it to its end, or until a signal: then everything is taken down, and it is returned."""
+    running, came = asyncio.ensure_future(work), []
+
+    def stop(number: int) -> None:
+        came.append(number)
+        if len(came) == 1:  # Who is impatient does not interrupt the taking down.
+            running.cancel()
+            # Futures of connections that are cut now have nobody who waits for them.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    await asyncio.wait([running])
+    if came:
+        return int(came[0])
+    running.result()
+    return 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -48,28 +73,38 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _run(given: argparse.Namespace, folder: Path, out: Console) -> list[Part]:
+async def _run(given: argparse.Namespace, folder: Path, out: Console, parts: list[Part]) -> None:
+    """Run the parts, one after the other; each is in `parts` from its beginning."""
     shares = {"postgresql": 1 - SQLITE_SHARE, "sqlite": SQLITE_SHARE}
     if given.only:
         shares = {given.only: 1.0}
-    parts: list[Part] = []
     with Live(Text("starting"), console=out, refresh_per_second=4) as live:
 
-        def show(name: str, deaths: Deaths, load: Load) -> None:
-            counts = f"{deaths.counted} kills, {load.answered} answered, {load.retried} repeated"
-            live.update(Text(f"{name}: {counts}"))
+        def show(part: Part) -> None:
+            load, at = part.load, ": checking" if part.checking else ""
+            counts = f"{part.deaths.counted} kills, {load.answered} answered"
+            live.update(Text(f"{part.name}{at}: {counts}, {load.retried} repeated"))
 
         for name, share in shares.items():
             options: dict[str, Any] = {"seed": given.seed, "progress": show}
             options |= {"kills": round(given.kills * share), "seconds": given.minutes * 60 * share}
             home = folder / name
             home.mkdir(parents=True)
-            if name == "sqlite":
-                parts.append(await campaign.run(name, home, server=None, **options))
-            else:
-                with postgres.running() as server:
-                    parts.append(await campaign.run(name, home, server=server, **options))
-    return parts
+            parts.append(Part(name, home))
+            await _one(parts[-1], options)
+
+
+async def _one(part: Part, options: dict[str, Any]) -> None:
+    """One part; what it fails of is in its verdict, so that the table tells of the rest."""
+    with contextlib.ExitStack() as stack:
+        on_server = part.name == "postgresql"
+        server = stack.enter_context(postgres.running()) if on_server else None
+        try:
+            await campaign.run(part, server=server, **options)
+        except Exception as error:
+            logging.exception("the part failed")
+            part.verdict = part.verdict or Verdict()
+            part.verdict.violations.append(f"the campaign itself: {error!r}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """One part of the campaign: a fleet, its clients, its killers, and the verdict."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import checker, clients, fleet
@@ -13,55 +14,83 @@ from tests.chaos.fleet import Deaths
 from tests.support.postgres import Postgres
 
 LAST_ANSWERS_SECONDS = 90.0
-Progress = Callable[[str, Deaths, Load], None]
+JUDGE_SECONDS = 600.0
+Progress = Callable[["Part"], None]
 
 
 @dataclass
 class Part:
-    """What one part came to."""
+    """What one part has come to; its figures are good whenever it ends.
+
+    Args:
+        name: `postgresql` or `sqlite`.
+        home: A folder of its own.
+    """
 
     name: str
-    seconds: float
-    deaths: Deaths
-    load: Load
-    verdict: Verdict
+    home: Path
+    seconds: float = 0.0  # of killing
+    checking: bool = False
+    deaths: Deaths = field(default_factory=Deaths)
+    verdict: Verdict | None = None  # None: it ended before
+    load: Load = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.load = Load(Journal(self.home / "answers.jsonl"))
 
 
 async def run(
-    name: str,
-    home: Path,
+    part: Part,
     *,
     server: Postgres | None,
     seed: int,
     kills: int,
     seconds: float,
-    progress: Progress = lambda *_: None,
-) -> Part:
+    progress: Progress = lambda _: None,
+) -> None:
     """Kill until there are `kills` of the gateway's side, or the time is over; then judge.
 
     Args:
         server: The PostgreSQL to use, and to kill; None: SQLite.
     """
-    async with fleet.running(home, server) as made:
-        load, calm, began = Load(Journal(home / "answers.jsonl")), asyncio.Event(), time.monotonic()
-        opening = await checker.wallets(made)
-        async with clients.at_work(made, load, seed) as everybody:
-            work = [asyncio.create_task(one.live(calm)) for one in everybody]
-            names = [*made.ports, *made.workers, "partners", *(["postgresql"] if server else [])]
-            death = [asyncio.create_task(made.dying(one, seed, calm)) for one in names]
-            death.append(asyncio.create_task(made.misbehaving(seed, calm)))
-            while made.deaths.counted < kills and time.monotonic() - began < seconds:
-                progress(name, made.deaths, load)
-                await _raise_failed([*work, *death])
-                await asyncio.sleep(0.1)
-            calm.set()
-            took = time.monotonic() - began
+    load, calm = part.load, asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(contextlib.closing(load.journal))
+        made = await stack.enter_async_context(fleet.running(part.home, server))
+        part.deaths = made.deaths
+        opening, began = await checker.wallets(made), time.monotonic()
+        everybody = await stack.enter_async_context(clients.at_work(made, load, seed))
+        tasks = await stack.enter_async_context(_ended())
+        work = [asyncio.create_task(one.live(calm)) for one in everybody]
+        names = [*made.ports, *made.workers, "partners", *(["postgresql"] if server else [])]
+        death = [asyncio.create_task(made.dying(one, seed, calm)) for one in names]
+        death.append(asyncio.create_task(made.misbehaving(seed, calm)))
+        tasks += [*work, *death]
+        while made.deaths.counted < kills and part.seconds < seconds:
+            progress(part)
+            await _raise_failed(tasks)
+            await asyncio.sleep(0.1)
+            part.seconds = time.monotonic() - began
+        calm.set()
+        part.checking = True
+        progress(part)
+        async with asyncio.timeout(JUDGE_SECONDS):
             await asyncio.gather(*death)
             await made.all_up()
             await _all_answered(work, everybody, load)
-            progress(f"{name}: checking", made.deaths, load)
-            verdict = await checker.judge(made, load, everybody, opening)
-    return Part(name, took, made.deaths, load, verdict)
+            part.verdict = await checker.judge(made, load, everybody, opening)
+
+
+@contextlib.asynccontextmanager
+async def _ended() -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Tasks that are over when this is, however it ends: else they start what is taken down."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _all_answered(

@@ -288,7 +288,7 @@ async def _balances(
         )
         who, paid = legs.get(redemption, ("", []))
         for leg in paid:
-            expected[who, leg["programme"]["redemption"]] -= leg["points"]
+            expected[who, leg["programme"]["id"]] -= leg["points"]
     found = await wallets(fleet)
     for wallet, points_ in found.items():
         verdict.looked["wallets"] += 1

@@ -64,6 +64,9 @@ class Journal:
         self._file.write(line)
         os.fsync(self._file.fileno())
 
+    def close(self) -> None:
+        self._file.close()
+
     def read(self) -> list[dict[str, Any]]:
         """What is on disk."""
         return [json.loads(line) for line in self.path.read_bytes().splitlines()]

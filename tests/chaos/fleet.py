@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.chaos.plan import Life, lives
 from tests.support.box import PATIENCE, Box
 from tests.support.postgres import Postgres
 
-MEAN_SECONDS = {"gateway": 1.5, "worker": 1.2, "postgresql": 8.0, "partners": 20.0}
+MEAN_SECONDS = {"gateway": 1.2, "worker": 0.8, "postgresql": 6.0, "partners": 20.0}
 FAULTS = (
     *(
         (f"{verb}_times_out_{when}_effect", verb, None)
@@ -72,6 +73,7 @@ class Fleet(Box):
             self.ports["gateway-2"] = self._reserve()
         self.workers = ("worker", "worker-2") if server else ("worker",)
         self.addresses = [f"http://127.0.0.1:{port}" for port in self.ports.values()]
+        self._armed: dict[str, str] = {}  # failpoint each process was started with
         self._said: dict[str, int] = {}  # bytes of each log when its process was started
         self._died_at: dict[str, float] = {}
         self._ready = httpx2.AsyncClient(trust_env=False, timeout=5)
@@ -100,10 +102,12 @@ class Fleet(Box):
     async def all_up(self) -> None:
         """Start whatever does not run, without failpoints, and wait until it answers."""
         if self.server and not self.server.alive:
-            await asyncio.to_thread(self.server.start)
+            await _whole(self.server.start)
         if not self._is_up("simulators"):
             await self.start_simulators()
         for name in (*self.ports, *self.workers):
+            if self._armed.get(name) and self._is_up(name):
+                await _whole(self.children[name].kill)  # It would die when nobody looks after it.
             await self._revive(name, "")
 
     async def dying(self, name: str, seed: int, calm: asyncio.Event) -> None:
@@ -141,7 +145,7 @@ class Fleet(Box):
         if child.alive:
             if calm.is_set():
                 return
-            await asyncio.to_thread(child.kill)
+            await _whole(child.kill)
             self._count(kind, "random instant")
         elif (code := child.died_of(0)) is signal.SIGKILL:
             self._count(kind, life.failpoint)
@@ -159,9 +163,9 @@ class Fleet(Box):
         if calm.is_set():
             return
         if life.whole:
-            await asyncio.to_thread(self.server.kill)
+            await _whole(self.server.kill)
             began = time.monotonic()
-            await asyncio.to_thread(self.server.start)
+            await _whole(self.server.start)
         else:
             backends = self.server.backends()
             if not backends:
@@ -176,7 +180,7 @@ class Fleet(Box):
         await _pause(calm, life.seconds)
         if calm.is_set():
             return
-        await asyncio.to_thread(self.children["simulators"].kill)
+        await _whole(self.children["simulators"].kill)
         self._count("partners", "random instant")
         began = time.monotonic()
         await self.start_simulators()
@@ -205,7 +209,9 @@ class Fleet(Box):
         more |= {"GATEWAY_PARTNER_TIMEOUT_SECONDS": "3", "GATEWAY_LOGIN_TRIES_PER_MINUTE": "10000"}
         log = self.home / f"{name}.log"
         self._said[name] = log.stat().st_size if log.exists() else 0
-        await asyncio.to_thread(self._start, name, "gateway", program, failpoint, **more)
+        self._armed[name] = failpoint
+        start = functools.partial(self._start, name, "gateway", program, failpoint, **more)
+        await _whole(start)
 
     async def _answers(self, name: str) -> bool:
         """Wait until it answers (a worker: until it has begun to work); False if it has ended."""
@@ -251,6 +257,16 @@ async def running(home: Path, server: Postgres | None) -> AsyncIterator[Fleet]:
         yield fleet
     finally:
         await fleet.close()
+
+
+async def _whole(act: Callable[[], None]) -> None:
+    """Do it in a thread, to its end: what is cancelled half-way would start what nobody stops."""
+    acting = asyncio.ensure_future(asyncio.to_thread(act))
+    try:
+        await asyncio.shield(acting)
+    except asyncio.CancelledError:
+        await asyncio.wait([acting])
+        raise
 
 
 async def _pause(calm: asyncio.Event, seconds: float) -> None:

@@ -8,7 +8,7 @@ CALLS = ("hold", "confirm", "cancel", "fence")
 POINTS = ("before_call", "after_call", "stored")
 IN_CALLS = tuple(f"{verb}:{point}" for verb in CALLS for point in POINTS)
 OF_GATEWAY = (*IN_CALLS, "event:stored", "event:applied")
-PATIENCE_SECONDS = 4.0  # for a failpoint to be reached; then the process is killed where it is
+PATIENCE_SECONDS = 2.0  # for a failpoint to be reached; then the process is killed where it is
 
 
 @dataclass(frozen=True, slots=True)

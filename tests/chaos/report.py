@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 
 from tests.chaos.campaign import Part
+from tests.chaos.checker import Verdict
 
 KINDS = ("gateway", "worker", "postgresql", "partners")
 
@@ -23,7 +24,9 @@ def table(parts: Sequence[Part], seed: int) -> Table:
 
 
 def violations(parts: Sequence[Part]) -> list[str]:
-    return [f"{part.name}: {one}" for part in parts for one in part.verdict.violations]
+    return [
+        f"{part.name}: {one}" for part in parts if part.verdict for one in part.verdict.violations
+    ]
 
 
 def _rows(parts: Sequence[Part]) -> list[tuple[str, list[str]]]:
@@ -36,7 +39,7 @@ def _rows(parts: Sequence[Part]) -> list[tuple[str, list[str]]]:
     return [
         row("seconds", lambda part: f"{part.seconds:.0f}"),
         row("kills", lambda part: part.deaths.counted),
-        row("kills a second", lambda part: f"{part.deaths.counted / part.seconds:.2f}"),
+        row("kills a second", lambda part: f"{part.deaths.counted / (part.seconds or 1):.2f}"),
         *each("  of {}", lambda part, kind: part.deaths.killed[kind]),
         *_counted(parts, "  at ", lambda part: part.deaths.at),
         row("starts without a database", lambda part: part.deaths.failed_starts),
@@ -46,10 +49,15 @@ def _rows(parts: Sequence[Part]) -> list[tuple[str, list[str]]]:
         row("longest until answered, s", lambda part: f"{part.load.longest:.1f}"),
         *_counted(parts, "  try failed: ", lambda part: part.load.failed),
         *_counted(parts, "  refused: ", lambda part: part.load.refused),
-        *_counted(parts, "redemptions ", lambda part: part.verdict.states),
-        *_counted(parts, "checked: ", lambda part: part.verdict.looked),
-        row("violations", lambda part: len(part.verdict.violations)),
+        *_counted(parts, "redemptions ", lambda part: _verdict(part).states),
+        *_counted(parts, "checked: ", lambda part: _verdict(part).looked),
+        row("violations", lambda part: len(part.verdict.violations) if part.verdict else "?"),
     ]
+
+
+def _verdict(part: Part) -> Verdict:
+    """Nothing is known of what ended before its check."""
+    return part.verdict or Verdict()
 
 
 def _counted(

@@ -91,7 +91,10 @@ class Postgres:
     def stop(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(timeout=30)
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:  # It recovers, or a checkpoint is slow: none stays.
+                self.kill()
 
     @property
     def pid(self) -> int:

@@ -237,10 +237,10 @@ async def test_postgresql_killed_under_load(
             shoppers = [await Shopper.enter(gateway) for _ in range(4)]
             before, _ = await coalition.wallet(MEMBER, "P-LL")
             async with worker_of(coalition, url), asyncio.TaskGroup() as group:
-                buying = [group.create_task(many(one, 3)) for one in shoppers]
+                buying = [group.create_task(many(one, 2)) for one in shoppers]
                 for _ in range(2):
                     seen = len(coalition.partners["M05"].effects)
-                    while len(coalition.partners["M05"].effects) < seen + 3:  # noqa: ASYNC110
+                    while len(coalition.partners["M05"].effects) < seen + 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                     postgres.kill()
                     await asyncio.to_thread(postgres.start)
