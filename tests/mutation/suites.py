@@ -65,7 +65,8 @@ SUITES = (
         (
             "tests/unit/redemption",
             *_integration(
-                "redeem_at_once", "saga", "saga_table", "saga_breaks", "reviews", "recovery", "hosted",
+                "cancelled_or_used", "redeem_at_once",
+                "saga", "saga_table", "saga_breaks", "reviews", "recovery", "hosted",
                 "worked_postings", "partner_lies",
             ),
         ),
