@@ -13,7 +13,7 @@ from gateway.compliance import service as compliance
 from gateway.compliance.model import budget_lines
 from gateway.compliance.service import BudgetExceeded
 from gateway.db import Database
-from gateway.errors import AlreadyRegistered
+from gateway.errors import AlreadyRegistered, NotFound
 from gateway.ledger import service as ledger
 from gateway.ledger.model import BUDGET, HUB, Journal, Kind, credit, debit
 from gateway.points import service as points
@@ -152,6 +152,8 @@ async def test_points_issued_name_who_approved_them(database: Database) -> None:
         assert (lot.earned_on, lot.basis, lot.ref) == (date(2026, 11, 20), "ADJUSTMENT", "case_1")
         assert lot.expires_at == datetime(2029, 11, 30, 16, tzinfo=UTC)
         assert await points.lots(tx, member_id="m1") == [lot]
+        (decision,) = await compliance.decisions(tx, subject="m1", limit=9)
+        assert decision["context"] == {"issuer": "M11", "basis": "ADJUSTMENT", "ref": "case_1"}
         assert await points.issued(tx, "adjust:1")
         assert not await points.issued(tx, "adjust:2")
 
@@ -236,6 +238,9 @@ async def test_an_earning_pays_what_is_owed_first(database: Database) -> None:
         assert (refusal.value.field, refusal.value.context) == (("ref",), {"id": "ord_1"})
         await coalition.hold(tx, "red_1", LegRequest(1, "m1", "P-CA", 70))
         back: dict[str, Any] = {"issuer": "M02", "ref": "ord_1", "actor": "M02", "now": THEN}
+        with pytest.raises(NotFound) as unknown:
+            await points.record_return(tx, **back | {"ref": "ord_9"})
+        assert (unknown.value.field, unknown.value.context) == (("ref",), {"id": "ord_9"})
         returned = await points.record_return(tx, **back)
         assert returned == Return(first.id, "ord_1", 100, 0, 30, 70)
         made = await journal(tx, Kind.CLAW_BACK, first.id)
@@ -287,3 +292,35 @@ async def test_a_lot_that_has_ended_expires_on_its_day(database: Database) -> No
         )  # fmt: skip
         assert made.op_key.startswith(f"{lot.id}:expire:exp_")
         assert printed(made) == "PTS:M11 Dr M:m1:AVAIL 50, Cr EXPIRED 50"
+
+
+async def test_points_that_have_ended_are_not_spent(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        await open_lot(tx, "m1", "P-YT", 50, expires_at=NOW)
+        gift = {"donation_id": "don_1", "member_id": "m1", "programme_id": "P-YT", "points": 1}
+        gift |= {"beneficiary": "M16", "actor": "m1"}
+        with pytest.raises(points.InsufficientPoints) as refusal:
+            await points.donate(tx, **gift, now=NOW)
+        assert refusal.value.context["available"] == 0
+        assert len(await points.donate(tx, **gift, now=NOW - timedelta(seconds=1))) == 1
+
+
+async def test_a_released_epoch_is_held_again_with_its_lines(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        lots = [
+            await open_lot(tx, "m1", "P-LL", 50, ref=ref, earned_on=date(2026, 1, day))
+            for day, ref in ((2, "a"), (1, "b"))
+        ]
+        await coalition.hold(tx, "red_1", LegRequest(1, "m1", "P-LL", 50))
+        await points.release(tx, hub_lines={}, **RED)
+        await points.rehold(
+            tx, from_epoch=1, hub_lines={1: HUB_LINES}, expires_at=LATER, **RED | {"epoch": 2}
+        )
+        await db.flush(tx)
+        found = await ledger.entries(tx, cause_id="red_1", limit=9)
+        (made,) = [made for _, made in found if made.op_key == "red_1:hold:2:1"]
+        assert printed(made).endswith("HUB Dr RSV:M04 9, Cr RSV_CONTRA 9")
+        held = {lot.id: lot.held for lot in await points.lots(tx, member_id="m1")}
+        assert held == {lots[0].id: 0, lots[1].id: 50}
