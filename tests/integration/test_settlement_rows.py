@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, jobs
+from gateway.audit.store import entries
 from gateway.db import Database
 from gateway.errors import NotFound
 from gateway.events import service as events
@@ -209,6 +210,11 @@ async def test_claims_of_their_own_enter_the_window_at_once(small: Database) -> 
         }  # fmt: skip
     with pytest.raises(sa.exc.IntegrityError):
         async with small.transaction() as tx:
+            await settlement.compensate(
+                tx, issuer="M04", redeemer="M05", fen=70, leg_no=3, at=LATER, **RED
+            )
+    with pytest.raises(sa.exc.IntegrityError):
+        async with small.transaction() as tx:
             await settlement.correct(
                 tx, cause_id="case_2", payer="M05", payee="M04", fen=1, at=LATER, key="k"
             )
@@ -216,8 +222,9 @@ async def test_claims_of_their_own_enter_the_window_at_once(small: Database) -> 
 
 async def recorded(tx: AsyncConnection, kind: str) -> list[Any]:
     await db.flush(tx)
-    table = sa.table("audit_entries", *map(sa.column, ("kind", "subject", "actor")))
-    return [tuple(row) for row in await tx.execute(sa.select(table).where(table.c.kind == kind))]
+    e = entries.c
+    found = await tx.execute(sa.select(e.subject, e.actor, e.body).where(e.kind == kind))
+    return sorted((tuple(row) for row in found), key=repr)
 
 
 async def told(tx: AsyncConnection, type: str) -> list[Any]:
@@ -236,8 +243,11 @@ async def test_a_proposed_agreement_keeps_every_term(small: Database) -> None:
         )  # fmt: skip
         assert await settlement.agreements(tx, agreement_ids=["agr_M04_M06"]) == [made]
         assert await settlement.agreements(tx, merchant="M05", agreement_ids=["agr_x"]) == []
-        mine = await settlement.agreements(tx, merchant="M05")
-        assert {each.id for each in mine} == {"agr_M04_M05", "agr_M04_M06"}
+        for merchant in ("M04", "M05"):
+            mine = await settlement.agreements(tx, merchant=merchant)
+            assert {each.id for each in mine} == {"agr_M04_M05", "agr_M04_M06"}
+        (mine,) = await settlement.agreements(tx, merchant="M06")
+        assert mine.id == "agr_M04_M06"
         assert len(await settlement.agreements(tx)) == 2
         sign: dict[str, Any] = {"agreement_id": "agr_M04_M06", "now": LATER}
         half = await settlement.sign_agreement(tx, merchant_id="M06", **sign)
@@ -247,8 +257,8 @@ async def test_a_proposed_agreement_keeps_every_term(small: Database) -> None:
         assert await settlement.sign_agreement(tx, merchant_id="M04", **sign) == done
         assert await settlement.agreements(tx, agreement_ids=["agr_M04_M06"]) == [done]
         assert await recorded(tx, "agreement.signed") == [
-            ("agreement.signed", "agr_M04_M06", "M06"),
-            ("agreement.signed", "agr_M04_M06", "M04"),
+            ("agr_M04_M06", "M04", {"version": 1, "signed_by": ["M04", "M05", "M06"]}),
+            ("agr_M04_M06", "M06", {"version": 1, "signed_by": ["M05", "M06"]}),
         ]
         with pytest.raises(NotFound) as refusal:
             await settlement.sign_agreement(tx, merchant_id="M04", version=2, **sign)
@@ -366,6 +376,9 @@ async def test_a_payment_settles_its_own_settlement_only(small: Database) -> Non
         assert await states(tx, first) == {State.SETTLED}
         assert await states(tx, second) == {State.IN_SETTLEMENT}
         assert (await settlement.window(tx, W47)).state == "SETTLED"
+        assert await told(tx, "settlement.booked") == [
+            (first, ("M00", "M04", "M05"), {"window": W47})
+        ]
         cover = await settlement.cover_of(tx, merchant_id="M04")
         assert cover
         assert (cover.debit_fen, cover.credit_fen) == (1_809, 0)
@@ -402,7 +415,10 @@ async def test_notices_and_answers_are_kept_once(small: Database) -> None:
         assert (creditor.receipt_ref, creditor.acknowledged_at) == (None, None)
         done = await settlement.acknowledge_leg(tx, merchant="M05", signature="s3", **answer)
         assert done.state == "BOOKED"
-        assert await recorded(tx, "leg.acknowledged") == [("leg.acknowledged", leg.id, "c")] * 2
+        assert await recorded(tx, "leg.acknowledged") == [
+            (leg.id, "c", {"merchant": "M04", "roles": ["DEBTOR"], "signature": "s1"}),
+            (leg.id, "c", {"merchant": "M05", "roles": ["CREDITOR"], "signature": "s3"}),
+        ]
         with pytest.raises(NotFound) as refusal:
             await settlement.acknowledge_leg(tx, merchant="M06", signature="s", **answer)
         assert refusal.value.context == {"id": leg.id}
