@@ -224,7 +224,8 @@ async def recorded(tx: AsyncConnection, kind: str) -> list[Any]:
     await db.flush(tx)
     e = entries.c
     found = await tx.execute(sa.select(e.subject, e.actor, e.body).where(e.kind == kind))
-    return sorted((tuple(row) for row in found), key=repr)
+    made = [tuple(row) for row in found]
+    return sorted(made, key=lambda row: (row[1], sorted(map(str, row[2].values()))))
 
 
 async def told(tx: AsyncConnection, type: str) -> list[Any]:
