@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import db
 from gateway.batch import Raced
 from gateway.compliance import service as compliance
+from gateway.compliance.model import budget_lines
 from gateway.compliance.service import BudgetExceeded
 from gateway.db import Database
-from gateway.errors import AlreadyRegistered
+from gateway.errors import AlreadyRegistered, NotFound
 from gateway.ledger import service as ledger
 from gateway.ledger.model import BUDGET, HUB, Journal, Kind, credit, debit
 from gateway.points import service as points
@@ -25,10 +26,12 @@ THEN = NOW + timedelta(hours=1)
 RED: dict[str, Any] = {"redemption_id": "red_1", "epoch": 1, "actor": "m1", "now": THEN}
 
 
-async def journals(tx: AsyncConnection) -> list[Journal]:
-    """Oldest first."""
+async def journal(tx: AsyncConnection, kind: Kind, cause: str) -> Journal:
+    """The only one of a kind and cause."""
     await db.flush(tx)
-    return [journal for _, journal in reversed(await ledger.entries(tx, limit=100))]
+    found = [made for _, made in await ledger.entries(tx, cause_id=cause, limit=100)]
+    (made,) = [made for made in found if made.kind is kind]
+    return made
 
 
 def head(journal: Journal) -> tuple[Any, ...]:
@@ -49,7 +52,6 @@ async def test_taking_is_holding_without_reading(database: Database) -> None:
     async with database.transaction() as tx:
         await coalition.found(tx)
         lots = [await open_lot(tx, "m1", "P-LL", 50, ref=ref) for ref in ("a", "b")]
-        before = len(await journals(tx))
         (one,) = await taken(tx, LegRequest(2, "m1", "P-LL", 70, HUB_LINES))
         (read,) = await db.read(tx, points.ask_taken("red_1", 1))
         assert points.taken(read) == [one]
@@ -58,7 +60,7 @@ async def test_taking_is_holding_without_reading(database: Database) -> None:
             "hld", "red_1", 1, 2, "m1", "P-LL", "M04", 70, 0, HoldState.HELD, LATER
         )
         assert await points.held(tx, "red_1") == [one.hold]
-        (made,) = (await journals(tx))[before:]
+        made = await journal(tx, Kind.HOLD, "red_1")
         assert head(made) == (Kind.HOLD, "red_1:hold:1:2", "m1", None, "red_1", THEN)
         assert printed(made) == (
             "PTS:M04 Dr M:m1:AVAIL 70, Cr M:m1:HELD 70 · HUB Dr RSV:M04 9, Cr RSV_CONTRA 9"
@@ -67,7 +69,8 @@ async def test_taking_is_holding_without_reading(database: Database) -> None:
         assert found == {lot.id: dict(one.lots).get(lot.id, 0) for lot in lots}
         rest = {"hub_lines": {2: HUB_LINES}, "known": [one]}
         await points.release(tx, **RED, **rest)
-        assert printed((await journals(tx))[-1]).startswith("PTS:M04 Dr M:m1:HELD 70")
+        released = await journal(tx, Kind.RELEASE, "red_1")
+        assert printed(released).startswith("PTS:M04 Dr M:m1:HELD 70")
         assert [hold.state for hold in await points.held(tx, "red_1")] == [HoldState.VOIDED]
 
 
@@ -97,7 +100,7 @@ async def test_what_is_given_back_late_is_told_with_its_new_end(database: Databa
         lot = await open_lot(tx, "m1", "P-YT", 50, expires_at=ends)
         await coalition.hold(tx, "red_1", LegRequest(1, "m1", "P-YT", 40))
         await points.burn(tx, sinks={1: "REDEEMED_OWN"}, hub_lines={1: HUB_LINES}, **RED)
-        burned = (await journals(tx))[-1]
+        burned = await journal(tx, Kind.COMMIT, "red_1")
         assert head(burned) == (Kind.COMMIT, "red_1:commit:1:1", "m1", None, "red_1", THEN)
         assert printed(burned).startswith("PTS:M11 Dr M:m1:HELD 40, Cr REDEEMED_OWN 40 · HUB")
         back = {"kind": Kind.REVERSE, "points": {1: 40}, "hub_lines": {1: HUB_LINES}}
@@ -108,7 +111,7 @@ async def test_what_is_given_back_late_is_told_with_its_new_end(database: Databa
             assert given.expires_at > THEN + timedelta(days=89)
         (now,) = await points.lots(tx, member_id="m1")
         assert (now.remaining, now.expires_at) == (50, given.expires_at)
-        reversed_ = (await journals(tx))[-1]
+        reversed_ = await journal(tx, Kind.REVERSE, "red_1")
         assert head(reversed_) == (Kind.REVERSE, "red_1:reverse:1:1", "m1", None, "red_1", THEN)
         assert printed(reversed_).startswith("PTS:M11 Dr REDEEMED_OWN 40, Cr M:m1:AVAIL 40 · HUB")
 
@@ -140,7 +143,7 @@ async def test_points_issued_name_who_approved_them(database: Database) -> None:
             slice=None, kind=Kind.ADJUST, op_key="adjust:1", hub_lines=HUB_LINES, actor="a",
             approver="b", now=THEN,
         )  # fmt: skip
-        made = (await journals(tx))[-1]
+        made = await journal(tx, Kind.ADJUST, "case_1")
         assert head(made) == (Kind.ADJUST, "adjust:1", "a", "b", "case_1", THEN)
         books = printed(made).split(" · ")
         assert books[0] == "PTS:M11 Dr ISSUED 8, Cr M:m1:AVAIL 8"
@@ -149,6 +152,8 @@ async def test_points_issued_name_who_approved_them(database: Database) -> None:
         assert (lot.earned_on, lot.basis, lot.ref) == (date(2026, 11, 20), "ADJUSTMENT", "case_1")
         assert lot.expires_at == datetime(2029, 11, 30, 16, tzinfo=UTC)
         assert await points.lots(tx, member_id="m1") == [lot]
+        (decision,) = await compliance.decisions(tx, subject="m1", limit=9)
+        assert decision["context"] == {"issuer": "M11", "basis": "ADJUSTMENT", "ref": "case_1"}
         assert await points.issued(tx, "adjust:1")
         assert not await points.issued(tx, "adjust:2")
 
@@ -160,7 +165,7 @@ async def test_a_loaded_redemption_spends_loaded_points(database: Database) -> N
     async with database.transaction() as tx:
         await coalition.found(tx)
         lot = await open_lot(tx, "m1", "P-LL", 100)
-        opened = (await journals(tx))[-1]
+        opened = await journal(tx, Kind.OPENING, lot.id)
         assert head(opened) == (
             Kind.OPENING, "open:P-LL:m1:open", "gateway", None, lot.id,
             datetime(2026, 5, 31, 16, tzinfo=UTC),
@@ -168,7 +173,7 @@ async def test_a_loaded_redemption_spends_loaded_points(database: Database) -> N
         assert await open_lot(tx, "m1", "P-LL", 100) == lot
         for _ in range(2):
             await points.spend_opening(tx, **spent)
-        made = (await journals(tx))[-1]
+        made = await journal(tx, Kind.COMMIT, "old_1")
         assert head(made) == (Kind.COMMIT, "spent:P-LL:m1:old_1", "gateway", None, "old_1", then)
         assert printed(made) == "PTS:M04 Dr M:m1:AVAIL 60, Cr REDEEMED_OWN 60"
         (left,) = await points.lots(tx, member_id="m1")
@@ -190,34 +195,27 @@ async def test_a_gift_is_journaled_and_undone_with_its_lines(database: Database)
         again = await points.donate(tx, member_id="m1", programme_id="P-HM", points=100, **gift)
         assert took == again
         assert {lot_id for lot_id, _ in took} == {lot.id for lot in lots}
-        made = (await journals(tx))[-1]
+        made = await journal(tx, Kind.DONATE, "don_1")
         assert head(made) == (Kind.DONATE, "don_1:donate", "m1", None, "don_1", THEN)
         assert printed(made) == (
             "PTS:M01 Dr M:m1:AVAIL 100, Cr DONATED:M16 100 · HUB Dr RSV:M04 9, Cr RSV_CONTRA 9"
         )
         await points.undonate(tx, **gift)
-        undone = (await journals(tx))[-1]
+        undone = await journal(tx, Kind.REVERSE, "don_1")
         assert head(undone) == (Kind.REVERSE, "don_1:undonate", "m1", None, "don_1", THEN)
         assert printed(undone).startswith("PTS:M01 Dr DONATED:M16 100, Cr M:m1:AVAIL 100 · HUB")
 
 
 async def test_a_match_beyond_its_slice_is_refused(database: Database) -> None:
-    lines = (debit(f"{BUDGET}M01", "SLICE:PR-12", 501), credit(f"{BUDGET}M01", "GIVEN", 501))
     async with database.transaction() as tx:
         await coalition.found(tx)
         await compliance.add_slice(tx, issuer="M01", slice="PR-12", fen=500, now=NOW)
         await open_lot(tx, "m1", "P-HM", 60)
-        (account,) = {
-            line.account
-            for journal in await journals(tx)
-            for line in journal.lines
-            if line.book == f"{BUDGET}M01" and line.account.endswith("PR-12")
-        }
     with pytest.raises(BudgetExceeded) as over:
         async with database.transaction() as tx:
             await points.donate(
                 tx, donation_id="don_1", member_id="m1", programme_id="P-HM", points=10,
-                beneficiary="M16", budget_lines=(replace(lines[0], account=account), lines[1]),
+                beneficiary="M16", budget_lines=budget_lines("M01", 501, "PR-12"),
                 actor="m1", now=NOW,
             )  # fmt: skip
     said = {"issuer": "M01", "slice": "PR-12", "budget_fen": 500, "left_fen": 500}
@@ -233,16 +231,19 @@ async def test_an_earning_pays_what_is_owed_first(database: Database) -> None:
         await coalition.found(tx)
         first = await points.earn(tx, ref="ord_1", **EARN)
         assert (first.points, first.state, first.paid_debt) == (100, EarningState.MATURED, 0)
-        made = (await journals(tx))[-1]
+        made = await journal(tx, Kind.EARN, first.id)
         assert head(made) == (Kind.EARN, f"{first.id}:earn", "M02", None, first.id, NOW)
         with pytest.raises(AlreadyRegistered) as refusal:
             await points.earn(tx, ref="ord_1", **EARN)
         assert (refusal.value.field, refusal.value.context) == (("ref",), {"id": "ord_1"})
         await coalition.hold(tx, "red_1", LegRequest(1, "m1", "P-CA", 70))
         back: dict[str, Any] = {"issuer": "M02", "ref": "ord_1", "actor": "M02", "now": THEN}
+        with pytest.raises(NotFound) as unknown:
+            await points.record_return(tx, **back | {"ref": "ord_9"})
+        assert (unknown.value.field, unknown.value.context) == (("ref",), {"id": "ord_9"})
         returned = await points.record_return(tx, **back)
         assert returned == Return(first.id, "ord_1", 100, 0, 30, 70)
-        made = (await journals(tx))[-1]
+        made = await journal(tx, Kind.CLAW_BACK, first.id)
         assert head(made) == (
             Kind.CLAW_BACK, f"{first.id}:return:1", "M02", None, first.id, THEN
         )  # fmt: skip
@@ -251,7 +252,7 @@ async def test_an_earning_pays_what_is_owed_first(database: Database) -> None:
         second = await points.earn(tx, ref="ord_2", **EARN)
         assert (second.points, second.paid_debt) == (100, 70)
         assert await points.earning(tx, second.id) == replace(second, paid_debt=0)
-        made = (await journals(tx))[-1]
+        made = await journal(tx, Kind.EARN, second.id)
         assert printed(made).startswith("PTS:M02 Dr ISSUED 100, Cr M:m1:OWED 70, Cr M:m1:AVAIL 30")
 
 
@@ -261,11 +262,11 @@ async def test_pending_points_become_a_lot_of_the_purchases_day(database: Databa
         made = await points.earn(tx, ref="ord_1", **EARN | {"consumed": False})
         due = NOW + timedelta(days=7)
         assert (made.state, made.mature_at, made.lot_id) == (EarningState.PENDING, due, None)
-        posted = (await journals(tx))[-1]
+        posted = await journal(tx, Kind.EARN, made.id)
         assert printed(posted).startswith("PTS:M02 Dr ISSUED 100, Cr M:m1:PENDING 100")
         assert await points.mature(tx, now=due - timedelta(seconds=1), limit=9) == 0
         assert await points.mature(tx, now=due, limit=9) == 1
-        posted = (await journals(tx))[-1]
+        posted = await journal(tx, Kind.MATURE, made.id)
         assert head(posted) == (Kind.MATURE, f"{made.id}:mature", "gateway", None, made.id, due)
         assert printed(posted) == "PTS:M02 Dr M:m1:PENDING 100, Cr M:m1:AVAIL 100"
         (lot,) = await points.lots(tx, member_id="m1")
@@ -285,9 +286,41 @@ async def test_a_lot_that_has_ended_expires_on_its_day(database: Database) -> No
         late = ends + timedelta(days=2)
         assert await points.expire(tx, now=late, limit=9) == 1
         assert await points.expire(tx, now=late, limit=9) == 0
-        made = (await journals(tx))[-1]
+        made = await journal(tx, Kind.EXPIRE, lot.id)
         assert (made.kind, made.actor, made.cause_id, made.effective_at) == (
             Kind.EXPIRE, "gateway", lot.id, ends
         )  # fmt: skip
         assert made.op_key.startswith(f"{lot.id}:expire:exp_")
         assert printed(made) == "PTS:M11 Dr M:m1:AVAIL 50, Cr EXPIRED 50"
+
+
+async def test_points_that_have_ended_are_not_spent(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        await open_lot(tx, "m1", "P-YT", 50, expires_at=NOW)
+        gift = {"donation_id": "don_1", "member_id": "m1", "programme_id": "P-YT", "points": 1}
+        gift |= {"beneficiary": "M16", "actor": "m1"}
+        with pytest.raises(points.InsufficientPoints) as refusal:
+            await points.donate(tx, **gift, now=NOW)
+        assert refusal.value.context["available"] == 0
+        assert len(await points.donate(tx, **gift, now=NOW - timedelta(seconds=1))) == 1
+
+
+async def test_a_released_epoch_is_held_again_with_its_lines(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        lots = [
+            await open_lot(tx, "m1", "P-LL", 50, ref=ref, earned_on=date(2026, 1, day))
+            for day, ref in ((2, "a"), (1, "b"))
+        ]
+        await coalition.hold(tx, "red_1", LegRequest(1, "m1", "P-LL", 50))
+        await points.release(tx, hub_lines={}, **RED)
+        await points.rehold(
+            tx, from_epoch=1, hub_lines={1: HUB_LINES}, expires_at=LATER, **RED | {"epoch": 2}
+        )
+        await db.flush(tx)
+        found = await ledger.entries(tx, cause_id="red_1", limit=9)
+        (made,) = [made for _, made in found if made.op_key == "red_1:hold:2:1"]
+        assert printed(made).endswith("HUB Dr RSV:M04 9, Cr RSV_CONTRA 9")
+        held = {lot.id: lot.held for lot in await points.lots(tx, member_id="m1")}
+        assert held == {lots[0].id: 0, lots[1].id: 50}
