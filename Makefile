@@ -43,6 +43,7 @@ simulate-mutants: .venv/ready  ## plant faults in the services and see that the 
 
 chaos: .venv/ready  ## 500 kill -9 under load, and three books compared; ARGS="--seed 2 --kills 50"
 	$(BIN)/python -m tests.chaos $(ARGS)
+	$(BIN)/python -m pytest -m campaign
 
 mutate: .venv/ready  ## change the code, see that tests notice; ARGS="points/holding --sample 60 --seed 2"
 	$(BIN)/python -m tests.mutation $(ARGS)

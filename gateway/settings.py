@@ -33,7 +33,7 @@ class Settings:
     worker_inside: bool = _setting(True, "run the worker inside `gateway serve`")
     worker_poll_seconds: float = _setting(0.5, "pause of an idle worker")
     feed_poll_seconds: float = _setting(60.0, "pause between two readings of partners' feeds")
-    lease_seconds: int = _setting(60, "a job not finished by then is given to another worker")
+    lease_seconds: int = _setting(30, "a job not finished by then is given to another worker")
     worker_concurrency: int = _setting(32, "redemptions a worker drives at once; jobs as many")
     worker_partner_concurrency: int = _setting(8, "of these, at most so many at one partner")
     shutdown_grace_seconds: float = _setting(

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos import campaign, report
 from tests.support.postgres import running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])

@@ -101,6 +101,7 @@ async def test_disk_full_while_the_partner_confirms(box: Box) -> None:
 # -- the clock ------------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("effect", ["before", "after"])
 async def test_worker_five_minutes_ahead(box: Box, effect: str) -> None:
     """For it every lease and deadline is over: it fences, and the partner's word decides."""
@@ -111,6 +112,7 @@ async def test_worker_five_minutes_ahead(box: Box, effect: str) -> None:
     await story.settled(end)
 
 
+@pytest.mark.campaign
 async def test_worker_five_minutes_behind_and_its_clock_jumps(box: Box) -> None:
     """For it nothing is due yet: points stay held until its clock is right again."""
     worker = await skewed_worker(box, -300)
@@ -144,6 +146,7 @@ async def lost_confirm(box: Box, effect: str) -> Story:
     return story
 
 
+@pytest.mark.campaign
 async def test_tokens_at_a_gateway_with_another_clock(box: Box) -> None:
     """A token is good where the clocks differ by less than a minute; else: sign in again.
 

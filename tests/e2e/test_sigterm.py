@@ -62,7 +62,12 @@ async def broken_off(story: Story, mutation: str, asked: Any) -> None:
         await story.box.member(story.buy.member).did(mutation, "redemption { id }", **asked)
 
 
-@pytest.mark.parametrize("step", ["hold", "confirm", "cancel"])
+MORE = pytest.mark.campaign
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param("hold", marks=MORE), "confirm", pytest.param("cancel", marks=MORE)]
+)
 async def test_a_gateway_answers_what_it_was_asked_before_it_ends(box: Box, step: str) -> None:
     box.environment = LONG
     await box.start_gateway()
