@@ -309,7 +309,8 @@ async def test_terms_are_checked(
 async def approved(tx: AsyncConnection, window: str) -> str:
     """Cut, net, publish, propose and approve; the settlement's id."""
     cut = cut_of(window)
-    await settlement.close_window(tx, window_id=window, now=cut)
+    closed = await settlement.close_window(tx, window_id=window, now=cut)
+    assert (closed.id, closed.state, closed.closed_at) == (window, "CLOSED", cut)
     await settlement.net_window(tx, window_id=window, now=cut)
     await settlement.publish_window(tx, window_id=window, now=cut)
     draft = await settlement.propose_settlement(tx, window_id=window, actor="a", now=cut)
@@ -335,6 +336,15 @@ async def test_a_payment_settles_its_own_settlement_only(small: Database) -> Non
             Kind.NET, f"{first}:net", "a", "b", first, cut
         )  # fmt: skip
         assert {line.book for line in net.lines} == {HUB}
+        made = await settlement.settlement(tx, first)
+        positions = {"M04": -1_809, "M05": 1_800, "HUB_FEE": 9}
+        said = {"net_hash": made.net_hash, "count": 2, "sum_fen": 1_809, "positions": positions}
+        assert await recorded(tx, "settlement.published") == [(W47, "gateway", said)]
+        assert await told(tx, "settlement.published") == [(W47, ("*",), {"netHash": made.net_hash})]
+        said = {"net_hash": made.net_hash, "total_fen": 1_809, "limit_fen": 10**9}
+        assert await recorded(tx, "settlement.approved") == [
+            (first, "b", said | {"proposed_by": "a"})
+        ]
         assert (await settlement.window(tx, W47)).state == "INSTRUCTED"
         await sell(tx, cause_id="red_2")
         await settlement.clear(tx, cause_id="red_2", at=cut)

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from tests.mutation.suites import NOT_MUTATED, ROOT, SUITES, Suite
 
-FOUND = ("killed", "timeout", "segfault", "suspicious")
+FOUND = ("killed", "timeout", "segfault")
 Z = 1.96  # of the normal distribution: 95 % lie within
 
 Outcome = dict[str, Any]  # as the worker writes it, of one module
@@ -130,7 +130,7 @@ def _row(name: str, mutants: int, counts: Counter[str], of: int) -> list[str]:
     words = f"{100 * share:.1f} %" if tried else "-"
     if 0 < tried < of:
         words += f" ({100 * low:.0f} to {100 * high:.0f})"
-    found = counts["killed"] + counts["segfault"] + counts["suspicious"]
+    found = counts["killed"] + counts["segfault"]
     figures = (mutants, tried, found, counts["timeout"], counts["survived"], counts["no tests"])
     return [name, *(f"{figure:,}" for figure in figures), words]
 
