@@ -1,5 +1,6 @@
 """Every word of what settlement services write: obligations, journals, jobs, audit, events."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from gateway.settlement.model import (
     AgreementKind,
     LegToReserve,
     Obligation,
+    SettlementLeg,
     State,
     Type,
     cut_of,
@@ -325,6 +327,15 @@ async def states(tx: AsyncConnection, settlement_id: str) -> set[State]:
     return {row.state for row in found}
 
 
+async def notices(tx: AsyncConnection, legs: Sequence[SettlementLeg]) -> dict[str, str]:
+    """The lanes of the notices queued for some legs, by leg and merchant."""
+    j = jobs.jobs.c
+    found = await tx.execute(sa.select(j.key, j.lane).where(j.name == "settlement_notice"))
+    lanes = {key.split(":", 1)[1]: lane for key, lane in found}
+    mine = {leg.id for leg in legs}
+    return {key: lane for key, lane in lanes.items() if key.split(":")[0] in mine}
+
+
 async def test_a_payment_settles_its_own_settlement_only(small: Database) -> None:
     cut = cut_of(W47)
     async with small.transaction() as tx:
@@ -355,22 +366,12 @@ async def test_a_payment_settles_its_own_settlement_only(small: Database) -> Non
             ("M04", "HUB_FEE", 9, end_to_end_id(first, 1)),
             ("M04", "M05", 1_800, end_to_end_id(first, 2)),
         ]
-        queued = sa.select(jobs.jobs.c.key, jobs.jobs.c.lane).where(
-            jobs.jobs.c.name == "settlement_notice"
-        )
-        lanes = {key.split(":", 1)[1]: lane for key, lane in await tx.execute(queued)}
-        wanted = {
-            (legs[0].id, "M00"),
-            (legs[0].id, "M04"),
-            (legs[1].id, "M04"),
-            (legs[1].id, "M05"),
+        assert await notices(tx, legs) == {
+            f"{legs[0].id}:M00": "M00",
+            f"{legs[0].id}:M04": "M04",
+            f"{legs[1].id}:M04": "M04",
+            f"{legs[1].id}:M05": "M05",
         }
-        ours = {
-            key: lane
-            for key, lane in lanes.items()
-            if key.split(":")[0] in {leg.id for leg in legs}
-        }
-        assert ours == {f"{leg_id}:{merchant}": merchant for leg_id, merchant in wanted}
         for leg in legs:
             with_time = await settlement.book_leg(tx, leg_id=leg.id, actor="bank", now=cut)
             assert with_time.booked_at == cut
