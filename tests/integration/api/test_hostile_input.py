@@ -85,6 +85,9 @@ def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict
     return dict(made)
 
 
+DECISION = {"redemption": "red_x", "outcome": "RELEASE", "note": "x", "evidence": "b"}
+
+
 async def requests(gateway: Gateway) -> dict[str, tuple[Client, dict[str, Any]]]:
     """Who calls each mutation, with an input of the right shape."""
     member = await gateway.member("mbr_demo_01")
@@ -131,10 +134,7 @@ async def requests(gateway: Gateway) -> dict[str, tuple[Client, dict[str, Any]]]
         "signOffReconciliationRun": (finance, {"run": "run_x"}),
         "registerMerchant": (operator, NOODLES),
         "fencePartnerOperation": (operator, {"redemption": "red_x"}),
-        "proposeReviewResolution": (
-            operator,
-            {"redemption": "red_x", "outcome": "RELEASE", "note": "x", "evidence": "b"},
-        ),
+        "proposeReviewResolution": (operator, DECISION),
         "approveReviewResolution": (operator, {"resolution": "rrs_x"}),
         "pausePartner": (operator, {"merchant": "M99", "paused": True}),
         "proposeBudget": (operator, {"issuer": "M99", "year": 2026, "budgetFen": 1}),
