@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.db import Database
@@ -194,6 +195,7 @@ async def all_is_well(coalition: Coalition, bought: Sequence[str], before: int) 
 # -- the line is cut ------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 async def test_connections_cut_before_and_after_commit(
     postgres: Postgres, postgres_seeded: str, tmp_path: Path
 ) -> None:
@@ -228,6 +230,7 @@ async def many(shopper: Shopper, count: int) -> list[str]:
 # -- the server is gone ---------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 async def test_postgresql_killed_under_load(
     postgres: Postgres, postgres_seeded: str, tmp_path: Path
 ) -> None:
