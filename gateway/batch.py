@@ -194,6 +194,7 @@ class OneStatement:
             places, arrays = _Places(), []
             for number, part in enumerate(parts):
                 text = places.moved(part)
+                # Only compiled statements are put together here; values have places.
                 arrays.append(f"ARRAY(SELECT r FROM ({text}) AS r) AS a{number}")  # noqa: S608
             self._keep(key, f"SELECT {', '.join(arrays)}")
         values = tuple(
@@ -212,6 +213,7 @@ class OneStatement:
                 for position, text in enumerate(_statements(part, len(rows), places)):
                     names.append(f"w{number}_{position}")
                     named.append(f"{names[-1]} AS ({text} RETURNING 1)")
+                # The names are ours: w0_0, w0_1, …
                 total = " + ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608
                 counts.append(f"{total} AS n{number}")
             self._keep(key, f"WITH {', '.join(named)} SELECT {', '.join(counts)}")

@@ -146,14 +146,6 @@ async def waiting(
     return count, first
 
 
-async def unkeyed(tx: AsyncConnection, source: Source) -> int:
-    """Rows older than their table's sealing, which have no id to be sealed under."""
-    if not source.key.nullable:
-        return 0
-    query = sa.select(sa.func.count()).select_from(source.table).where(source.key.is_(None))
-    return int(await tx.scalar(query) or 0)
-
-
 async def _add_parts(
     tx: AsyncConnection, source: Source, part: sa.Table, found: Sequence[dict[str, Any]]
 ) -> None:

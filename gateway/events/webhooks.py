@@ -195,7 +195,7 @@ class Webhooks:
         values |= {"state": DeliveryState.DUE}
         if status is not None and 200 <= status < 300:
             values |= {"state": DeliveryState.DELIVERED}
-        elif (wait := pause(delivery.attempts, luck=random.random())) is None:  # noqa: S311
+        elif (wait := pause(delivery.attempts, luck=random.random())) is None:  # noqa: S311 - no secret
             values |= {"state": DeliveryState.DEAD}
         else:
             values |= {"due_at": system_now() + wait}
