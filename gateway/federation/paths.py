@@ -299,10 +299,14 @@ class _Solving:
                 yield item
                 continue
             cover = self.types & self.graph.possible(item.on)
-            if cover == self.types:
+            if cover == self.types and not self._sharper(item.on):
                 yield from self._fields(item.sub.items)
             elif cover:
                 self.parts.append(item)
+
+    def _sharper(self, on: str) -> bool:
+        """Whether an object type tells more of its fields than the abstract type we are at."""
+        return on in self.types and any(one.abstract for one in self.sighted)
 
     def _fail(self, item: Wanted) -> Solution:
         key = item.key or item.name
