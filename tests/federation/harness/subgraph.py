@@ -22,7 +22,7 @@ from graphql.execution import subscribe
 
 from tests.federation.harness import documents
 from tests.federation.harness.documents import FieldRules, TypeRules
-from tests.federation.harness.world import Record, World, value
+from tests.federation.harness.world import MustNotBeAsked, Record, World, value
 
 
 class CalledWrongly(Exception):
@@ -212,6 +212,8 @@ class Subgraph:
             sets.append(rule.provides)
         try:
             return _seen(value(seen.record, name, arguments, self.name), tuple(sets))
+        except MustNotBeAsked as wrong:
+            raise CalledWrongly(f"{parent}.{name}: {wrong}") from wrong
         except KeyError as missing:
             raise CalledWrongly(f"{parent}.{name}: the data lacks {missing}") from missing
 

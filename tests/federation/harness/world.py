@@ -62,3 +62,18 @@ def value(record: Record, name: str, arguments: Mapping[str, Any], graph: str | 
     if isinstance(found, Exception):
         raise found
     return found
+
+
+class CalledInstead:
+    """Makes values that one subgraph must never be asked for: it has them no more."""
+
+    def __init__(self, graph: str) -> None:
+        self._graph = graph
+
+    def __call__(self, truth: Any) -> PerGraph:
+        """The value for all others."""
+        return PerGraph(truth, {self._graph: MustNotBeAsked(f"{self._graph} lost this field")})
+
+
+class MustNotBeAsked(Exception):
+    """A field was asked of a subgraph that has it no more."""
