@@ -289,14 +289,13 @@ class Subgraph:
                 raise CalledWrongly(f"{what} {name}, which {dict(sent)} lacks")
             if name != "__typename":
                 self._compare_field(record, sent[name], node, what)
+            elif sent[name] != record[name]:
+                raise CalledWrongly(f"{what} the type {record[name]}, {sent[name]} was sent")
 
     def _compare_fragment(
         self, record: Any, sent: Any, node: InlineFragmentNode, what: str
     ) -> None:
-        condition = node.type_condition
-        if condition is not None and "__typename" not in sent:
-            raise CalledWrongly(f"{what} __typename, to decide on a fragment: {dict(sent)}")
-        name = record["__typename"]
+        condition, name = node.type_condition, record["__typename"]
         if condition is None or name in self._possible(condition.name.value):
             self._compare(record, sent, node.selection_set, what)
 
