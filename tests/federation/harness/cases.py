@@ -51,6 +51,7 @@ class Federation:
     world: Callable[[], World]
     cases: tuple[Case, ...]
     random: bool = True  # fit for random queries: they all have plans, and no errors
+    by_hand: str = ""  # why its supergraph is kept as text: composition would refuse it
 
     @property
     def supergraph(self) -> str:
