@@ -68,8 +68,6 @@ def check(
         QueryTooExpensive: A measure is above its limit; names what to drop.
     """
     try:
-        return library.check(
-            document, operation, schema=schema, variables=variables, limits=limits
-        )
+        return library.check(document, operation, schema=schema, variables=variables, limits=limits)
     except library.TooExpensive as error:
         raise QueryTooExpensive(error) from error

@@ -50,7 +50,7 @@ class Limits:
     """The most a request may ask; None is no limit.
 
     `fields` counts an operation's fields with every fragment written out; `duplicates` those
-    written again in one selection set; `directives` all of a document. A limit of cost needs to
+    written again in one selection set; `directives` and `operations` are a document's. A limit of cost needs to
     know how many rows a field gives, so there is none unless it is set.
     """
 
@@ -60,6 +60,7 @@ class Limits:
     directives: int | None = 200
     duplicates: int | None = 100
     fields: int | None = 10_000
+    operations: int | None = 100
     cost: int | None = None
     pricing: Pricing = Pricing()
 
@@ -103,9 +104,7 @@ def read(text: str, limits: Limits) -> DocumentNode:
     except GraphQLSyntaxError as error:
         if "Document contains more than" in error.message:
             most = limits.tokens
-            raise TooExpensive(
-                "tokens", asked=most + 1, limit=most, drop="tokens", without=most
-            ) from error
+            raise _over("tokens", most + 1, most) from error
         raise
 
 
@@ -129,10 +128,36 @@ def check(
     try:
         return meter.require(limits)
     except RecursionError as error:
-        most = limits.depth or 0
-        raise TooExpensive(
-            "depth", asked=most + 1, limit=most, drop="fragments", without=most
-        ) from error
+        raise _over("depth", (limits.depth or 0) + 1, limits.depth or 0) from error
+
+
+def check_shape(document: DocumentNode, *, schema: GraphQLSchema, limits: Limits) -> None:
+    """Measure all operations of a document together, before it is validated, by all but cost.
+
+    Raises:
+        TooExpensive: A measure is above its limit.
+    """
+    meter: Meter | None = None
+    operations = 0
+    try:
+        for definition in document.definitions:
+            if not isinstance(definition, OperationDefinitionNode):
+                continue
+            operations += 1
+            if limits.operations is not None and operations > limits.operations:
+                raise _over("operations", operations, limits.operations)
+            before = meter.known if meter else {}
+            counts = (meter.duplicates, meter.directives) if meter else (0, 0)
+            meter = Meter(schema, document, definition, {}, limits.pricing, known=before)
+            meter.duplicates += counts[0]
+            meter.directives += counts[1]
+            meter.require_shape(meter.measure(), limits)
+    except RecursionError as error:
+        raise _over("depth", (limits.depth or 0) + 1, limits.depth or 0) from error
+
+
+def _over(measure: str, asked: int, most: int) -> TooExpensive:
+    return TooExpensive(measure, asked=asked, limit=most, drop=measure, without=most)
 
 
 @dataclass(slots=True)
@@ -166,6 +191,16 @@ class Meter:
     def require(self, limits: Limits) -> int:
         """The operation's cost; raises TooExpensive when any measure is above its limit."""
         found = self.measure()
+        self.require_shape(found, limits)
+        if limits.cost is not None and found.cost > limits.cost:
+            name, without = self.what_to_drop(found.cost, limits.cost)
+            raise TooExpensive(
+                "cost", asked=found.cost, limit=limits.cost, drop=name, without=without
+            )
+        return found.cost
+
+    def require_shape(self, found: Sum, limits: Limits) -> None:
+        """Raise TooExpensive when `found` is above a limit, whatever it costs."""
         for measure, asked, most in (
             ("depth", found.depth, limits.depth),
             ("aliases", found.aliases, limits.aliases),
@@ -174,13 +209,7 @@ class Meter:
             ("fields", found.fields, limits.fields),
         ):
             if most is not None and asked > most:
-                raise TooExpensive(measure, asked=asked, limit=most, drop=measure, without=most)
-        if limits.cost is not None and found.cost > limits.cost:
-            name, without = self.what_to_drop(found.cost, limits.cost)
-            raise TooExpensive(
-                "cost", asked=found.cost, limit=limits.cost, drop=name, without=without
-            )
-        return found.cost
+                raise _over(measure, asked, most)
 
     def measure(self) -> Sum:
         """What the operation asks for; counts `duplicates` and `directives` on the way."""
