@@ -342,7 +342,7 @@ class Engine:
     ) -> Mapping[str, Any]:
         if request.read_only and prepared.kind == "mutation":
             message = "A mutation is sent by POST."
-            raise RequestError("request", [{"message": message}], 405, hard=True)
+            raise RequestError("operation", [{"message": message}], 405, hard=True)
         limits = self.options.limits
         if prepared.paged and limits.cost is not None:
             assert known.document is not None

@@ -50,8 +50,8 @@ class Limits:
     """The most a request may ask; None is no limit.
 
     `fields` counts an operation's fields with every fragment written out; `duplicates` those
-    written again in one selection set; `directives` and `operations` are a document's. A limit of cost needs to
-    know how many rows a field gives, so there is none unless it is set.
+    written again in one selection set; `directives` and `operations` are a document's. A limit of
+    cost needs to know how many rows a field gives, so there is none unless it is set.
     """
 
     tokens: int = 10_000
