@@ -216,6 +216,10 @@ class Engine:
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
+    def trust(self, trusted: Trusted) -> None:
+        """Take another manifest from the next request on."""
+        self._documents = Documents(trusted, automatic=self.options.automatic)
+
     async def execute(self, request: Request) -> Result:
         """Answer a query or a mutation."""
         try:

@@ -97,7 +97,9 @@ class Conversation:
             self._close(4400, "Invalid message")
             return
         self._said = {
-            name.lower(): value for name, value in (payload or {}).items() if isinstance(value, str)
+            name.lower(): value
+            for name, value in (payload or {}).items()
+            if isinstance(value, str) and value.isascii() and value.isprintable()
         }
         self._patience.cancel()
         self._tell({"type": "connection_ack"})

@@ -5,14 +5,15 @@ subscriptions over HTTP; GraphQL over server-sent events.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import orjson
-from pyreqwest.client import Client
+from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
@@ -28,18 +29,30 @@ _EVENT_BYTES = 8 << 20
 _START_SECONDS = 10.0
 
 
+@functools.cache
+def streaming_client() -> Client:
+    """The client of all streams over HTTP: no limit of time, its connections are not kept."""
+    return (
+        ClientBuilder()
+        .http1_only()
+        .no_proxy()
+        .follow_redirects(False)
+        .pool_max_idle_per_host(0)
+        .connect_timeout(timedelta(seconds=_START_SECONDS))
+        .build()
+    )
+
+
 class Source:
     """Where a subgraph's events come from.
 
     Args:
         url: The subgraph's, of either scheme.
-        client: For streams over HTTP; made when the first is needed.
+        client: For streams over HTTP.
         protocol: `auto` tries a WebSocket first and remembers when it is refused.
     """
 
-    def __init__(
-        self, url: str, client: Callable[[], Client], *, protocol: Protocol = "auto"
-    ) -> None:
+    def __init__(self, url: str, client: Client, *, protocol: Protocol = "auto") -> None:
         self._url = url
         self._client = client
         self._protocol = protocol
@@ -87,8 +100,7 @@ class Source:
 
     async def _over_http(self, request: SubgraphRequest) -> AsyncGenerator[Answer, None]:
         sent = (
-            self._client()
-            .post(self._url)
+            self._client.post(self._url)
             .header("content-type", "application/json")
             .header("accept", _ACCEPT)
             .timeout(timedelta(days=7))
