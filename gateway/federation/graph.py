@@ -7,7 +7,7 @@ so a graph grows with what is asked of it and answers the second time at once.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from graphql import (
     FieldNode,
@@ -70,7 +70,7 @@ class WantedSet:
 
     __slots__ = ("items", "memory", "parts")
 
-    def __init__(self, items: Sequence[Union[Wanted, WantedOn]]) -> None:
+    def __init__(self, items: Sequence[Wanted | WantedOn]) -> None:
         self.items = tuple(items)
         self.memory: dict[Any, Any] = {}
         self.parts: dict[tuple[int, ...], WantedSet] = {}
@@ -78,7 +78,7 @@ class WantedSet:
     def __repr__(self) -> str:
         return "{" + " ".join(map(repr, self.items)) + "}"
 
-    def combined(self, items: Sequence[Union[Wanted, WantedOn]]) -> "WantedSet":
+    def combined(self, items: Sequence[Wanted | WantedOn]) -> "WantedSet":
         """A set of items found within this one; the same items give the same set."""
         key = tuple(map(id, items))
         if len(items) == len(self.items) and key == tuple(map(id, self.items)):
@@ -159,6 +159,13 @@ class Node:
         return f"{self.graph}/{self.name}"
 
 
+def _says(here: GraphType, types: frozenset[str]) -> bool:
+    """Whether a fragment on the type reaches all objects of `types`."""
+    if here.kind is TypeKind.OBJECT:
+        return not here.interface_object
+    return types <= here.possible
+
+
 class QueryGraph:
     """Nodes and moves of one supergraph, under one set of active override labels."""
 
@@ -227,11 +234,7 @@ class QueryGraph:
         here = view.get(on)
         if node.blind:
             found = self.node(node.graph, node.name, types, node.provided)
-        elif on == node.name:
-            found = self.node(node.graph, on, types, node.provided)
-        elif here is not None and here.kind is TypeKind.OBJECT and not here.interface_object:
-            found = self.node(node.graph, on, types, node.provided)
-        elif here is not None and types <= here.possible:
+        elif on == node.name or (here is not None and _says(here, types)):
             found = self.node(node.graph, on, types, node.provided)
         node.narrowed[key] = found
         return found

@@ -129,6 +129,11 @@ class Paths:
             wanted.memory[nodes] = solution
         return solution
 
+    def solve_root(self, name: str, wanted: WantedSet) -> Solution:
+        """The same for a root type, where every subgraph that has it can be asked."""
+        roots = {one: Reach(HOP, HOP, _NONE, frozenset()) for one in self.graph.roots(name)}
+        return _Solving(self, (), wanted, roots).solve()
+
     def reach(self, nodes: Nodes) -> dict[Node, Reach]:
         """The nodes that entity calls lead to from an object seen at `nodes`, cheapest first."""
         found = self._reach.get(nodes)
@@ -252,8 +257,15 @@ def common_types(nodes: Sequence[Node]) -> frozenset[str]:
 class _Solving:
     """One question to `Paths.solve`: what is wanted of one object."""
 
-    def __init__(self, paths: Paths, nodes: Nodes, wanted: WantedSet) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        nodes: Nodes,
+        wanted: WantedSet,
+        roots: dict[Node, Reach] | None = None,
+    ) -> None:
         self.paths = paths
+        self.roots = roots
         self.graph = paths.graph
         self.nodes = nodes
         self.wanted = wanted
@@ -270,7 +282,7 @@ class _Solving:
                 options = self._options(item)
                 if options:
                     self.pending.append((item, options))
-                elif len(self.types) > 1 or not self.sighted:
+                elif self.roots is None and (len(self.types) > 1 or not self.sighted):
                     self.spread.append(item)
                 else:
                     return self._fail(item)
@@ -342,7 +354,7 @@ class _Solving:
         return options
 
     def _reach(self) -> dict[Node, Reach]:
-        return self.paths.reach(self.nodes) if self.nodes else {}
+        return self.roots if self.roots is not None else self.paths.reach(self.nodes)
 
     def _option(
         self,
