@@ -13,6 +13,7 @@ from gateway.federation.composition.auth import spread_access
 from gateway.federation.composition.composed import merge_composed
 from gateway.federation.composition.directives import merge_executable
 from gateway.federation.composition.features import add_features
+from gateway.federation.composition.fields import check_sharing
 from gateway.federation.composition.kinds import (
     check_interface_objects,
     merge_fields,
@@ -23,6 +24,7 @@ from gateway.federation.composition.kinds import (
 from gateway.federation.composition.marks import merge_description, merge_marks
 from gateway.federation.composition.merged import Mark, Merged, MergedField, MergedType, element
 from gateway.federation.composition.names import graph_names
+from gateway.federation.composition.overrides import Overrides
 from gateway.federation.composition.state import State, is_interface_object, who_says_what
 from gateway.federation.composition.subgraph import (
     Kind,
@@ -130,6 +132,7 @@ def _add_abstracted_fields(state: State) -> None:
             for field_name in names:
                 if field_name not in target.fields:
                     target.fields[field_name] = _abstracted(interface.fields[field_name])
+                    check_sharing(state, target, field_name, {}, Overrides())
 
 
 def _abstracted(source: MergedField) -> MergedField:
