@@ -71,14 +71,14 @@ def schema_directives(document: DocumentNode) -> list[ConstDirectiveNode]:
         directive
         for node in document.definitions
         if isinstance(node, SchemaDefinitionNode | SchemaExtensionNode)
-        for directive in node.directives
+        for directive in node.directives or ()
     ]
 
 
 def argument(directive: ConstDirectiveNode, name: str) -> ValueNode | None:
     """The value given for an argument, None without."""
     found: ConstArgumentNode
-    for found in directive.arguments:
+    for found in directive.arguments or ():
         if found.name.value == name:
             return found.value
     return None
