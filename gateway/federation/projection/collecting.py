@@ -6,6 +6,7 @@ representations by their identifying key, in the order in which they are met.
 
 from collections.abc import Sequence
 
+from gateway.federation.plan import Path
 from gateway.federation.projection.layout import (
     Attached,
     CallInfo,
@@ -29,42 +30,45 @@ class Collecting(Places):
     def write(self) -> str:
         """Write it; returns the function's name."""
         begun = self.module.begin()
+        starts, left = self.layout.starts(self.info)
         try:
-            return self._from_entities() or self._from_root()
+            return self._function(starts, left)
         except TooInvolved:
             self.module.drop(begun)
-            return self._from_root()
+            return self._function([], list(self.info.call.paths))
 
-    def _from_entities(self) -> str | None:
-        start = self.layout.start(self.info)
-        if start is None:
-            return None
-        other, rests = start
+    def _function(self, starts: Sequence[tuple[CallInfo, list[Path]]], left: Sequence[Path]) -> str:
+        function = self.module.function(PARAMETERS)
+        with self.inside(function):
+            for other, rests in starts:
+                self._from_entities(other, rests)
+            if left:
+                self._from_root(left)
+        return function.name
+
+    def _from_entities(self, other: CallInfo, rests: Sequence[Path]) -> None:
         attached = [Attached(self.info, rest) for rest in rests]
         for one in self.layout.calls:
             if one.number in self.info.before:
                 attached += [Attached(one, rest) for rest in self.layout.beyond(other, one)]
-        function = self.module.function(PARAMETERS)
-        with self.inside(function), self.block(f"for o in E[{other.index}]:"):
-            source = Source("o", other.call.selections, other.number, joined=True)
+        item = self.module.name("o")
+        with self.block(f"for {item} in E[{other.index}]:"):
+            source = Source(item, other.call.selections, other.number, joined=True)
             self.walk(Place([source], tuple(attached)))
-        return function.name
 
-    def _from_root(self) -> str:
+    def _from_root(self, left: Sequence[Path]) -> None:
         within = self.info.before
         attached = [
             Attached(one, path)
             for one in self.layout.calls
-            if one.number in within or one is self.info
+            if one.number in within
             for path in one.call.paths
         ]
-        function = self.module.function(PARAMETERS)
-        with self.inside(function):
-            roots = self.layout.roots(within)
-            for one in roots:
-                self.load(one.variable, f"A[{one.owner}]")
-            self.walk(Place(roots, tuple(attached)))
-        return function.name
+        attached += [Attached(self.info, path) for path in left]
+        roots = self.layout.roots(within)
+        for one in roots:
+            self.load(one.variable, f"A[{one.owner}]")
+        self.walk(Place(roots, tuple(attached)))
 
     def walk(self, place: Place) -> None:
         """Write the way on from a place, for each runtime type that matters."""
@@ -75,7 +79,7 @@ class Collecting(Places):
         told = self.typenames(place)
         if not told:
             raise TooInvolved("types matter where nobody tells them")
-        variable = self.read(told)
+        variable = self.read(None, told)
         word = "if"
         for group in groups:
             assert group.types is not None
@@ -98,7 +102,7 @@ class Collecting(Places):
         for key, lists in onward.items():
             found = self.who(spot, key, self.info.before)
             if found:
-                values = [self.read([one]) for one in found]
+                values = [self.read(spot, [one]) for one in found]
                 self.enter(found, values, lists, spot.place.onward(key, typename))
 
     def enter(

@@ -27,6 +27,7 @@ from gateway.federation.projection.layout import (
     Place,
     Source,
     TooInvolved,
+    candidates,
 )
 from gateway.federation.projection.places import PARAMETERS, Blanks, Group, Places, Spot
 from gateway.federation.projection.writing import Module
@@ -96,7 +97,7 @@ class Joining(Places):
         if not told:
             if len(groups) > 1 or (len(static) != 1 and _wants_typename(selections)):
                 raise TooInvolved("types matter where nobody tells them")
-            self.line(f"{target} = {self.fields(self.spot(place, groups[0]), selections)}")
+            self.built(target, self.spot(place, groups[0]), selections)
             return
         variable = self.module.name("t")
         known = self.module.constant(static)
@@ -109,10 +110,52 @@ class Joining(Places):
             group.variable = variable
             kinds = self.module.constant(group.types)
             with self.block(f"{word} {variable} in {kinds}:"):
-                self.line(f"{target} = {self.fields(self.spot(place, group), selections)}")
+                self.built(target, self.spot(place, group), selections)
             word = "elif"
         with self.block("else:"):
             self.line(f"{target} = None")
+
+    def built(self, target: str, spot: Spot, selections: _Selections) -> None:
+        """Write `target = {…}`, once for all objects whose entities are the same.
+
+        That is so if all that is read of the object itself is what identifies its entities.
+        """
+        keys = self.identity(spot, selections)
+        if not keys:
+            self.line(f"{target} = {self.fields(spot, selections)}")
+            return
+        values = [self.read(spot, candidates(spot.sources, key, spot.group.one)) for key in keys]
+        key = values[0] if len(values) == 1 else f"({', '.join(values)})"
+        notes = self.note()
+        self.line(f"{target} = {notes}.get({key})")
+        with self.block(f"if {target} is None:"):
+            self.line(f"{target} = {notes}[{key}] = {self.fields(spot, selections)}")
+
+    def identity(self, spot: Spot, selections: _Selections) -> list[str]:
+        """Keys of an object's own fields that all else follows from, or none."""
+        typename = spot.group.one
+        own: set[str] = set()
+        for info in spot.unjoined:
+            if info.typename is None:
+                return []
+            for one in self.representation(spot, info).inputs:
+                if one.types is not None or one.inputs:
+                    return []
+                if candidates(spot.sources, one.key, typename):
+                    own.add(one.key)
+        if any(
+            candidates(spot.sources, key, typename)
+            for key in self.collect(spot.group, selections)
+            if key not in own
+        ):
+            return []
+        return sorted(own)
+
+    def note(self) -> str:
+        """A dict of its own for each run."""
+        name = self.load(f"n{self.notes}", f"K[{self.notes}]")
+        self.notes += 1
+        return name
 
     def conditions(self, selections: _Selections) -> list[frozenset[str]]:
         """The types of a level's fragments."""
@@ -166,9 +209,10 @@ class Joining(Places):
         named = get_named_type(one.type)
         if is_composite_type(named):
             return self.composite(spot, one, selections, found)
-        if len(found) == 1 and not (required and found[0].source.joined):
+        known = ((found[0].source.variable, found[0].key),)
+        if len(found) == 1 and known not in spot.read and not (required and found[0].source.joined):
             return f"{found[0].source.variable}[{found[0].key!r}]"
-        value = self.read(found)
+        value = self.read(spot, found)
         if required:
             self.line(f"if {value} is None: raise Suspect")
         return value
@@ -178,14 +222,13 @@ class Joining(Places):
     ) -> str:
         attached = spot.place.onward(one.key, spot.group.one)
         static = self.possible(get_named_type(one.type).name)
-        values = [self.read([each]) for each in found]
+        values = [self.read(spot, [each]) for each in found]
         target = self.module.name("r")
         below = _Below(found, attached, static, selections)
         if not (len(found) == 1 and found[0].source.joined and _is_list(one.type)):
             self.value(target, one.type, values, below)
             return target
-        notes = self.load(f"n{self.notes}", f"K[{self.notes}]")
-        self.notes += 1
+        notes = self.note()
         self.line(f"{target} = {notes}.get(id({values[0]}))")
         with self.block(f"if {target} is None:"):
             self.value(target, one.type, values, below)

@@ -200,34 +200,38 @@ class Layout:
             if fetch.selections and (within is None or fetch.number in within)
         ]
 
-    def start(self, info: CallInfo) -> "tuple[CallInfo, tuple[Path, ...]] | None":
-        """A call whose entities all targets of `info` hang from, with the paths from there.
+    def starts(self, info: CallInfo) -> tuple[list[tuple[CallInfo, list[Path]]], list[Path]]:
+        """Calls whose entities targets of `info` hang from, each with the paths from there.
 
-        Walking from there visits an entity once, however often it stands in the tree.
+        Walking from there visits an entity once, however often it stands in the tree. The second
+        list holds the paths that have to be walked from the root.
         """
-        best: tuple[CallInfo, tuple[Path, ...]] | None = None
-        for other in self.calls:
-            if other.number not in info.before:
-                continue
-            rests: dict[Path, set[Path]] = {}
-            for path in info.call.paths:
-                prefix = next((one for one in other.call.paths if _leads(one, path)), None)
-                if prefix is None:
-                    break
-                rests.setdefault(path[len(prefix) :], set()).add(prefix)
+        rests: dict[tuple[int, Path], set[Path]] = {}
+        left: list[Path] = []
+        for path in info.call.paths:
+            found: tuple[CallInfo, Path] | None = None
+            for other in self.calls:
+                if other.number not in info.before or not self._uniform(other, info.before):
+                    continue
+                for prefix in other.call.paths:
+                    if (
+                        _leads(prefix, path)
+                        and (found is None or len(prefix) > len(found[1]))
+                        and self._alone(other, prefix, path[len(prefix)].key, info.before)
+                    ):
+                        found = (other, prefix)
+            if found is None:
+                left.append(path)
             else:
-                whole = set(other.call.paths)
-                if (
-                    all(found == whole for found in rests.values())
-                    and self._uniform(other, info.before)
-                    and all(
-                        self._alone(other, prefix, rest[0].key, info.before)
-                        for rest, found in rests.items()
-                        for prefix in found
-                    )
-                ):
-                    best = (other, tuple(rests))
-        return best
+                other, prefix = found
+                rests.setdefault((other.index, path[len(prefix) :]), set()).add(prefix)
+        begun: dict[int, list[Path]] = {}
+        for (index, rest), prefixes in rests.items():
+            if prefixes == set(self.calls[index].call.paths):
+                begun.setdefault(index, []).append(rest)
+            else:
+                left += [prefix + rest for prefix in prefixes]
+        return [(self.calls[index], found) for index, found in begun.items()], left
 
     def beyond(self, other: CallInfo, info: CallInfo) -> tuple[Path, ...]:
         """What is left of a call's paths that lead on from the targets of another."""

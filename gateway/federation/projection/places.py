@@ -50,6 +50,7 @@ class Spot:
     sources: list[Source]
     unjoined: list[CallInfo] = field(default_factory=list)
     keys: dict[int, str] = field(default_factory=dict)
+    read: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
 
 class Places(Writer):
@@ -140,21 +141,26 @@ class Places(Writer):
         if not found:
             raise TooInvolved("an input that nobody provides")
         if not one.inputs:
-            value = self.read(found)
+            value = self.read(spot, found)
             return value, value
         if len(found) > 1:
             raise TooInvolved("an input made of objects of several answers")
-        value = self.read(found)
+        value = self.read(None, found)
         nest, spec = self.module.constant(nested), self.module.held(_spec(one.inputs, found[0]))
         self.line(f"{value} = {nest}({value}, {spec})")
         return value, f"{self.module.constant(canonical)}({value})"
 
-    def read(self, found: Sequence[Candidate]) -> str:
-        """A variable with the first value that is not null."""
+    def read(self, spot: Spot | None, found: Sequence[Candidate]) -> str:
+        """A variable with the first value that is not null; read once at a spot."""
+        known = tuple((one.source.variable, one.key) for one in found)
+        if spot is not None and known in spot.read:
+            return spot.read[known]
         name = self.module.name("k")
         self.line(f"{name} = {found[0].source.variable}[{found[0].key!r}]")
         for other in found[1:]:
             self.line(f"if {name} is None: {name} = {other.source.variable}[{other.key!r}]")
+        if spot is not None:
+            spot.read[known] = name
         return name
 
     def function_for(self, values: Sequence[str]) -> tuple[Function, list[str]]:
