@@ -23,9 +23,17 @@ from gateway.federation.projection.writing import Module
 class Collecting(Places):
     """Writes the collector of one call."""
 
-    def __init__(self, module: Module, layout: Layout, blanks: Blanks, info: CallInfo) -> None:
+    def __init__(
+        self,
+        module: Module,
+        layout: Layout,
+        blanks: Blanks,
+        info: CallInfo,
+        abstract: frozenset[str],
+    ) -> None:
         super().__init__(module, layout, blanks)
         self.info = info
+        self.abstract = abstract
 
     def write(self) -> str:
         """Write it; returns the function's name."""
@@ -73,22 +81,27 @@ class Collecting(Places):
     def walk(self, place: Place) -> None:
         """Write the way on from a place, for each runtime type that matters."""
         groups = self.groups(place, None, ())
-        if len(groups) == 1 and groups[0].one is None:
-            self.visit(self.spot(place, groups[0]))
-            return
-        told = self.typenames(place)
+        spot = self.spot(place, Group(None, None))
+        told = self.typenames(spot, self.info.before) if groups[0].one is not None else []
         if not told:
-            raise TooInvolved("types matter where nobody tells them")
-        variable = self.read(None, told)
+            # Nobody was asked for types where all objects are of those that matter.
+            self.visit(spot)
+            return
+        variable = self.module.name("t")
+        self.line(f"{variable} = {told[0].source.variable}[{told[0].key!r}]")
+        abstract = self.module.constant(self.abstract)
+        for other in told[1:]:
+            value = f"{other.source.variable}[{other.key!r}]"
+            self.line(f"if {variable} is None or {variable} in {abstract}: {variable} = {value}")
         word = "if"
         for group in groups:
             assert group.types is not None
             group.variable = variable
             with self.block(f"{word} {variable} in {self.module.constant(group.types)}:"):
-                self.visit(self.spot(place, group))
+                self.visit(self.typed(spot, group))
             word = "elif"
         with self.block("else:"):
-            self.visit(self.spot(place, Group("", None, variable)))
+            self.visit(self.typed(spot, Group("", None, variable)))
 
     def visit(self, spot: Spot) -> None:
         typename = spot.group.one

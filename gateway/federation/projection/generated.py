@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphql import GraphQLSchema
+from graphql import GraphQLSchema, is_interface_type
 
 from gateway.federation.plan import Plan
 from gateway.federation.projection.checks import Checks
@@ -33,9 +33,14 @@ class Generated:
         blanks = Blanks(module, layout.calls)
         checks = Checks(module)
         joining = Joining(module, layout, blanks, schema, checks)
+        abstract = frozenset(
+            name for name, kind in schema.type_map.items() if is_interface_type(kind)
+        )
         names = {
             "join": joining.write(plan.operation),
-            "collect": [Collecting(module, layout, blanks, one).write() for one in layout.calls],
+            "collect": [
+                Collecting(module, layout, blanks, one, abstract).write() for one in layout.calls
+            ],
             "check": [checks.write(one.call.selections) for one in layout.calls],
             "root": [checks.write(one.selections) for one in plan.fetches],
         }

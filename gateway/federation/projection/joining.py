@@ -93,11 +93,15 @@ class Joining(Places):
     ) -> None:
         """Write `target = …` for an object."""
         groups = self.groups(place, static, self.conditions(selections))
-        told = self.typenames(place) if len(static) != 1 else []
-        if not told:
-            if len(groups) > 1 or (len(static) != 1 and _wants_typename(selections)):
-                raise TooInvolved("types matter where nobody tells them")
+        if len(static) == 1:
             self.built(target, self.spot(place, groups[0]), selections)
+            return
+        spot = self.spot(place, Group(None, static))
+        told = self.typenames(spot)
+        if not told:
+            if len(groups) > 1 or _wants_typename(selections):
+                raise TooInvolved("types matter where nobody tells them")
+            self.built(target, self.typed(spot, groups[0]), selections)
             return
         variable = self.module.name("t")
         known = self.module.constant(static)
@@ -110,7 +114,7 @@ class Joining(Places):
             group.variable = variable
             kinds = self.module.constant(group.types)
             with self.block(f"{word} {variable} in {kinds}:"):
-                self.built(target, self.spot(place, group), selections)
+                self.built(target, self.typed(spot, group), selections)
             word = "elif"
         with self.block("else:"):
             self.line(f"{target} = None")

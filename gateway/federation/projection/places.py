@@ -38,7 +38,8 @@ class Group:
         """An expression of the runtime type's name."""
         if self.variable is not None:
             return self.variable
-        return None if self.one is None else repr(self.one)
+        alone = self.types is None or len(self.types) == 1
+        return repr(self.one) if self.one is not None and alone else None
 
 
 @dataclass(slots=True)
@@ -61,14 +62,29 @@ class Places(Writer):
         self.layout = layout
         self.blanks = blanks
 
-    def typenames(self, place: Place) -> list[Candidate]:
-        """Who tells the runtime type, whatever it is."""
+    def typenames(self, spot: Spot, within: frozenset[int] | None = None) -> list[Candidate]:
+        """Who tells the runtime type: objects that do so whatever it is, then entities."""
+        for info in list(spot.unjoined):
+            if (
+                (within is None or info.number in within)
+                and provides(info.call.selections, "__typename", None)
+                and all(one.types is None for one in info.call.representations)
+            ):
+                self.join(spot, info)
         return [
             Candidate(source, one.key, (), [one])
-            for source in sorted(place.sources, key=lambda one: one.owner)
-            for one in source.selections
+            for source in sorted(spot.sources, key=lambda one: one.owner)
+            for one in (fields_of(source.selections, None) if source.joined else source.selections)
             if isinstance(one, SelectedField) and one.into == "__typename"
         ]
+
+    def typed(self, spot: Spot, group: Group) -> Spot:
+        """A spot for one group of types, with what is known already."""
+        arrived = spot.place.arrived(group.one)
+        unjoined = [one for one in spot.unjoined if one in arrived]
+        return Spot(
+            spot.place, group, list(spot.sources), unjoined, dict(spot.keys), dict(spot.read)
+        )
 
     def spot(self, place: Place, group: Group) -> Spot:
         return Spot(place, group, list(place.sources), place.arrived(group.one))
