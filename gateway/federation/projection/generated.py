@@ -35,7 +35,7 @@ class Generated:
         abstract = frozenset(
             name for name, kind in schema.type_map.items() if is_interface_type(kind)
         )
-        joining = Joining(module, layout, blanks, schema, checks, abstract)
+        joining = Joining(module, layout, blanks, schema=schema, checks=checks, abstract=abstract)
         names = {
             "join": joining.write(plan.operation),
             "collect": [

@@ -53,6 +53,7 @@ class Joining(Places):
         module: Module,
         layout: Layout,
         blanks: Blanks,
+        *,
         schema: GraphQLSchema,
         checks: Checks,
         abstract: frozenset[str],
