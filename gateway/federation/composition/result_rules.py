@@ -71,5 +71,3 @@ def _check_implements(state: State, one: MergedType, interface: MergedType) -> N
                 path = element(f"{where}({own.name}:)")
                 message = f"Argument {path} is required but not of {element(interface.name)}"
                 state.error("INVALID_GRAPHQL", message)
-
-
