@@ -21,6 +21,7 @@ _err = Console(stderr=True)
 
 
 def router(
+    *,
     supergraph: Annotated[
         Path | None, typer.Option(envvar="SUPERGRAPH", help="the file to serve; watched")
     ] = None,
@@ -80,6 +81,7 @@ def router(
 def plan(
     supergraph: Annotated[Path, typer.Argument(help="the supergraph's file")],
     query: Annotated[str, typer.Argument(help="an operation, or the file it is in")],
+    *,
     variables: Annotated[str, typer.Option(help="JSON; only conditions depend on them")] = "{}",
     operation: Annotated[str | None, typer.Option(help="which, if there are several")] = None,
     label: Annotated[

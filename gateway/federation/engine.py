@@ -20,7 +20,6 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
-    validate,
 )
 
 from gateway.federation.caches import Lru
@@ -37,7 +36,7 @@ from gateway.federation.requests import (
     refuse,
     refuse_all,
 )
-from gateway.federation.validation import rules
+from gateway.federation.validation import rules, validated
 from gateway.federation.variables import Uncoercible, Variables
 
 _INLINE_CHARACTERS = 3_000  # A longer document is prepared on the thread.
@@ -121,9 +120,7 @@ class _Graph:
         try:
             document = read(text, self.options.limits)
             check_shape(document, schema=self.schema, limits=self.options.limits)
-            errors = validate(
-                self.schema, document, self.rules, max_errors=20, hide_suggestions=True
-            )
+            errors = validated(self.schema, document, self.rules)
         except TooExpensive as error:
             return _Known(None, too_expensive(error))
         except GraphQLError as error:
@@ -263,7 +260,7 @@ class Engine:
             RequestError: It is known to be refused.
         """
         graph = self._graph
-        text = self._text(request)
+        text = self._text(request, first=True)
         known = graph.documents.get(text)
         if known is None:
             return None
@@ -321,7 +318,8 @@ class Engine:
             prepared.plans[key] = found
         return Ready(found, prepared.kind, variables, prepared.cost)
 
-    def _text(self, request: Request) -> str:
+    def _text(self, request: Request, *, first: bool = False) -> str:
+        """The text meant. What is not trusted is told the first time."""
         query = request.query
         if query is not None and request.document is None and not self._documents.strict:
             return query
@@ -337,7 +335,7 @@ class Engine:
             ) from error
         except Mismatch as error:
             raise refuse("request", "The hash is not the SHA-256 of the query.") from error
-        if not trusted and self.options.untrusted is not None:
+        if first and not trusted and self.options.untrusted is not None:
             self.options.untrusted(request.client, text)
         return text
 
