@@ -141,7 +141,13 @@ class _Graph:
             message = str(error)
             raise refuse("operation", f"{message[:1].upper()}{message[1:]}.") from error
         meter = Meter(self.schema, document, definition, {}, self.options.limits.pricing)
-        cost = meter.measure().cost
+        limits = self.options.limits
+        try:
+            cost = meter.measure().cost
+            if not meter.paged:  # Else the values of variables decide, at each request.
+                meter.require_cost(cost, limits)
+        except TooExpensive as error:
+            raise too_expensive(error) from error
         kind: OperationKind = definition.operation.value
         return Prepared(
             kind,
