@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from graphql import ConstValueNode, TypeNode
+from graphql import ConstDirectiveNode, ConstValueNode, TypeNode
 
 
 class Kind(Enum):
@@ -29,11 +29,16 @@ class Applied:
 
     `identity` is the URL of the spec it belongs to without the version
     (`https://specs.apollo.dev/federation`), None for the subgraph's own and GraphQL's built-ins.
+    `name` is canonical for the specs composition knows (federation, tag, inaccessible, cost, …),
+    the local name for all others. `extended` says that it stands on an extension (or on a type
+    that `@extends` makes one).
     """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     identity: str | None = None
+    extended: bool = False
+    node: ConstDirectiveNode | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -49,7 +54,13 @@ class Argument:
 
 @dataclass(slots=True)
 class OutputField:
-    """A field of an object or an interface."""
+    """A field of an object or an interface.
+
+    `external`: marked `@external` itself or by the declaration of its type it stands in.
+    `shareable`: marked `@shareable` itself or by that declaration, part of a key, or in a document
+    of version 1. The directives behind the two are not repeated in `directives` of the field when
+    they stand on the type.
+    """
 
     name: str
     type: TypeNode
@@ -57,6 +68,8 @@ class OutputField:
     description: str | None = None
     directives: list[Applied] = field(default_factory=list)
     extended: bool = False  # declared in an extension
+    external: bool = False
+    shareable: bool = False
 
 
 @dataclass(slots=True)
@@ -97,7 +110,10 @@ class DirectiveDefinition:
 
 @dataclass(slots=True)
 class Link:
-    """One `@link`: a spec's identity, version, prefix and imports (imported name → local name)."""
+    """One `@link`: a spec's identity, version, prefix and imports (imported name → local name).
+
+    Names of directives keep their `@` on both sides of `imports`. `alias` is the prefix.
+    """
 
     identity: str
     name: str
@@ -109,7 +125,13 @@ class Link:
 
 @dataclass(slots=True)
 class Subgraph:
-    """A subgraph, valid by itself. `version` is federation's, (1, 0) for a document without."""
+    """A subgraph, valid by itself. `version` is federation's, (1, 0) for a document without.
+
+    `types`, fields and `directives` are the subgraph's own: what federation and link define
+    (`_entities`, `_Any`, `FieldSet`, `@key`, …) is not among them, whether written out or added.
+    Built-in scalars are not among them either. `query`, `mutation` and `subscription` are the
+    names of the root types in this subgraph, whatever they are called.
+    """
 
     name: str
     url: str
