@@ -11,9 +11,9 @@ from gateway.federation.composition.merged import (
     MergedField,
     MergedType,
     Symbol,
+    default_value,
     element,
     frozen,
-    default_value,
     type_text,
 )
 from gateway.federation.composition.overrides import (

@@ -44,7 +44,9 @@ def merge_head(state: State, merged: MergedType, definers: Definers) -> None:
         state, {i: definition.description for i, definition in definers.items()}, merged.name
     )
     merged.marks = [
-        mark for index, definition in definers.items() for mark in _join_types(state, index, definition)
+        mark
+        for index, definition in definers.items()
+        for mark in _join_types(state, index, definition)
     ] + merge_marks(
         state, {i: definition.directives for i, definition in definers.items()}, merged.name
     )
@@ -118,7 +120,7 @@ def _hint_inconsistent(
     for name, given in sources.items():
         if len(given) < len(definers):
             words = present_and_absent(state, given, definers, "declared")
-            message = f'{element(f"{merged.name}.{name}")} of a value type: {words}'
+            message = f"{element(f'{merged.name}.{name}')} of a value type: {words}"
             state.hint(f"INCONSISTENT_{word}_VALUE_TYPE_FIELD", message, given)
 
 

@@ -191,5 +191,3 @@ def _renamed_type(node: TypeNode, renamed: Mapping[str, str]) -> TypeNode:
     assert isinstance(node, NamedTypeNode)
     new = renamed.get(node.name.value)
     return node if new is None else NamedTypeNode(name=NameNode(value=new))
-
-

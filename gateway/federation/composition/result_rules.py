@@ -1,8 +1,8 @@
 """Rules on the merged schema as a whole: interfaces are implemented, nothing hidden is missed."""
 
+from gateway.federation.composition.inaccessible import check_inaccessible
 from gateway.federation.composition.merged import MergedType, element
 from gateway.federation.composition.references import is_subtype
-from gateway.federation.composition.inaccessible import check_inaccessible
 from gateway.federation.composition.state import State
 from gateway.federation.composition.subgraph import Kind
 
@@ -71,5 +71,3 @@ def _check_implements(state: State, one: MergedType, interface: MergedType) -> N
                 path = element(f"{where}({own.name}:)")
                 message = f"Argument {path} is required but not of {element(interface.name)}"
                 state.error("INVALID_GRAPHQL", message)
-
-

@@ -142,6 +142,9 @@ class Subgraph:
         declared = {v.variable.name.value for o in operations for v in o.variable_definitions or ()}
         if set(variables) - declared:
             raise CalledWrongly(f"variables nobody declared: {set(variables) - declared}")
+        lists = [value for value in variables.values() if _are_representations(value)]
+        if "_entities" in query and lists and not any(lists):
+            raise CalledWrongly("asked for no entity at all")
         return document
 
     def _blame(self, wrong: CalledWrongly) -> dict[str, Any]:
@@ -219,8 +222,6 @@ class Subgraph:
 
     def _represented(self, representations: list[dict[str, Any]]) -> list[Seen | None]:
         texts = [json.dumps(sent, sort_keys=True) for sent in representations]
-        if not texts:
-            raise CalledWrongly("asked for no entity at all")
         if len(set(texts)) < len(texts):
             raise CalledWrongly(f"asked twice for the same representation: {texts}")
         return [self._entity(sent) for sent in representations]
@@ -346,6 +347,11 @@ def _under(
                 found = True
                 below += [node.selection_set] if node.selection_set else []
     return below if found else None
+
+
+def _are_representations(value: Any) -> bool:
+    """Whether a variable may be a list of representations; an empty list may."""
+    return isinstance(value, list) and all(isinstance(v, dict) and "__typename" in v for v in value)
 
 
 def _names(fields: SelectionSetNode) -> set[str]:
