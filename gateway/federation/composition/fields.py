@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.federation.composition.contexts import context_arguments, contextual
+from gateway.federation.composition.joined import join_marks
 from gateway.federation.composition.marks import merge_description, merge_marks
 from gateway.federation.composition.merged import (
     Mark,
@@ -61,6 +62,7 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
     merged.marks = merge_marks(
         state, {index: source.directives for index, source in base.items()}, where
     )
+    merged.marks += join_marks(state, {i: source.directives for i, source in base.items()})
     merged.arguments = merge_arguments(
         state, {index: source.arguments for index, source in base.items()}, where
     )
@@ -97,8 +99,11 @@ def merge_arguments(
         from_context = [
             i for i, arguments in sources.items() if name in arguments and i not in given
         ]
-        if absent or from_context:
-            _report_missing(state, path, given, [*absent, *from_context], sources)
+        if from_context:
+            _report_contextual(state, path, given)
+            continue
+        if absent:
+            _report_missing(state, path, given, absent, sources)
             continue
         argument = MergedArgument(name, "")
         argument.description = merge_description(
@@ -111,6 +116,17 @@ def merge_arguments(
         merge_default(state, given, argument, path, "FIELD_ARGUMENT_DEFAULT_MISMATCH")
         merged[name] = argument
     return merged
+
+
+def _report_contextual(state: State, path: str, given: Mapping[int, Argument]) -> None:
+    needing = [index for index, argument in given.items() if required(argument)]
+    code = "CONTEXTUAL_ARGUMENT_NOT_CONTEXTUAL_IN_ALL_SUBGRAPHS"
+    if needing:
+        message = f"Argument {element(path)} is @fromContext somewhere but required elsewhere"
+        state.error(code, message, needing)
+    else:
+        message = f"Argument {element(path)} is left out: it is @fromContext somewhere"
+        state.hint(code, message, given)
 
 
 def _report_missing(

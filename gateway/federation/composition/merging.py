@@ -21,11 +21,12 @@ from gateway.federation.composition.kinds import (
     merge_inputs,
     merge_values,
 )
+from gateway.federation.composition.joined import add_joined_links, join_marks
 from gateway.federation.composition.marks import merge_description, merge_marks
 from gateway.federation.composition.merged import Mark, Merged, MergedField, MergedType, element
 from gateway.federation.composition.names import graph_names
 from gateway.federation.composition.overrides import Overrides
-from gateway.federation.composition.state import State, is_interface_object, who_says_what
+from gateway.federation.composition.state import APOLLO, State, is_interface_object, who_says_what
 from gateway.federation.composition.subgraph import (
     Kind,
     OutputField,
@@ -41,7 +42,7 @@ JOIN_VERSIONS = (((2, 8), (0, 5)), ((2, 7), (0, 4)))
 def merge(subgraphs: Sequence[Subgraph]) -> State:
     """Merge; `state.errors` says why the result does not stand, `state.merged` is it."""
     ordered = [_rooted(subgraph) for subgraph in sorted(subgraphs, key=lambda one: one.name)]
-    newest = max((subgraph.version for subgraph in ordered), default=(1, 0))
+    newest = max((_needed_version(subgraph) for subgraph in ordered), default=(1, 0))
     join = next((join for least, join in JOIN_VERSIONS if newest >= least), (0, 3))
     merged = Merged(graph_names(ordered), join)
     state = State(ordered, [usage_of(subgraph) for subgraph in ordered], merged)
@@ -52,6 +53,9 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     )
     merged.marks = merge_marks(
         state, {i: subgraph.schema_directives for i, subgraph in enumerate(ordered)}, "schema"
+    )
+    merged.marks += join_marks(
+        state, {i: subgraph.schema_directives for i, subgraph in enumerate(ordered)}
     )
     shells = _shells(state)
     for shell in shells:
@@ -65,9 +69,19 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
             merge_values(state, shell, state.definers[shell.name])
     _add_abstracted_fields(state)
     spread_access(state)
+    add_joined_links(state)
     if not merged.types.get("Query") or not merged.types["Query"].fields:
         state.error("NO_QUERIES", "No subgraph has a query: a supergraph needs one")
     return state
+
+
+def _needed_version(subgraph: Subgraph) -> tuple[int, int]:
+    """Federation's version, raised to that of the specs linked beside it."""
+    linked = [_SPEC_VERSIONS.get(link.identity, (1, 0)) for link in subgraph.links]
+    return max(subgraph.version, *linked) if linked else subgraph.version
+
+
+_SPEC_VERSIONS = {f"{APOLLO}cost": (2, 9), f"{APOLLO}connect": (2, 10)}
 
 
 def _shells(state: State) -> list[MergedType]:
