@@ -1,15 +1,18 @@
 """Rules on the merged schema as a whole: interfaces are implemented, nothing hidden is missed."""
 
+from gateway.federation.composition.inaccessible import check_inaccessible
 from gateway.federation.composition.merged import MergedType, element
 from gateway.federation.composition.references import is_subtype
-from gateway.federation.composition.inaccessible import check_inaccessible
+from gateway.federation.composition.requirements import check_requirements
 from gateway.federation.composition.state import State
 from gateway.federation.composition.subgraph import Kind
 
 
 def check_result(state: State) -> None:
     """Report what makes the merged schema no schema; each step only where the last found none."""
-    for step in (_check_implementations, _check_validity, check_inaccessible):
+    _check_implementations(state)
+    check_requirements(state)
+    for step in (_check_validity, check_inaccessible):
         if state.errors:
             return
         step(state)
