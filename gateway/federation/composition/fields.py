@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.federation.composition.contexts import context_arguments, contextual
 from gateway.federation.composition.joined import join_marks
-from gateway.federation.composition.marks import merge_description, merge_marks
+from gateway.federation.composition.marks import merge_description, merge_marks, merges
 from gateway.federation.composition.merged import (
     Mark,
     MergedArgument,
@@ -54,6 +54,7 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
             f"{element(where)} is @external wherever it is declared: {names}",
             external,
         )
+    _check_marks(state, where, external)
     base = resolving or external
     merged = MergedField(name, "")
     merged.description = merge_description(
@@ -75,6 +76,14 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
     everywhere = same and all(type_text(source.type) == merged.type for source in external.values())
     merged.marks = _join_marks(state, parent, sources, overrides, everywhere) + merged.marks
     return merged
+
+
+def _check_marks(state: State, where: str, external: Sources) -> None:
+    for index, source in external.items():
+        for applied in source.directives:
+            if merges(state, index, applied):
+                message = f"@{applied.name} cannot stand on {element(where)}, which is @external"
+                state.error("MERGED_DIRECTIVE_APPLICATION_ON_EXTERNAL", message, [index])
 
 
 def _abstracted(state: State, parent: MergedType, name: str) -> bool:

@@ -29,6 +29,11 @@ def merge_marks(state: State, sources: Mapping[int, list[Applied]], where: str) 
     return marks
 
 
+def merges(state: State, index: int, applied: Applied) -> bool:
+    """Whether an application is one that merging hands on."""
+    return _carried_mark(state, index, applied) is not None
+
+
 def _add_uncomposed(
     state: State,
     sources: Mapping[int, list[Applied]],

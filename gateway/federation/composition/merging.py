@@ -29,11 +29,10 @@ from gateway.federation.composition.overrides import Overrides
 from gateway.federation.composition.state import APOLLO, State, is_interface_object, who_says_what
 from gateway.federation.composition.subgraph import (
     Kind,
-    OutputField,
     Subgraph,
     TypeDefinition,
 )
-from gateway.federation.composition.usage import usage_of
+from gateway.federation.composition.usage import extension_keys, usage_of
 
 ROOTS = ("Query", "Mutation", "Subscription")
 JOIN_VERSIONS = (((2, 8), (0, 5)), ((2, 7), (0, 4)))
@@ -170,23 +169,29 @@ def _rooted(subgraph: Subgraph) -> Subgraph:
             renamed.get(name, name): _renamed(definition, renamed)
             for name, definition in types.items()
         }
+    types = _with_extension_keys(subgraph, types)
     if "Query" not in types:
         types = {**types, "Query": TypeDefinition("Query", Kind.OBJECT)}
     return replace(subgraph, types=types)
 
 
+def _with_extension_keys(
+    subgraph: Subgraph, types: dict[str, TypeDefinition]
+) -> dict[str, TypeDefinition]:
+    """The types with `@external` taken from what keys on extensions select."""
+    changed = dict(types)
+    for type_name, field_name in extension_keys(subgraph):
+        definition = changed.get(type_name)
+        if definition is not None and definition.fields[field_name].external:
+            own = replace(definition.fields[field_name], external=False)
+            fields = {**definition.fields, field_name: own}
+            changed[type_name] = replace(definition, fields=fields)
+    return changed
+
+
 def _renamed(definition: TypeDefinition, renamed: Mapping[str, str]) -> TypeDefinition:
     fields = {
-        name: OutputField(
-            source.name,
-            _renamed_type(source.type, renamed),
-            source.arguments,
-            source.description,
-            source.directives,
-            source.extended,
-            source.external,
-            source.shareable,
-        )
+        name: replace(source, type=_renamed_type(source.type, renamed))
         for name, source in definition.fields.items()
     }
     return replace(
