@@ -154,15 +154,16 @@ def _hint_others(state: State, identity: str, asked: list[_Request]) -> None:
 def _compose(state: State, identity: str, asked: list[_Request]) -> None:
     if not asked:
         return
-    newest = max(asked, key=lambda request: (request.link.version, -request.index))
-    definitions = state.subgraphs[newest.index].directives
+    newest = max(asked, key=lambda request: (request.link.version, request.index))
+    latest = state.subgraphs[newest.index]
+    names = Names(latest.links, latest.version)
     imports = {}
     for request in asked:
         state.composed.add((request.index, request.local))
         if request.local in state.merged.directives:
             continue
-        definition = definitions.get(request.local)
-        if definition is None:
+        definition = latest.directives.get(request.local)
+        if definition is None or names.resolve(request.local)[0] != identity:
             where = subgraph_words(state.names([newest.index]))
             message = f'"@{request.local}" of "{identity}" is not defined in {where}'
             state.error(_CODE, message, [newest.index])

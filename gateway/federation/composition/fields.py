@@ -54,7 +54,8 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
             f"{element(where)} is @external wherever it is declared: {names}",
             external,
         )
-    _check_marks(state, where, external)
+    else:
+        _check_marks(state, where, external)
     base = resolving or external
     merged = MergedField(name, "")
     merged.description = merge_description(

@@ -47,6 +47,8 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     state = State(ordered, [usage_of(subgraph) for subgraph in ordered], merged)
     add_features(state)
     merge_composed(state)
+    if state.errors:
+        return state
     merged.description = merge_description(
         state, {i: subgraph.description for i, subgraph in enumerate(ordered)}, "schema"
     )
@@ -80,7 +82,7 @@ def _needed_version(subgraph: Subgraph) -> tuple[int, int]:
     return max(subgraph.version, *linked) if linked else subgraph.version
 
 
-_SPEC_VERSIONS = {f"{APOLLO}cost": (2, 9), f"{APOLLO}connect": (2, 10)}
+_SPEC_VERSIONS = {f"{APOLLO}cost": (2, 9)}
 
 
 def _shells(state: State) -> list[MergedType]:
