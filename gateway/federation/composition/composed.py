@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.federation.composition import specs
 from gateway.federation.composition.features import CARRIED
 from gateway.federation.composition.links import Names
+from gateway.federation.composition.marks import merge_marks
 from gateway.federation.composition.merged import (
     MergedArgument,
     MergedDirective,
@@ -169,17 +170,22 @@ def _compose(state: State, identity: str, asked: list[_Request]) -> None:
             state.error(_CODE, message, [newest.index])
             continue
         imports[f"@{request.name}"] = f"@{request.local}"
-        state.merged.directives[request.local] = _definition(definition)
+        state.merged.directives[request.local] = _definition(state, newest.index, definition)
     link = Link(identity, newest.link.name, newest.link.version, newest.link.name, imports)
     state.merged.links.append(link)
 
 
-def _definition(source: DirectiveDefinition) -> MergedDirective:
+def _definition(state: State, index: int, source: DirectiveDefinition) -> MergedDirective:
     arguments = {}
     for argument in source.arguments.values():
         default, there = default_value(argument.default)
         arguments[argument.name] = MergedArgument(
-            argument.name, type_text(argument.type), default, there, argument.description
+            argument.name,
+            type_text(argument.type),
+            default,
+            there,
+            argument.description,
+            merge_marks(state, {index: argument.directives}, f"@{source.name}({argument.name}:)"),
         )
     return MergedDirective(
         source.name, arguments, list(source.locations), source.repeatable, source.description

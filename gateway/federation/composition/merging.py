@@ -45,6 +45,10 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     join = next((join for least, join in JOIN_VERSIONS if newest >= least), (0, 3))
     merged = Merged(graph_names(ordered), join)
     state = State(ordered, [usage_of(subgraph) for subgraph in ordered], merged)
+    for index, subgraph in enumerate(ordered):
+        if subgraph.name.startswith("__"):
+            message = f'"{subgraph.name}" starts with "__", which GraphQL reserves'
+            state.error("INVALID_GRAPHQL", message, [index])
     add_features(state)
     merge_composed(state)
     if state.errors:
@@ -100,7 +104,7 @@ def _shells(state: State) -> list[MergedType]:
             words = who_says_what(state, {i: f"it is {k.value}" for i, k in kinds.items()})
             message = f"{element(name)} has several kinds: {words}"
             state.error("TYPE_KIND_MISMATCH", message, kinds)
-            continue
+            state.definers[name] = definers = _of_kind(definers, kind)
         if kind is Kind.INTERFACE and all(d.kind is Kind.OBJECT for d in definers.values()):
             message = f"{element(name)} is an @interfaceObject everywhere, an interface nowhere"
             state.error("INTERFACE_OBJECT_USAGE_ERROR", message, definers)
@@ -115,6 +119,16 @@ def _shells(state: State) -> list[MergedType]:
         state.merged.types[name] = shell
         shells.append(shell)
     return shells
+
+
+def _of_kind(definers: Mapping[int, TypeDefinition], kind: Kind) -> dict[int, TypeDefinition]:
+    """The definitions with empty ones in place of those of another kind."""
+    return {
+        index: definition
+        if definition.kind is kind or (kind is Kind.INTERFACE and is_interface_object(definition))
+        else TypeDefinition(definition.name, kind)
+        for index, definition in definers.items()
+    }
 
 
 def _note_subtypes(state: State, shell: MergedType) -> None:
