@@ -45,7 +45,9 @@ def merge_head(state: State, merged: MergedType, definers: Definers) -> None:
         state, {i: definition.description for i, definition in definers.items()}, merged.name
     )
     merged.marks = [
-        mark for index, definition in definers.items() for mark in _join_types(state, index, definition)
+        mark
+        for index, definition in definers.items()
+        for mark in _join_types(state, index, definition)
     ] + merge_marks(
         state, {i: definition.directives for i, definition in definers.items()}, merged.name
     )
@@ -123,7 +125,7 @@ def _hint_inconsistent(
     for name, given in sources.items():
         if len(given) < len(definers):
             words = present_and_absent(state, given, definers, "declared")
-            message = f'{element(f"{merged.name}.{name}")} of a value type: {words}'
+            message = f"{element(f'{merged.name}.{name}')} of a value type: {words}"
             state.hint(f"INCONSISTENT_{word}_VALUE_TYPE_FIELD", message, given)
 
 
@@ -189,13 +191,13 @@ def merge_values(state: State, merged: MergedType, definers: Definers) -> None:
         for name, value in definition.values.items():
             sources.setdefault(name, {})[index] = value
     for name, given in sources.items():
-        value = _merge_value(state, merged, name, given)
-        hidden = state.merged.named(value.marks, "inaccessible") is not None
+        into = _merge_value(state, merged, name, given)
+        hidden = state.merged.named(into.marks, "inaccessible") is not None
         if len(given) < len(definers) and _missing(
             state, merged, name, given, (inputs, outputs, hidden)
         ):
             continue
-        merged.values[name] = value
+        merged.values[name] = into
     if not merged.values:
         message = f"No value of enum {element(merged.name)} is in all subgraphs that define it"
         state.error("EMPTY_MERGED_ENUM_TYPE", message, definers)

@@ -70,9 +70,7 @@ def literal_arguments(applied: Applied) -> dict[str, Any]:
     return {node.name.value: python_value(node.value) for node in applied.node.arguments or ()}
 
 
-def _merge_one(
-    state: State, name: str, given: list[tuple[int, Mark]], where: str
-) -> list[Mark]:
+def _merge_one(state: State, name: str, given: list[tuple[int, Mark]], where: str) -> list[Mark]:
     distinct: dict[Any, list[tuple[int, Mark]]] = {}
     for index, mark in given:
         distinct.setdefault(_identity(state, mark), []).append((index, mark))
@@ -182,9 +180,7 @@ STRATEGIES: dict[str, dict[str, Callable[[list[Any]], Any]]] = {
 assert set(STRATEGIES) <= set(CARRIED)
 
 
-def merge_description(
-    state: State, sources: Mapping[int, str | None], where: str
-) -> str | None:
+def merge_description(state: State, sources: Mapping[int, str | None], where: str) -> str | None:
     """The description most subgraphs give; of equally frequent ones the first."""
     given = {index: text for index, text in sources.items() if text is not None}
     counts = Counter(given.values())
