@@ -317,7 +317,7 @@ class _Solving:
     def _fail(self, item: Wanted) -> Solution:
         key = item.key or item.name
         deepest: tuple[str, ...] = ()
-        for node in self.nodes:
+        for node in (*self.nodes, *self._reach()):
             move = self.graph.move(node, item.name)
             if move is not None and move.child is not None and item.sub is not None:
                 missing = self.paths.solve((move.child,), item.sub).missing or ()

@@ -32,10 +32,10 @@ class Generated:
         self.calls: Sequence[CallInfo] = layout.calls
         blanks = Blanks(module, layout.calls)
         checks = Checks(module)
-        joining = Joining(module, layout, blanks, schema, checks)
         abstract = frozenset(
             name for name, kind in schema.type_map.items() if is_interface_type(kind)
         )
+        joining = Joining(module, layout, blanks, schema=schema, checks=checks, abstract=abstract)
         names = {
             "join": joining.write(plan.operation),
             "collect": [

@@ -53,12 +53,15 @@ class Joining(Places):
         module: Module,
         layout: Layout,
         blanks: Blanks,
+        *,
         schema: GraphQLSchema,
         checks: Checks,
+        abstract: frozenset[str],
     ) -> None:
         super().__init__(module, layout, blanks)
         self.schema = schema
         self.checks = checks
+        self.abstract = abstract
         self.notes = 0
         self.objects: dict[str, frozenset[str]] = {}
 
@@ -99,9 +102,9 @@ class Joining(Places):
         spot = self.spot(place, Group(None, static))
         told = self.typenames(spot)
         if not told:
-            if len(groups) > 1 or _wants_typename(selections):
+            if self.wants_type(selections, static):
                 raise TooInvolved("types matter where nobody tells them")
-            self.built(target, self.typed(spot, groups[0]), selections)
+            self.built(target, spot, selections)
             return
         variable = self.module.name("t")
         known = self.module.constant(static)
@@ -116,6 +119,11 @@ class Joining(Places):
             with self.block(f"{word} {variable} in {kinds}:"):
                 self.built(target, self.typed(spot, group), selections)
             word = "elif"
+        if not self.wants_type(selections, static):
+            # An interface object's own name: it stands for any of the types.
+            names = self.module.constant(self.abstract | {None})
+            with self.block(f"elif {variable} in {names}:"):
+                self.built(target, self.typed(spot, Group(None, static)), selections)
         with self.block("else:"):
             self.line(f"{target} = None")
 
@@ -160,6 +168,15 @@ class Joining(Places):
         name = self.load(f"n{self.notes}", f"K[{self.notes}]")
         self.notes += 1
         return name
+
+    def wants_type(self, selections: _Selections, static: frozenset[str]) -> bool:
+        """Whether an object's data depends on which of the types it is."""
+        return any(
+            one.name == "__typename"
+            if isinstance(one, Field)
+            else not static <= self.possible(one.on) or self.wants_type(one.selections, static)
+            for one in selections
+        )
 
     def conditions(self, selections: _Selections) -> list[frozenset[str]]:
         """The types of a level's fragments."""
@@ -275,10 +292,3 @@ class Joining(Places):
 def _is_list(kind: GraphQLOutputType) -> bool:
     inner = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
     return isinstance(inner, GraphQLList)
-
-
-def _wants_typename(selections: _Selections) -> bool:
-    return any(
-        one.name == "__typename" if isinstance(one, Field) else _wants_typename(one.selections)
-        for one in selections
-    )

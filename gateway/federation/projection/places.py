@@ -159,7 +159,8 @@ class Places(Writer):
         if not one.inputs:
             value = self.read(spot, found)
             return value, value
-        if len(found) > 1:
+        beyond = spot.place.onward(one.key, spot.group.one)
+        if len(found) > 1 or any(each.info.number in info.before for each in beyond):
             raise TooInvolved("an input made of objects of several answers")
         value = self.read(None, found)
         nest, spec = self.module.constant(nested), self.module.held(_spec(one.inputs, found[0]))
