@@ -7,6 +7,7 @@ rules on the result, satisfiability.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.federation.composition.loading import load_all
 from gateway.federation.composition.merging import merge
 from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
@@ -35,9 +36,11 @@ class CompositionFailed(Exception):
 def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
     """Compose (name, url, SDL) of each subgraph; raises `CompositionFailed` with coded errors."""
     errors = check_names([name for name, _, _ in subgraphs])
+    if not errors:
+        loaded, errors = load_all(subgraphs)
     if errors:
         raise CompositionFailed(errors)
-    raise NotImplementedError
+    return compose_loaded(loaded)
 
 
 def compose_loaded(subgraphs: Sequence[Subgraph]) -> Composed:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.federation.composition.fields import merge_field
+from gateway.federation.composition.joined import join_marks
 from gateway.federation.composition.marks import merge_description, merge_marks
 from gateway.federation.composition.merged import (
     Mark,
@@ -56,6 +57,10 @@ def merge_head(state: State, merged: MergedType, definers: Definers) -> None:
             if interface not in merged.interfaces:
                 merged.interfaces.append(interface)
             merged.marks.append(Mark("join__implements", {"graph": graph, "interface": interface}))
+    if merged.kind in (Kind.OBJECT, Kind.INTERFACE):
+        merged.marks += join_marks(
+            state, {i: definition.directives for i, definition in definers.items()}
+        )
     _merge_members(state, merged, definers)
 
 
