@@ -12,8 +12,10 @@ from gateway.federation.composition.merging import merge
 from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
 from gateway.federation.composition.result_rules import check_result
+from gateway.federation.composition.satisfiability import check_satisfiability
 from gateway.federation.composition.subgraph import Subgraph
 from gateway.federation.errors import CompositionError, Hint
+from gateway.federation.supergraph import Supergraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,16 @@ def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
 
 
 def compose_loaded(subgraphs: Sequence[Subgraph]) -> Composed:
-    """Compose subgraphs that are valid by themselves, up to satisfiability."""
+    """Compose subgraphs that are valid by themselves."""
     state = merge(subgraphs)
     if not state.errors:
         check_result(state)
     if state.errors:
         raise CompositionFailed(state.errors, state.hints)
-    return Composed(print_supergraph(state.merged), tuple(state.hints))
+    sdl = print_supergraph(state.merged)
+    supergraph = Supergraph.parse(sdl, to_answer=False)
+    errors, hints = check_satisfiability(supergraph)
+    hints = [*state.hints, *hints]
+    if errors:
+        raise CompositionFailed(errors, hints)
+    return Composed(sdl, tuple(hints))
