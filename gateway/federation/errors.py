@@ -31,3 +31,17 @@ class NoPlan(Exception):
     def __init__(self, message: str, path: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.path = path
+
+
+class OperationTooLarge(ValueError):
+    """An operation that is above a limit once its fragments are written out.
+
+    `code` is published; `what` is counted ("selections" or "depth"), `limit` is the most allowed.
+    """
+
+    code = "QUERY_TOO_EXPENSIVE"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"the operation is above the limit of {limit} {what}")
+        self.what = what
+        self.limit = limit

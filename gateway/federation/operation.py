@@ -14,7 +14,9 @@ class Field:
 
     `key` is its response key, `name` its name on `parent` (the API schema's type it is selected
     on), `arguments` as written (variables stay variables), `type` the API schema's. `selections`
-    is empty for leaves. Fields of the same key, name and arguments on one level are one.
+    is empty for leaves, and for an object of which nothing was left by conditions or impossible
+    fragments: it is answered as `{}`. Fields of the same key, name and arguments on one level are
+    one.
     """
 
     key: str
