@@ -19,7 +19,7 @@ from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
 from gateway.api.limits import Limits
 from gateway.api.rates import Rates
-from gateway.api.schema import build
+from gateway.api.schema import build, ours
 from gateway.api.sockets import Sockets
 from gateway.db import Database
 from gateway.events.watching import Watcher
@@ -28,6 +28,7 @@ from gateway.operations.health import Health
 from gateway.operations.requests import Observed
 from gateway.runtime import Runtime
 from gateway.settings import Settings
+from gateway.subgraphs.publishing import Publishing
 from gateway.worker import Worker
 
 
@@ -121,6 +122,13 @@ def _services(runtime: Runtime) -> Services:
         watcher=Watcher(runtime.database, seconds=runtime.settings.events_poll_seconds),
         certify=run,
         rates=Rates(runtime.settings),
+        publishing=Publishing(
+            runtime.database,
+            runtime.clock,
+            ours(),
+            sandbox=runtime.settings.sandbox,
+            connected=runtime.connections.__contains__,
+        ),
     )
 
 

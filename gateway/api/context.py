@@ -30,6 +30,7 @@ from gateway.oauth.guard import Actor, Guard
 from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+from gateway.subgraphs.publishing import Publishing
 from gateway.values import InvalidInput, legible, month_of
 
 Info: TypeAlias = strawberry.Info["Context", None]
@@ -62,6 +63,7 @@ class Services:
     watcher: Watcher
     certify: Certify  # runs the partner contract against a merchant's system
     rates: Rates
+    publishing: Publishing
     wake: Callable[[], None] = lambda: None  # tells the worker inside that work is due
     clock_read_at: float = 0.0
 

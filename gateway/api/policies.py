@@ -65,7 +65,8 @@ QUERIES: Mapping[str, Policy] = dict(
         *_of(
             _PARTNER,
             {
-                "statement:read": "partner agreements obligations bills settlementLegs events",
+                "statement:read": "partner agreements obligations bills settlementLegs events"
+                " subgraphs",
                 "webhooks:manage": "webhooks",
             },
         ),
@@ -104,6 +105,7 @@ MUTATIONS: Mapping[str, Policy] = dict(
                 "offers:write": "publishOffer",
                 "redemption:serve": "verifyVoucher recordFulfilment",
                 "webhooks:manage": "registerWebhook resendEvents",
+                "subgraph:publish": "publishSubgraph",
                 "conformance:run": "startConformanceRun",
                 "agreement:sign": "proposeAgreement signAgreement",
                 ACK: "acknowledgeSettlementLeg",

@@ -13,6 +13,7 @@ from graphql import (
     SchemaExtensionNode,
     UnionTypeDefinitionNode,
     Visitor,
+    build_schema,
     parse,
     print_ast,
     visit,
@@ -35,6 +36,8 @@ from gateway.api.partner_effects import PartnerMutation
 from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
 from gateway.api.reviews import ReviewMutation, ReviewQuery
 from gateway.api.scalars import SCALARS
+from gateway.api.subgraphs import SubgraphMutation, SubgraphQuery
+from gateway.subgraphs.composing import Ours
 from gateway.values import InvalidInput
 
 ENTITIES = ("Offer", "Merchant", "Redemption")
@@ -47,6 +50,7 @@ class Query(
     MemberQuery,
     PartnerQuery,
     EventQuery,
+    SubgraphQuery,
     FinanceQuery,
     ReconciliationQuery,
     OperatorQuery,
@@ -61,6 +65,7 @@ class Mutation(
     MemberMutation,
     PartnerMutation,
     EventMutation,
+    SubgraphMutation,
     FinanceMutation,
     ReconciliationMutation,
     OperatorMutation,
@@ -110,6 +115,12 @@ def api_sdl() -> str:
 def subgraph_sdl() -> str:
     """The federation SDL of our schema as a subgraph."""
     return build().as_str() + "\n"
+
+
+@cache
+def ours() -> Ours:
+    """Our own schema as the first of the subgraphs."""
+    return Ours(subgraph_sdl(), build_schema(api_sdl()))
 
 
 class _WithoutFederation(Visitor):
