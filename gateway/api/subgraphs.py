@@ -4,12 +4,14 @@ from datetime import datetime
 from typing import Self
 
 import strawberry
+
 from gateway.api.context import Context, Info
 from gateway.api.errors import Effect, Payload
 from gateway.api.partner import merchant_of
 from gateway.subgraphs import model
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Verdict
+from gateway.subgraphs.publishing import Request
 
 _SHOWN = 50
 
@@ -122,13 +124,14 @@ class SubgraphMutation:
             verdict = await publishing.check(submitted)
             verdict.require(breaking=input.allow_breaking)
             return PublishSubgraphPayload(report=SubgraphReport.of(verdict))
-        made, found, replayed = await publishing.publish(
+        asked = Request(
             submitted,
-            breaking=input.allow_breaking,
             scope=context.scope("publishSubgraph"),
             key=input.idempotency_key,
             actor=context.actor.subject,
+            breaking=input.allow_breaking,
         )
+        made, found, replayed = await publishing.publish(asked)
         return PublishSubgraphPayload(
             subgraph=Subgraph.of(made, live=await _live(context, made)),
             report=SubgraphReport.of(found) if found else None,

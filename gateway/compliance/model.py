@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 
 from gateway.errors import Refused
 from gateway.ledger.model import Line, budget_book, credit, debit
@@ -23,12 +24,10 @@ BASES = (
 
 # No name of the API may say that points pass between people, change their programme or become
 # money. Source: the red lines of requirements §5.
-RED_WORDS = frozenset(
-    "transfer transfers transferred transferable transferring exchange exchanges exchanged"
-    " exchangeable exchanging convert converts converted converting conversion conversions"
-    " convertible swap swaps swapped cashout cashouts cashable withdraw withdraws withdrawal"
-    " withdrawals withdrawn cashback payout payouts sell sells selling sold resell resale lend lends"
-    " lending lent".split()
+_RED = re.compile(
+    r"transfer(s|red|able|ring)?|exchang(e|es|ed|eable|ing)|convert(s|ed|ing|ible)?|conversions?"
+    r"|swap(s|ped|ping)?|cash(outs?|able|back)|withdraw(s|n|als?|ing)?|payouts?"
+    r"|(re)?sells?|(re)?selling|sold|resale|lends?|lending|lent"
 )
 _RED_PAIRS = frozenset({("cash", "out"), ("cash", "back"), ("pay", "out")})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -37,8 +36,8 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 def red_words(name: str) -> list[str]:
     """The words in a name that a red line forbids, as in `pointsTransfer` or `cash_out`."""
     words = [word.lower() for word in _WORD.findall(name)]
-    pairs = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False) if (a, b) in _RED_PAIRS]
-    return [word for word in words if word in RED_WORDS] + pairs
+    pairs = [f"{a} {b}" for a, b in pairwise(words) if (a, b) in _RED_PAIRS]
+    return [word for word in words if _RED.fullmatch(word)] + pairs
 
 
 class FourEyesRequired(Refused):

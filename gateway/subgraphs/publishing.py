@@ -40,6 +40,29 @@ class _Base:
         return next((each for each in self.members if each.merchant_id == merchant_id), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A publication that is asked for.
+
+    Args:
+        breaking: It may break the API and saved operations.
+        scope, key: Its idempotency key.
+        actor: Who asks.
+    """
+
+    submitted: Submitted
+    scope: str
+    key: str
+    actor: str
+    breaking: bool = False
+
+    @property
+    def input(self) -> Mapping[str, object]:
+        """What the key stands for."""
+        sent = self.submitted
+        return {"sdl": digest(sent.sdl), "url": sent.url, "allow_breaking": self.breaking}
+
+
 class Publishing:
     """Publishes subgraphs; any number of processes may, over one database.
 
@@ -72,14 +95,8 @@ class Publishing:
         self._require_reachable(submitted)
         return await self._judge(submitted, await self._base(submitted.merchant_id))
 
-    async def publish(
-        self, submitted: Submitted, *, breaking: bool, scope: str, key: str, actor: str
-    ) -> tuple[Subgraph, Verdict | None, bool]:
+    async def publish(self, asked: Request) -> tuple[Subgraph, Verdict | None, bool]:
         """Publish a subgraph and activate the graph with it. One that is live already stays.
-
-        Args:
-            breaking: It may break the API and saved operations.
-            scope, key: The request's idempotency key.
 
         Returns:
             The subgraph; what was found about it, if it was looked at now; whether an earlier
@@ -90,19 +107,17 @@ class Publishing:
             InvalidInput: The address may not be asked, or the prefix is another merchant's.
             IdempotencyConflict, IdempotencyInFlight: As for any key.
         """
+        submitted = asked.submitted
         self._require_reachable(submitted)
-        asked = {"sdl": digest(submitted.sdl), "url": submitted.url, "allow_breaking": breaking}
-        claim: Mapping[str, object] = {"scope": scope, "key": key, "input": asked}
         for left in reversed(range(_TRIES)):
-            if replay := await self._replayed(claim):
+            if replay := await self._replayed(asked):
                 return replay, None, True
             base = await self._base(submitted.merchant_id)
-            now_live = base.member(submitted.merchant_id)
-            same = now_live and (now_live.sdl, now_live.url) == (submitted.sdl, submitted.url)
+            here = base.member(submitted.merchant_id)
+            same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
             verdict = None if same else await self._judge(submitted, base)
-            sdl = verdict.require(breaking=breaking) if verdict else ""
             try:
-                made = await self._write(submitted, base, claim, verdict, sdl, actor)
+                made = await self._write(asked, base, verdict)
             except (DBAPIError, Raced) as error:
                 if not (left and db.is_race(error)):
                     raise
@@ -111,39 +126,29 @@ class Publishing:
             return made, verdict, False
         raise AssertionError("unreachable")
 
-    async def _write(
-        self,
-        submitted: Submitted,
-        base: _Base,
-        claim: Mapping[str, object],
-        verdict: Verdict | None,
-        sdl: str,
-        actor: str,
-    ) -> Subgraph:
-        scope, key = str(claim["scope"]), str(claim["key"])
+    async def _write(self, asked: Request, base: _Base, verdict: Verdict | None) -> Subgraph:
+        sdl = verdict.require(breaking=asked.breaking) if verdict else ""
+        key = {"scope": asked.scope, "key": asked.key}
         async with self._database.transaction() as tx:
             now = self._clock.now()
-            asked = claim["input"]
-            assert isinstance(asked, Mapping)
-            replay = await db.claim_key(tx, scope=scope, key=key, input=asked, now=now)
+            replay = await db.claim_key(tx, **key, input=asked.input, now=now)
             if replay:
                 return await service.subgraph(tx, replay.object_id)
-            if verdict is None:
-                made = base.member(submitted.merchant_id)
-                assert made is not None
-            else:
+            made = base.member(asked.submitted.merchant_id)
+            if verdict is not None:
                 made = await service.publish(
                     tx,
-                    submitted=submitted,
-                    prefix=prefix_of(base.slug, submitted.merchant_id),
+                    submitted=asked.submitted,
+                    prefix=prefix_of(base.slug, asked.submitted.merchant_id),
                     sdl=sdl,
                     ours=self._ours.sdl,
                     impact=verdict.impact,
                     seen=base.live,
-                    actor=actor,
+                    actor=asked.actor,
                     now=now,
                 )
-            await db.settle_key(tx, scope=scope, key=key, object_id=made.id)
+            assert made is not None
+            await db.settle_key(tx, **key, object_id=made.id)
         return made
 
     def _require_reachable(self, submitted: Submitted) -> None:
@@ -151,12 +156,9 @@ class Publishing:
         if not self._connected(submitted.merchant_id):
             raise InvalidInput("url", "an OAuth client of the coalition at your issuer comes first")
 
-    async def _replayed(self, claim: Mapping[str, object]) -> Subgraph | None:
-        asked = claim["input"]
-        assert isinstance(asked, Mapping)
+    async def _replayed(self, asked: Request) -> Subgraph | None:
         async with self._database.reading() as tx:
-            scope, key = str(claim["scope"]), str(claim["key"])
-            replay = await db.peek_key(tx, scope=scope, key=key, input=asked)
+            replay = await db.peek_key(tx, scope=asked.scope, key=asked.key, input=asked.input)
             return await service.subgraph(tx, replay.object_id) if replay else None
 
     async def _base(self, merchant_id: str) -> _Base:
