@@ -1,0 +1,54 @@
+"""The rules documents are validated by: graphql-core's, bounded, and what this gateway refuses."""
+
+from typing import Any
+
+from graphql import (
+    ASTValidationRule,
+    DirectiveNode,
+    GraphQLError,
+    NoSchemaIntrospectionCustomRule,
+    OverlappingFieldsCanBeMergedRule,
+    ValidationContext,
+    specified_rules,
+)
+from graphql.validation import KnownDirectivesRule
+
+_COMPARISONS = 100_000
+_INCREMENTAL = frozenset({"defer", "stream"})
+
+
+class BoundedOverlap(OverlappingFieldsCanBeMergedRule):
+    """Fields that meet must merge; the rule gives up on a document that makes it compare for ever.
+
+    graphql-core's own bound allows for seconds.
+    """
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self.rule_context.remaining_complexity_budget = _COMPARISONS
+
+
+class KnownDirectives(KnownDirectivesRule):
+    """Known directives only; `@defer` and `@stream` are refused for what they are."""
+
+    def enter_directive(self, node: DirectiveNode, *rest: Any) -> None:
+        name = node.name.value
+        if name in _INCREMENTAL:
+            message = f"@{name} is not supported: an answer comes as one."
+            self.report_error(GraphQLError(message, node))
+            return
+        super().enter_directive(node, *rest)
+
+
+def rules(*, introspection: bool = True) -> tuple[type[ASTValidationRule], ...]:
+    """All rules of the specification; without `introspection`, no field of it may be asked for."""
+    replaced: dict[type[ASTValidationRule], type[ASTValidationRule]] = {
+        OverlappingFieldsCanBeMergedRule: BoundedOverlap,
+        KnownDirectivesRule: KnownDirectives,
+    }
+    own = tuple(replaced.get(rule, rule) for rule in specified_rules if not _incremental(rule))
+    return own if introspection else (*own, NoSchemaIntrospectionCustomRule)
+
+
+def _incremental(rule: type[ASTValidationRule]) -> bool:
+    return rule.__name__.startswith(("DeferStream", "StreamDirective"))
