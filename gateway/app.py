@@ -60,7 +60,7 @@ def create_app(
             await here.oauth.start()
             app.state.runtime = here
             health.database = here.database
-            services = _services(here)
+            services = app.state.services = _services(here)
             stack.push_async_callback(services.watcher.close)
             app.router.routes[:] = _routes(here, services, limits, health)
             await stack.enter_async_context(listener.lag_measured())

@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphql import ValueNode
+from graphql import ArgumentNode, FieldNode, NameNode
 
 from gateway.federation.operation import Field, Fragment, Operation, Selection
-
-Arguments = tuple[tuple[str, ValueNode], ...]
 
 _MOST = 2**31
 
@@ -25,19 +23,18 @@ class NotCompiled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root field: its name, its arguments, and where its rows are found in `Rows.roots`."""
+    """A root field and its arguments."""
 
     name: str
-    arguments: Arguments
-    number: int
+    node: FieldNode
 
 
 @dataclass(slots=True)
 class Needs:
-    """What has to be read; `prices` has the arguments of each `prices` field, by its number."""
+    """What has to be read; each `prices` field with its arguments is another reading."""
 
     roots: list[Root] = field(default_factory=list)
-    prices: list[Arguments] = field(default_factory=list)
+    prices: list[FieldNode] = field(default_factory=list)
     programmes: bool = False
     merchants_of_offers: bool = False
     issuers: bool = False
@@ -176,7 +173,7 @@ class _Writer:
         if asked.name not in _ROOTS:
             raise NotCompiled
         number = len(self.needs.roots)
-        self.needs.roots.append(Root(asked.name, asked.arguments, number))
+        self.needs.roots.append(Root(asked.name, _node(asked)))
         here = f"rows.roots[{number}]"
         if asked.name in ("offers", "merchants"):
             return self.connection(asked, here)
@@ -237,7 +234,7 @@ class _Writer:
 
     def prices(self, asked: Field, o: str) -> str:
         number = len(self.needs.prices)
-        self.needs.prices.append(asked.arguments)
+        self.needs.prices.append(_node(asked))
         self.needs.programmes = True
 
         def part(each: Field) -> str:
@@ -299,6 +296,14 @@ def fields(selections: Sequence[Selection]) -> list[Field]:
             raise NotCompiled
         found.append(each)
     return found
+
+
+def _node(asked: Field) -> FieldNode:
+    """A field as graphql-core reads arguments of."""
+    given = [
+        ArgumentNode(name=NameNode(value=name), value=value) for name, value in asked.arguments
+    ]
+    return FieldNode(name=NameNode(value=asked.name), arguments=tuple(given), directives=())
 
 
 def plain(kind: str, known: Mapping[str, str], asked: Field, o: str) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphql import GraphQLSchema, Undefined, value_from_ast
+from graphql import FieldNode, GraphQLError, GraphQLSchema, get_argument_values
+from graphql.execution.values import VariableValues
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.api import connections
-from gateway.api.catalog_compiler import Arguments, Compiled, NotCompiled, Root, Rows
+from gateway.api.catalog_compiler import Compiled, NotCompiled, Root, Rows
 from gateway.api.context import Context
 from gateway.catalog import service as catalog
 from gateway.catalog.model import Offer, OfferFilter
@@ -31,20 +32,20 @@ class _Page:
 
 
 async def answer(
-    made: Compiled, schema: GraphQLSchema, variables: Mapping[str, Any], context: Context
+    made: Compiled, schema: GraphQLSchema, variables: VariableValues | None, context: Context
 ) -> dict[str, Any] | None:
     """The answer's `data`; None where Strawberry has to say why not.
 
     Args:
         schema: Which the operation was compiled for.
-        variables: Coerced; those left out are not in it.
+        variables: Coerced; None: the operation has none.
     """
     reading = _Reading(made, schema, variables, context)
     try:
         async with context.reading() as tx:
             rows = await reading.all(tx)
         return made.project(rows)
-    except (NotCompiled, GatewayError):
+    except (NotCompiled, GatewayError, GraphQLError):
         return None
 
 
@@ -52,7 +53,7 @@ async def answer(
 class _Reading:
     made: Compiled
     schema: GraphQLSchema
-    variables: Mapping[str, Any]
+    variables: VariableValues | None
     context: Context
 
     async def all(self, tx: AsyncConnection) -> Rows:
@@ -73,14 +74,14 @@ class _Reading:
             ids |= {each.issuer for each in rows.programmes.values()}
         if ids:
             rows.merchants = await merchants.get_many(tx, sorted(ids))
-        for arguments in needs.prices:
-            rows.prices.append(await self.prices(tx, arguments, offers, rows.programmes))
+        for asked in needs.prices:
+            rows.prices.append(await self.prices(tx, asked, offers, rows.programmes))
         if needs.wallets:
             rows.balances = await self.balances(tx)
         return rows
 
     async def root(self, tx: AsyncConnection, root: Root) -> Any:
-        given = self.given("Query", root.name, root.arguments)
+        given = self.given("Query", root.node)
         if root.name == "offers":
             return await self.offers(tx, given)
         if root.name == "offer":
@@ -127,11 +128,11 @@ class _Reading:
     async def prices(
         self,
         tx: AsyncConnection,
-        arguments: Arguments,
+        asked: FieldNode,
         offers: Sequence[Offer],
         programmes: Mapping[str, Programme],
     ) -> Mapping[str, Any]:
-        given = self.given("Offer", "prices", arguments)
+        given = self.given("Offer", asked)
         return await catalog.prices(
             tx,
             offers=offers,
@@ -150,18 +151,7 @@ class _Reading:
         wallets = self.context.loaders.wallets.at_hand(member_id) or ()
         return {wallet.programme_id: wallet.available for wallet in wallets}
 
-    def given(self, kind: str, name: str, arguments: Arguments) -> dict[str, Any]:
+    def given(self, kind: str, node: FieldNode) -> dict[str, Any]:
         """A field's arguments as graphql-core reads them."""
         parent: Any = self.schema.type_map[kind]
-        written = dict(arguments)
-        found = {}
-        for argument, definition in parent.fields[name].args.items():
-            node = written.get(argument)
-            value: Any = Undefined
-            if node is not None:
-                value = value_from_ast(node, definition.type, dict(self.variables))
-            if value is Undefined:
-                value = definition.default_value
-            if value is not Undefined:
-                found[argument] = value
-        return found
+        return get_argument_values(parent.fields[node.name.value], node, self.variables)

@@ -28,13 +28,13 @@ from graphql import (
 )
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from strawberry.extensions import SchemaExtension
 from strawberry.federation import Schema
 
 from gateway import telemetry
 from gateway.api.context import Context, Services
 from gateway.api.errors import malformed, present, raise_unavailable, top_level
 from gateway.api.limits import Limits, check, read
+from gateway.api.local import Document, Local
 from gateway.api.policies import admit, root_fields
 from gateway.errors import Denied
 from gateway.oauth.guard import ANONYMOUS, Actor
@@ -60,18 +60,6 @@ class Unreadable(Exception):
         super().__init__(detail)
 
 
-class Prepared(SchemaExtension):
-    """Hand the parsed and validated document to the executor."""
-
-    def on_parse(self) -> Iterator[None]:
-        self.execution_context.graphql_document = self.execution_context.context.document
-        yield
-
-    def on_validate(self) -> Iterator[None]:
-        self.execution_context.pre_execution_errors = []
-        yield
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What the client sent."""
@@ -86,7 +74,7 @@ class Asked:
 class Known:
     """A document seen before: parsed, and validated once it passed the limits."""
 
-    document: DocumentNode
+    local: Document
     errors: list[GraphQLError] | None = None
 
 
@@ -119,6 +107,7 @@ class Endpoint:
         self.schema = schema
         self.services = services
         self.limits = limits or Limits()
+        self.local = Local(schema)
         self._core = schema._schema
         self._documents: OrderedDict[str, Known] = OrderedDict()
         hidden = () if services.settings.sandbox else (NoSchemaIntrospectionCustomRule,)
@@ -177,15 +166,12 @@ class Endpoint:
         document, kind, cost = self.prepare(actor, asked, seen)
         if kind is OperationType.SUBSCRIPTION:
             raise Unreadable("a subscription is sent over a WebSocket", document=True)
-        context = Context(self.services, actor, locale, request_id, document)
+        context = Context(self.services, actor, locale, request_id, document.node)
         seen.refused = context.refused
         try:
             with tracing.span(f"graphql {seen.operation}", role=actor.role, cost=cost):
-                result = await self.schema.execute(
-                    asked.query,
-                    variable_values=asked.variables,
-                    context_value=context,
-                    operation_name=asked.operation_name,
+                result = await self.local.answer(
+                    document, asked.operation_name, asked.variables, context
                 )
         finally:
             await context.end_reads()
@@ -205,7 +191,7 @@ class Endpoint:
 
     def prepare(
         self, actor: Actor, asked: Asked, seen: "Seen"
-    ) -> tuple[DocumentNode, OperationType, int]:
+    ) -> tuple[Document, OperationType, int]:
         """Read and measure what is asked, and check that the caller may.
 
         Returns:
@@ -221,7 +207,7 @@ class Endpoint:
             raise Unreadable("a mutation is sent by POST", 405)
         if kind is not OperationType.MUTATION:  # A mutation's input is checked by itself.
             _require_legible(asked.variables, "variables")
-        names = sorted(root_fields(document, operation))
+        names = sorted(root_fields(document.node, operation))
         seen.operation = names[0] if len(names) == 1 else "several"
         metrics.GRAPHQL_COST.labels(actor.role).observe(cost)
         for name in names:
@@ -234,23 +220,23 @@ class Endpoint:
         given = request.headers.get("authorization")
         return ANONYMOUS if given is None else await self.services.guard.authenticate(given)
 
-    def _prepare(self, asked: Asked) -> tuple[DocumentNode, OperationDefinitionNode, int]:
+    def _prepare(self, asked: Asked) -> tuple[Document, OperationDefinitionNode, int]:
         """Read, measure and validate a document; each text is read and validated once."""
         known = self._documents.get(asked.query)
         if known is None:
             try:
-                known = Known(read(asked.query, self.limits))
+                known = Known(Document(asked.query, read(asked.query, self.limits)))
             except GraphQLError as error:
                 raise Unreadable(error.message, document=True) from error
-            for text in _texts(known.document):
+            for text in _texts(known.local.node):
                 _require_legible(text, "document")
             self._documents[asked.query] = known
             if len(self._documents) > DOCUMENTS_KEPT:
                 self._documents.popitem(last=False)
-        operation = _operation(known.document, asked.operation_name)
+        operation = _operation(known.local.node, asked.operation_name)
         try:
             cost = check(
-                known.document,
+                known.local.node,
                 operation,
                 schema=self._core,
                 variables=asked.variables,
@@ -260,11 +246,11 @@ class Endpoint:
             raise Unreadable("nested too deeply", document=True) from error
         if known.errors is None:
             known.errors = validate(
-                self._core, known.document, self._rules, max_errors=10, hide_suggestions=True
+                self._core, known.local.node, self._rules, max_errors=10, hide_suggestions=True
             )
         if known.errors:
             raise Unreadable("; ".join(error.message for error in known.errors[:3]), document=True)
-        return known.document, operation, cost
+        return known.local, operation, cost
 
 
 class _Coercion(Unreadable):

@@ -24,10 +24,10 @@ from strawberry.schema.config import StrawberryConfig
 
 from gateway.api.audit import AuditQuery
 from gateway.api.catalog_query import CatalogQuery
-from gateway.api.endpoint import Prepared
 from gateway.api.events import EventMutation, EventQuery, Subscription
 from gateway.api.finance import FinanceQuery
 from gateway.api.finance_effects import FinanceMutation
+from gateway.api.local import Prepared
 from gateway.api.member import MemberQuery
 from gateway.api.member_effects import MemberMutation
 from gateway.api.operator import OperatorMutation, OperatorQuery

@@ -179,7 +179,8 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
         document, kind, _ = self._view.endpoint.prepare(actor, asked, Seen())
         if kind is not OperationType.SUBSCRIPTION:
             raise Unreadable("queries and mutations are sent by POST")
-        context = Context(self._view.endpoint.services, actor, self._locale, request_id, document)
+        node = document.node
+        context = Context(self._view.endpoint.services, actor, self._locale, request_id, node)
         results = await self._view.endpoint.schema.stream(
             asked.query,
             variable_values=asked.variables,

@@ -12,6 +12,7 @@ from graphql import (
     validate,
 )
 
+from gateway.federation.composition import CompositionFailed as Uncomposable
 from gateway.federation.composition import compose
 from gateway.federation.composition.loading import load
 from gateway.federation.errors import CompositionError, InvalidSupergraph
@@ -75,11 +76,11 @@ class Verdict:
 
     def told(self) -> list[dict[str, object]]:
         """Every error with its code: the rules broken first, then what composition says."""
-        rules = [
+        rules: list[dict[str, object]] = [
             {"code": each.code, "at": each.coordinate, "zh": each.zh, "en": each.en}
             for each in self.violations
         ]
-        composed = [
+        composed: list[dict[str, object]] = [
             {"code": each.code, "subgraphs": list(each.subgraphs), "en": each.message}
             for each in self.errors
         ]
@@ -125,11 +126,11 @@ def put_together(
         The supergraph's SDL, hints, and its API schema; or what is wrong.
     """
     given = [(each.merchant_id, each.url, each.sdl) for each in members]
-    composed = compose([(OURS, OUR_URL, ours.sdl), *sorted(given)])
-    if composed.sdl is None:
-        return Verdict(errors=composed.errors)
     try:
+        composed = compose([(OURS, OUR_URL, ours.sdl), *sorted(given)])
         schema = Supergraph.parse(composed.sdl).api_schema
+    except Uncomposable as found:
+        return Verdict(errors=found.errors)
     except InvalidSupergraph as error:
         return Verdict(errors=[CompositionError("INTERNAL", str(error))])
     return composed.sdl, [f"{each.code}: {each.message}" for each in composed.hints], schema
