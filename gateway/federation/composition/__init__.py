@@ -1,1 +1,50 @@
-"""Composition: subgraph SDLs into a supergraph SDL, or coded errors. Pure."""
+"""Composition: subgraph SDLs into a supergraph SDL, or coded errors. Pure.
+
+The stages, each only where the one before found nothing wrong: every subgraph by itself, merging,
+rules on the result, satisfiability.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.federation.composition.merging import merge
+from gateway.federation.composition.names import check_names
+from gateway.federation.composition.printing import print_supergraph
+from gateway.federation.composition.result_rules import check_result
+from gateway.federation.composition.subgraph import Subgraph
+from gateway.federation.errors import CompositionError, Hint
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A supergraph, and what deserves a look."""
+
+    sdl: str
+    hints: tuple[Hint, ...] = ()
+
+
+class CompositionFailed(Exception):
+    """The subgraphs make no supergraph: `errors` are all that the failing stage found."""
+
+    def __init__(self, errors: Sequence[CompositionError], hints: Sequence[Hint] = ()) -> None:
+        super().__init__("; ".join(f"{error.code}: {error.message}" for error in errors))
+        self.errors = tuple(errors)
+        self.hints = tuple(hints)
+
+
+def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
+    """Compose (name, url, SDL) of each subgraph; raises `CompositionFailed` with coded errors."""
+    errors = check_names([name for name, _, _ in subgraphs])
+    if errors:
+        raise CompositionFailed(errors)
+    raise NotImplementedError
+
+
+def compose_loaded(subgraphs: Sequence[Subgraph]) -> Composed:
+    """Compose subgraphs that are valid by themselves, up to satisfiability."""
+    state = merge(subgraphs)
+    if not state.errors:
+        check_result(state)
+    if state.errors:
+        raise CompositionFailed(state.errors, state.hints)
+    return Composed(print_supergraph(state.merged), tuple(state.hints))

@@ -1,0 +1,212 @@
+"""Field sets: the selections written in `@key`, `@requires` and `@provides`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from graphql import (
+    FieldNode,
+    FragmentSpreadNode,
+    GraphQLSyntaxError,
+    InlineFragmentNode,
+    NonNullTypeNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    parse,
+    print_ast,
+)
+
+from gateway.federation.composition.subgraph import Kind, OutputField, TypeDefinition
+from gateway.federation.composition.types import COMPOSITE_KINDS, Types, accepts, base, text
+
+MAX_TOKENS = 20_000
+MAX_DEPTH = 100
+
+
+class FieldSetRefused(ValueError):
+    """A field set that cannot be read."""
+
+
+@lru_cache(maxsize=4096)
+def parse_field_set(written: str) -> SelectionSetNode:
+    """A field set as a selection set; its own braces are optional. Raises FieldSetRefused."""
+    wrapped = written if written.lstrip().startswith("{") else f"{{{written}}}"
+    try:
+        document = parse(wrapped, no_location=True, max_tokens=MAX_TOKENS)
+    except GraphQLSyntaxError as problem:
+        raise FieldSetRefused(problem.message) from None
+    except RecursionError:
+        raise FieldSetRefused("The field set is nested too deeply") from None
+    if len(document.definitions) != 1:
+        raise FieldSetRefused("A field set is one selection set")
+    operation = document.definitions[0]
+    assert isinstance(operation, OperationDefinitionNode)
+    return operation.selection_set
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A field of a field set where it was found.
+
+    `above` holds the fields it is nested in, from the top. `leaf` means it selects nothing.
+    """
+
+    parent: TypeDefinition
+    field: OutputField | None
+    node: FieldNode
+    above: tuple[OutputField, ...]
+
+    @property
+    def leaf(self) -> bool:
+        """Whether nothing is selected below."""
+        return self.node.selection_set is None
+
+    @property
+    def coordinate(self) -> str:
+        """`Type.field`."""
+        return f"{self.parent.name}.{self.node.name.value}"
+
+
+Problem = tuple[str, str]
+"""What is wrong with a field set: the end of an error code, and a message."""
+
+Walked = Selected | Problem
+
+
+def walk(types: Types, parent: str, selection: SelectionSetNode) -> Iterator[Walked]:
+    """Every field that a field set selects on a type, and what makes it no field set.
+
+    Fragments on types that the subgraph does not have select nothing.
+    """
+    yield from _walk(types, parent, selection, (), 0)
+
+
+def _walk(
+    types: Types,
+    parent: str,
+    selection: SelectionSetNode,
+    above: tuple[OutputField, ...],
+    depth: int,
+) -> Iterator[Walked]:
+    if depth > MAX_DEPTH:
+        yield "INVALID_FIELDS", f"It is nested more than {MAX_DEPTH} levels deep"
+        return
+    for node in selection.selections:
+        yield from _directives(node)
+        if isinstance(node, FragmentSpreadNode):
+            name = node.name.value
+            yield "INVALID_FIELDS", f'Cannot find fragment name "{name}" (no fragments here)'
+        elif isinstance(node, InlineFragmentNode):
+            on = node.type_condition.name.value if node.type_condition else parent
+            if on in types and types[on].kind in COMPOSITE_KINDS:
+                yield from _walk(types, on, node.selection_set, above, depth + 1)
+        elif isinstance(node, FieldNode):
+            yield from _field(types, types[parent], node, above, depth)
+
+
+def _field(
+    types: Types,
+    parent: TypeDefinition,
+    node: FieldNode,
+    above: tuple[OutputField, ...],
+    depth: int,
+) -> Iterator[Walked]:
+    name = node.name.value
+    if node.alias is not None:
+        yield "INVALID_FIELDS", f'Cannot use alias "{node.alias.value}": aliases are not supported'
+    field = parent.fields.get(name)
+    if field is None and name != "__typename":
+        yield "INVALID_FIELDS", f'Cannot query field "{name}" on type "{parent.name}"'
+        return
+    yield Selected(parent, field, node, above)
+    if field is None:
+        return
+    yield from _arguments(types, parent, field, node)
+    below = types.get(base(field.type))
+    composite = below is not None and below.kind in COMPOSITE_KINDS
+    if node.selection_set is not None and composite:
+        yield from _walk(types, base(field.type), node.selection_set, (*above, field), depth + 1)
+    elif node.selection_set is not None:
+        yield (
+            "INVALID_FIELDS",
+            f'"{parent.name}.{name}" is of type {text(field.type)}, which has no fields',
+        )
+    elif composite:
+        yield (
+            "INVALID_FIELDS",
+            f'Invalid empty selection set for field "{parent.name}.{name}"'
+            f" of non-leaf type {text(field.type)}",
+        )
+
+
+def _directives(node: SelectionNode) -> Iterator[Problem]:
+    for directive in node.directives or ():
+        yield "DIRECTIVE_IN_FIELDS_ARG", f"It cannot have directives but has {print_ast(directive)}"
+
+
+def _arguments(
+    types: Types, parent: TypeDefinition, field: OutputField, node: FieldNode
+) -> Iterator[Problem]:
+    where = f"{parent.name}.{field.name}"
+    given = {argument.name.value: argument.value for argument in node.arguments or ()}
+    for name, value in given.items():
+        declared = field.arguments.get(name)
+        if declared is None:
+            yield "INVALID_FIELDS", f'Unknown argument "{name}": "{where}" has none of that name'
+        elif not accepts(types, declared.type, value):  # type: ignore[arg-type]
+            yield (
+                "INVALID_FIELDS",
+                f"Invalid value {print_ast(value)} for argument"
+                f' "{where}({name}:)" of type {text(declared.type)}',
+            )
+    for declared in field.arguments.values():
+        required = isinstance(declared.type, NonNullTypeNode) and declared.default is None
+        if required and declared.name not in given:
+            yield (
+                "INVALID_FIELDS",
+                f'Missing mandatory value for argument "{declared.name}" of field "{where}"',
+            )
+
+
+def same_fields(one: str, other: str) -> bool:
+    """Whether two field sets select the same, whatever the order and the spaces."""
+    try:
+        return _normal(parse_field_set(one)) == _normal(parse_field_set(other))
+    except FieldSetRefused:
+        return False
+
+
+def _normal(selection: SelectionSetNode | None) -> frozenset[object]:
+    found: set[object] = set()
+    for node in selection.selections if selection is not None else ():
+        if isinstance(node, FieldNode):
+            arguments = frozenset(print_ast(argument) for argument in node.arguments or ())
+            found.add((node.name.value, arguments, _normal(node.selection_set)))
+        elif isinstance(node, InlineFragmentNode):
+            on = node.type_condition.name.value if node.type_condition else ""
+            found.add((f"... on {on}", frozenset(), _normal(node.selection_set)))
+    return frozenset(found)
+
+
+def key_fields(types: Types, definition: TypeDefinition) -> Iterator[Selected]:
+    """Every field that a type's keys select, of the type and of those below it."""
+    for applied in definition.directives:
+        if applied.name != "key" or applied.identity is None:
+            continue
+        yield from selected(types, definition.name, applied.arguments.get("fields"))
+
+
+def selected(types: Types, parent: str, written: object) -> Iterator[Selected]:
+    """The fields a field set selects, as far as it can be read."""
+    if not isinstance(written, str) or parent not in types:
+        return
+    if types[parent].kind not in {Kind.OBJECT, Kind.INTERFACE, Kind.UNION}:
+        return
+    try:
+        selection = parse_field_set(written)
+    except FieldSetRefused:
+        return
+    for found in walk(types, parent, selection):
+        if isinstance(found, Selected):
+            yield found
