@@ -20,7 +20,6 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
-    validate,
 )
 
 from gateway.federation.caches import Lru
@@ -37,7 +36,7 @@ from gateway.federation.requests import (
     refuse,
     refuse_all,
 )
-from gateway.federation.validation import rules
+from gateway.federation.validation import rules, validated
 from gateway.federation.variables import Uncoercible, Variables
 
 _INLINE_CHARACTERS = 3_000  # A longer document is prepared on the thread.
@@ -121,9 +120,7 @@ class _Graph:
         try:
             document = read(text, self.options.limits)
             check_shape(document, schema=self.schema, limits=self.options.limits)
-            errors = validate(
-                self.schema, document, self.rules, max_errors=20, hide_suggestions=True
-            )
+            errors = validated(self.schema, document, self.rules)
         except TooExpensive as error:
             return _Known(None, too_expensive(error))
         except GraphQLError as error:
@@ -215,6 +212,10 @@ class Engine:
             flight.cancel()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def trust(self, trusted: Trusted) -> None:
+        """Take another manifest from the next request on."""
+        self._documents = Documents(trusted, automatic=self.options.automatic)
 
     async def execute(self, request: Request) -> Result:
         """Answer a query or a mutation."""

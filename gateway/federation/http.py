@@ -164,7 +164,7 @@ class Endpoint:
             client.decode("latin-1") if client is not None else None,
             forwarded,
             self._state(headers) if self._state is not None else None,
-            read_only,
+            read_only=read_only,
         )
 
     def forwarded(self, headers: Headers) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,6 @@
 """What an engine is asked and what it answers; what it refuses before anything runs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,8 +28,8 @@ class Request:
 
     `variables` are the client's JSON values; nothing here changes them. `document` is the hash of
     a trusted or registered document, in place of `query` or beside it. `headers` go to subgraphs
-    as they are, lower case; `state` is the embedder's own and reaches its services. With
-    `read_only` mutations are refused.
+    as they are, lower case; `state` is the embedder's own and reaches its services. Requests of
+    different `identity` never share a read. With `read_only` mutations are refused.
     """
 
     query: str | None
@@ -39,6 +39,7 @@ class Request:
     client: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     state: Any = None
+    identity: Hashable = None
     read_only: bool = False
 
 

@@ -5,11 +5,14 @@ from typing import Any
 from graphql import (
     ASTValidationRule,
     DirectiveNode,
+    DocumentNode,
     GraphQLError,
+    GraphQLSchema,
     NoSchemaIntrospectionCustomRule,
     OverlappingFieldsCanBeMergedRule,
     ValidationContext,
     specified_rules,
+    validate,
 )
 from graphql.validation import KnownDirectivesRule
 
@@ -52,3 +55,12 @@ def rules(*, introspection: bool = True) -> tuple[type[ASTValidationRule], ...]:
 
 def _incremental(rule: type[ASTValidationRule]) -> bool:
     return rule.__name__.startswith(("DeferStream", "StreamDirective"))
+
+
+def validated(
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    given: tuple[type[ASTValidationRule], ...] | None = None,
+) -> list[GraphQLError]:
+    """What is wrong with a document; nothing is suggested, as that would show the schema."""
+    return validate(schema, document, given or rules(), max_errors=20, hide_suggestions=True)

@@ -9,23 +9,24 @@ import asyncio
 import contextlib
 import importlib
 import json
+import sys
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from gateway import docgen, migrations, telemetry
-from gateway import settings as gateway_settings
-from gateway.db import Database
+from gateway.cli import federation
 from gateway.errors import Denied, Refused
-from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 CHECK_FAILED, USAGE, REMOTE_FAILED = 1, 2, 3
 
@@ -47,6 +48,8 @@ app.add_typer(clock_app, name="clock")
 
 events_app = typer.Typer(help="Events and their webhooks.", no_args_is_help=True)
 app.add_typer(events_app, name="events")
+app.add_typer(federation.app, name="federation")
+app.command()(federation.router)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 _out = Console()
@@ -55,7 +58,8 @@ _err = Console(stderr=True)
 
 def main() -> None:
     """The console script."""
-    telemetry.log_uncaught()
+    if sys.argv[1:2] != ["router"]:  # It loads nothing of the product, and logs by itself.
+        _load("gateway.telemetry").log_uncaught()
     app()
 
 
@@ -70,7 +74,7 @@ def settings(as_json: AsJson = False) -> None:
     """Print every setting as it is now. Passwords in URLs are hidden."""
     shown = {
         f"GATEWAY_{name.upper()}": value
-        for name, value in gateway_settings.shown(_settings()).items()
+        for name, value in _load("gateway.settings").shown(_settings()).items()
     }
     _print_rows(("setting", "value"), list(shown.items()), as_json=as_json)
 
@@ -78,6 +82,7 @@ def settings(as_json: AsJson = False) -> None:
 @app.command()
 def errors(as_json: AsJson = False) -> None:
     """Print every error code with what it says in Chinese and English."""
+    docgen = _load("gateway.docgen")
     rows = [(leaf.code, docgen.kind_of(leaf), leaf.zh, leaf.en) for leaf in docgen.leaves()]
     _print_rows(("code", "kind", "zh", "en"), rows, as_json=as_json)
 
@@ -88,7 +93,7 @@ def docs(
     root: Annotated[Path, typer.Option(help="the repository")] = Path(),
 ) -> None:
     """Write the generated pages of docs/, or check that they are true."""
-    command = typer.main.get_command(app)
+    docgen, command = _load("gateway.docgen"), typer.main.get_command(app)
     if not check:
         docgen.write(root, command)
         return
@@ -367,8 +372,9 @@ def export(
 def current() -> None:
     """Print the database's revision and the newest one; exit 1 if they differ."""
     found = asyncio.run(_current(_settings()))
-    _out.print(f"at revision {found or 'none'}, newest is {migrations.newest()}", highlight=False)
-    if found != migrations.newest():
+    newest = _load("gateway.migrations").newest()
+    _out.print(f"at revision {found or 'none'}, newest is {newest}", highlight=False)
+    if found != newest:
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -423,31 +429,34 @@ def _progress(what: str) -> Iterator[_Bar]:
         yield _Bar(shown, what)
 
 
-async def _upgrade(settings: Settings) -> str | None:
-    database = Database(settings.url)
+async def _upgrade(settings: "Settings") -> str | None:
+    migrations = _load("gateway.migrations")
+    database = _load("gateway.db").Database(settings.url)
     try:
         await migrations.upgrade(database)
-        return await migrations.current(database)
+        found: str | None = await migrations.current(database)
+        return found
     finally:
         await database.close()
 
 
-async def _current(settings: Settings) -> str | None:
-    database = Database(settings.url)
+async def _current(settings: "Settings") -> str | None:
+    database = _load("gateway.db").Database(settings.url)
     try:
-        return await migrations.current(database)
+        found: str | None = await _load("gateway.migrations").current(database)
+        return found
     finally:
         await database.close()
 
 
-def _settings() -> Settings:
+def _settings() -> "Settings":
     """The settings of this process, with logging set up by them."""
     try:
-        read = gateway_settings.read()
+        read: Settings = _load("gateway.settings").read()
     except ValueError as error:
         _err.print(str(error), highlight=False)
         raise typer.Exit(USAGE) from error
-    telemetry.configure(read.log_level)
+    _load("gateway.telemetry").configure(read.log_level)
     return read
 
 

@@ -1,0 +1,272 @@
+"""A plan is carried out: each fetch starts when its inputs are there, then the data is built.
+
+An `Executable` is made once for a plan and run for every request. What can be known before is
+known: which variables a fetch forwards, who waits for whom, and the code that gathers
+representations and builds the data.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from graphql import GraphQLSchema, value_from_ast_untyped
+
+from gateway.federation.introspection import Introspection
+from gateway.federation.plan import EntityCall, Fetch, Plan
+from gateway.federation.projection.careful import CallRecord, Careful, FetchRecord
+from gateway.federation.services import (
+    Answer,
+    Headers,
+    Service,
+    ServiceFailure,
+    SubgraphRequest,
+    body_prefix,
+)
+from gateway.federation.sharing import Flight, Flights
+
+_ABSENT: Any = object()
+_log = logging.getLogger(__name__)
+
+
+def _no_headers(service: str) -> Headers:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For whom a plan is carried out.
+
+    `variables` are the client's JSON values, valid for the operation. `headers` gives what is
+    forwarded to a service. Reads are shared among callers of equal `identity`, which must tell
+    apart whoever may be answered differently by anything but headers. `deadline` is on the event
+    loop's clock: what has not answered by then has failed.
+    """
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    headers: Callable[[str], Headers] = _no_headers
+    identity: Hashable = None
+    deadline: float | None = None
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`data` is JSON text; `errors` are GraphQL errors, in the order of the plan's fetches."""
+
+    data: bytes
+    errors: list[dict[str, Any]]
+
+
+class _FetchPart:
+    """What is known of a fetch before it runs."""
+
+    def __init__(
+        self, fetch: Fetch, ancestors: frozenset[int], defaults: Mapping[str, Any]
+    ) -> None:
+        self.fetch = fetch
+        self.number = fetch.number
+        self.ancestors = ancestors
+        self.prefix = body_prefix(fetch.text)
+        self.variables = [(name, defaults.get(name, _ABSENT)) for name in fetch.variables]
+        self.dependents: list[int] = []
+
+
+class Executable:
+    """A plan made ready to run.
+
+    Args:
+        plan: What to do.
+        schema: The API schema, which decides what the client may see.
+    """
+
+    def __init__(self, plan: Plan, schema: GraphQLSchema) -> None:
+        self.plan = plan
+        self.kind = plan.operation.kind
+        self.introspection = Introspection(schema, plan.operation)
+        self.careful = Careful(plan, schema)
+        defaults = {
+            one.variable.name.value: value_from_ast_untyped(one.default_value)
+            for one in plan.operation.variables
+            if one.default_value is not None
+        }
+        self.parts: list[_FetchPart] = []
+        for fetch in plan.fetches:
+            ancestors = frozenset(fetch.after).union(
+                *(self.parts[number].ancestors for number in fetch.after)
+            )
+            self.parts.append(_FetchPart(fetch, ancestors, defaults))
+            for number in fetch.after:
+                self.parts[number].dependents.append(fetch.number)
+
+
+async def run(
+    executable: Executable,
+    services: Mapping[str, Service],
+    caller: Caller,
+    flights: Flights,
+    first: Answer | None = None,
+) -> Outcome:
+    """Carry out a plan. `first` is the first fetch's answer, where it has come (an event)."""
+    execution = _Execution(executable, services, caller, flights)
+    try:
+        await execution.carry_out(first)
+    finally:
+        execution.close()
+    return execution.outcome()
+
+
+class _Execution:
+    """One run of a plan."""
+
+    def __init__(
+        self,
+        executable: Executable,
+        services: Mapping[str, Service],
+        caller: Caller,
+        flights: Flights,
+    ) -> None:
+        self.executable = executable
+        self.services = services
+        self.caller = caller
+        self.flights = flights
+        self.records = [FetchRecord() for _ in executable.parts]
+        self.waiting = [len(part.fetch.after) for part in executable.parts]
+        self.left = len(executable.parts)
+        self.under_way: dict[int, tuple[Flight, Callable[[Any], None]]] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.timer: asyncio.TimerHandle | None = None
+
+    async def carry_out(self, first: Answer | None) -> None:
+        """Run every fetch; returns when the last has ended, one way or another."""
+        if self.caller.deadline is not None:
+            loop = asyncio.get_running_loop()
+            self.timer = loop.call_at(self.caller.deadline, self.expire)
+        ready = [part.number for part in self.executable.parts if not part.fetch.after]
+        if first is not None:
+            self.records[0].answer = first
+            ready[0:1] = self.ended(0)
+        self.start(ready)
+        if self.left:
+            await self.done
+
+    def close(self) -> None:
+        """Leave what is still under way."""
+        if self.timer is not None:
+            self.timer.cancel()
+        for flight, told in self.under_way.values():
+            flight.task.remove_done_callback(told)
+            flight.leave()
+        self.under_way.clear()
+
+    def start(self, ready: list[int]) -> None:
+        """Start fetches, and those that follow from fetches with nothing to ask."""
+        while ready:
+            number = ready.pop()
+            if not self.send(number):
+                ready += self.ended(number)
+
+    def ended(self, number: int) -> list[int]:
+        """Note that a fetch has ended; returns the fetches that waited for it alone."""
+        self.left -= 1
+        if self.left == 0 and not self.done.done():
+            self.done.set_result(None)
+        ready = []
+        for other in self.executable.parts[number].dependents:
+            self.waiting[other] -= 1
+            if not self.waiting[other]:
+                ready.append(other)
+        return ready
+
+    def send(self, number: int) -> bool:
+        """Send a fetch; False if there is nothing to ask."""
+        part = self.executable.parts[number]
+        fetch = part.fetch
+        given = self.caller.variables
+        variables: dict[str, Any] = {}
+        for name, default in part.variables:
+            value = given.get(name, default)
+            if value is not _ABSENT:
+                variables[name] = value
+        if fetch.entities:
+            record = self.records[number]
+            collected = self.executable.careful.collect(fetch, self.records, part.ancestors)
+            record.calls = [CallRecord(sent) for sent in collected]
+            if not any(collected):
+                return False
+            for call, sent in zip(fetch.entities, collected, strict=True):
+                variables[call.variable] = sent
+        service = self.services.get(fetch.service)
+        if service is None:
+            failure = ServiceFailure("SUBGRAPH_UNREACHABLE", "the service is not known")
+            self.records[number].fail(failure)
+            return False
+        request = SubgraphRequest(
+            fetch.service,
+            fetch.kind,
+            fetch.text,
+            variables,
+            self.caller.headers(fetch.service),
+            self.caller.deadline,
+            self.caller.state,
+            part.prefix,
+        )
+        flight = self.flights.send(service, request, self.caller.identity)
+
+        def told(task: asyncio.Task[Answer]) -> None:
+            del self.under_way[number]
+            self.answered(number, task)
+
+        self.under_way[number] = (flight, told)
+        flight.task.add_done_callback(told)
+        return True
+
+    def answered(self, number: int, task: asyncio.Task[Answer]) -> None:
+        """Take a service's answer, and start what waited for it."""
+        record = self.records[number]
+        try:
+            answer = task.result()
+            fetch = self.executable.parts[number].fetch
+            for call, made in zip(fetch.entities, record.calls, strict=True):
+                made.entities = _entities(answer, call, len(made.sent))
+            record.answer = answer
+        except ServiceFailure as failure:
+            record.fail(failure)
+        except asyncio.CancelledError:
+            record.fail(ServiceFailure("SUBGRAPH_FAILED", "the request was cancelled"))
+        except Exception:
+            _log.exception("a service failed in an unforeseen way")
+            record.fail(ServiceFailure("SUBGRAPH_FAILED", "the request failed"))
+        try:
+            self.start(self.ended(number))
+        except Exception as error:
+            if not self.done.done():
+                self.done.set_exception(error)
+
+    def expire(self) -> None:
+        """The deadline: what is under way has failed, what follows is not begun."""
+        for number in list(self.under_way):
+            self.records[number].fail(ServiceFailure("SUBGRAPH_TIMEOUT", "no answer in time"))
+        self.left = 0
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def outcome(self) -> Outcome:
+        """The data and the errors."""
+        local = self.executable.introspection.answer(self.caller.variables)
+        data, errors = self.executable.careful.finish(self.records, local)
+        return Outcome(orjson.dumps(data), errors)
+
+
+def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:
+    """The entities of a call, as many as were asked for."""
+    found = None if answer.data is None else answer.data.get(call.alias)
+    if found is None:
+        if not answer.errors:
+            raise ServiceFailure("SUBGRAPH_MALFORMED", "the answer has no entities")
+        return [None] * count
+    if not isinstance(found, list) or len(found) != count:
+        raise ServiceFailure("SUBGRAPH_MALFORMED", "the answer has another number of entities")
+    return found
