@@ -198,12 +198,11 @@ def _check_alias(link: Link) -> None:
         )
 
 
-def check_links(links: Sequence[Link]) -> Iterable[CompositionError]:
-    """What links may not do to one another: same spec, same prefix, same name for two things."""
+def check_aliases(links: Sequence[Link]) -> Iterable[CompositionError]:
+    """No spec is linked twice, no two under one name; the first mistake only."""
     code = "INVALID_LINK_DIRECTIVE_USAGE"
     by_identity: dict[str, Link] = {}
     by_alias: dict[str, Link] = {}
-    by_name: dict[str, tuple[str, Link]] = {}
     for link in links:
         if link.identity in by_identity:
             yield CompositionError(code, f'Feature "{link.identity}" is linked more than once')
@@ -217,16 +216,21 @@ def check_links(links: Sequence[Link]) -> Iterable[CompositionError]:
             )
             return
         by_identity[link.identity] = by_alias[link.alias] = link
+
+
+def check_imports(links: Sequence[Link]) -> Iterable[CompositionError]:
+    """No name is imported for two things, looks like another's, or is unknown to its spec."""
+    by_name: dict[str, tuple[str, Link]] = {}
     for link in links:
         for name, local in link.imports.items():
             taken = by_name.setdefault(local, (name, link))
             if taken != (name, link):
                 yield CompositionError(
-                    code,
+                    "INVALID_LINK_DIRECTIVE_USAGE",
                     f'Cannot import "{name}" of "{link.identity}" as "{local}" since'
                     f' "{taken[0]}" of "{taken[1].identity}" has that name',
                 )
-    yield from _confused_names(links, by_alias)
+    yield from _confused_names(links, {link.alias: link for link in links})
     yield from _unknown_imports(links)
 
 

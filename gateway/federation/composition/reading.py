@@ -79,7 +79,7 @@ def invalid(message: str) -> CompositionError:
 
 @dataclass(slots=True)
 class Reading:
-    """What a document declares, before it is judged. `locations` of duplicates are not kept."""
+    """What a document declares, before it is judged."""
 
     names: Names
     types: dict[str, TypeDefinition] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Reading:
     roots: dict[str, str] = field(default_factory=dict)
     description: str | None = None
     errors: list[CompositionError] = field(default_factory=list)
-    repeated: list[tuple[str, str]] = field(default_factory=list)
+    declarations: int = 0
     defined: set[str] = field(default_factory=set)
 
 
@@ -110,6 +110,8 @@ def read(document: DocumentNode, names: Names) -> Reading:
     for root, name in ROOTS.items():
         if root not in reading.roots and not _explicit(document) and name in reading.types:
             reading.roots[root] = name
+    for definition in reading.types.values():
+        spread_external(definition)
     query = reading.types.get(reading.roots.get("query", ""))
     if query is not None:
         for name in specs.OPERATION_FIELDS:
@@ -202,7 +204,7 @@ def applications(
         arguments = {
             given.name.value: value_from_ast_untyped(given.value) for given in node.arguments or ()
         }
-        found.append(Applied(name, arguments, identity, extended, node))
+        found.append(Applied(name, arguments, identity, extended=extended, node=node))
     return found
 
 
@@ -234,8 +236,11 @@ def _read_type(
         known.extension = False
         known.description = _text(getattr(node, "description", None))
     applied = applications(reading.names, node.directives, extended=extension)
+    reading.declarations += 1
+    for each in applied:
+        each.declaration = reading.declarations
     if any(is_federation(each, "extends") for each in applied):
-        known.extension = extension = True
+        extension = True
         for each in applied:
             each.extended = True
     known.directives += applied
@@ -249,15 +254,17 @@ def is_federation(applied: Applied, name: str) -> bool:
 
 
 def _spread(known: TypeDefinition, node: DefinitionNode, applied: Sequence[Applied]) -> None:
-    """`@external` and `@shareable` of a declaration hold for the fields in it."""
-    external = any(is_federation(each, "external") for each in applied)
-    shareable = any(is_federation(each, "shareable") for each in applied)
-    if not (external or shareable) or not isinstance(node, _FIELDED):
-        return
-    for declared in node.fields or ():
-        output = known.fields[declared.name.value]
-        output.external |= external
-        output.shareable |= shareable
+    """`@shareable` on a declaration holds for the fields in it; see `spread_external`."""
+    if isinstance(node, _FIELDED) and any(is_federation(each, "shareable") for each in applied):
+        for declared in node.fields or ():
+            known.fields[declared.name.value].shareable = True
+
+
+def spread_external(definition: TypeDefinition) -> None:
+    """`@external` on a type, wherever it stands, holds for all its fields."""
+    if any(is_federation(each, "external") for each in definition.directives):
+        for output in definition.fields.values():
+            output.external = True
 
 
 def _read_members(
