@@ -7,6 +7,7 @@ rules on the result, satisfiability.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.federation.composition.loading import load_all
 from gateway.federation.composition.merging import merge
 from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
@@ -37,7 +38,10 @@ def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
     errors = check_names([name for name, _, _ in subgraphs])
     if errors:
         raise CompositionFailed(errors)
-    raise NotImplementedError
+    loaded, errors = load_all(subgraphs)
+    if errors:
+        raise CompositionFailed(errors)
+    return compose_loaded(loaded)
 
 
 def compose_loaded(subgraphs: Sequence[Subgraph]) -> Composed:
