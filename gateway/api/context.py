@@ -96,6 +96,7 @@ class Context:
     loaders: Loaders = field(init=False)
     warnings: list[Warning] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)  # codes of the payloads, for the metrics
+    known_at: dict[str, bool] = field(default_factory=dict)  # merchants that may know the member
     _tx: AsyncConnection | None = None
     _reads: contextlib.AsyncExitStack | None = None
     _connection: AsyncConnection | None = None
