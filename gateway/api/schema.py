@@ -90,7 +90,8 @@ class GatewaySchema(Schema):
                 raise InvalidInput(where, "an object of __typename and id")
             if given["__typename"] not in ENTITIES or not isinstance(given["id"], str):
                 raise InvalidInput(where, f"{', '.join(ENTITIES)}, by an id")
-        return super().entities_resolver(info, representations)
+        copies = [dict(given) for given in representations]  # It writes into what it is given.
+        return super().entities_resolver(info, copies)
 
 
 @cache
