@@ -28,7 +28,7 @@ from gateway.federation.links import SPECS, Feature
 
 _BUILT_IN = frozenset(one.name for one in specified_directives)
 _EXECUTABLE = frozenset(
-    one.value
+    one.name
     for one in (
         DirectiveLocation.QUERY,
         DirectiveLocation.MUTATION,

@@ -4,6 +4,7 @@ The same groups always give the same text. It has no space that GraphQL does not
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from graphql import VariableDefinitionNode, print_ast
 
@@ -14,6 +15,7 @@ from gateway.federation.operation import Operation
 from gateway.federation.plan import (
     EntityCall,
     Fetch,
+    Path,
     Representation,
     Selected,
     SelectedField,
@@ -38,8 +40,8 @@ class Emitter:
 
     def _fetch(self, one: Batch, numbers: Mapping[Batch, int]) -> Fetch:
         used: set[str] = set()
-        for group in one.groups:
-            assign_keys([group.builder], used)
+        for cluster in _clusters(one.groups) if one.groups[0].place else [one.groups]:
+            assign_keys([group.builder for group in cluster], used)
         first = one.groups[0]
         variables = [name for name in self.definitions if name in used]
         declared = [self._declared(name) for name in variables]
@@ -71,34 +73,39 @@ class Emitter:
 
     def _calls(self, groups: Sequence[Group]) -> tuple[list[EntityCall], list[str]]:
         """Entity calls; those that ask the same of the same representations are one."""
-        found: dict[tuple[object, ...], list[Group]] = {}
-        for group in groups:
-            selections, text = self._selections(group.builder)
-            asked = (text, repr(selections), representation(group))
-            found.setdefault(asked, []).append(group)
+        found: dict[tuple[object, ...], list[list[Group]]] = {}
+        for cluster in _clusters(groups):
+            asked = [self._selections(one.builder) for one in cluster]
+            key = (
+                tuple((text, repr(selections)) for selections, text in asked),
+                tuple(map(representation, cluster)),
+            )
+            found.setdefault(key, []).append(cluster)
         calls: list[EntityCall] = []
         texts: list[str] = []
-        single = len(found) == 1
         for number, same in enumerate(found.values()):
-            selections, text = self._selections(same[0].builder)
-            alias = "_entities" if single else f"_{number}"
-            variable = "representations" if single else f"r{number}"
-            while variable in self.definitions:
-                variable += "_"
+            alias, variable = self._names(number, len(found))
+            asked = [self._selections(one.builder) for one in same[0]]
             calls.append(
                 EntityCall(
                     alias=alias,
                     variable=variable,
-                    paths=tuple(
-                        dict.fromkeys(one.place.path for one in same if one.place is not None)
-                    ),
-                    representations=(representation(same[0]),),
-                    selections=selections,
+                    paths=tuple(dict.fromkeys(_path(cluster) for cluster in same)),
+                    representations=tuple(map(representation, same[0])),
+                    selections=tuple(each for selections, _ in asked for each in selections),
                 )
             )
-            shown = "_entities" if single else f"{alias}:_entities"
-            texts.append(f"{shown}(representations:${variable}){text}")
+            shown = alias if alias == "_entities" else f"{alias}:_entities"
+            body = "".join(text[1:-1] for _, text in asked)
+            texts.append(f"{shown}(representations:${variable}){{{body}}}")
         return calls, texts
+
+    def _names(self, number: int, count: int) -> tuple[str, str]:
+        """Alias and variable of a call; the variable is none of the client's."""
+        alias, variable = ("_entities", "representations") if count == 1 else ("", f"r{number}")
+        while variable in self.definitions:
+            variable += "_"
+        return alias or f"_{number}", variable
 
     def _selections(self, builder: Builder) -> tuple[tuple[Selected, ...], str]:
         """A selection set and its text in braces."""
@@ -128,6 +135,34 @@ class Emitter:
             texts[TYPENAME] = None
         found = self.emitted[id(builder)] = (tuple(selected), _braced(texts))
         return found
+
+
+def _clusters(groups: Sequence[Group]) -> list[list[Group]]:
+    """Calls for different object types at one place; the others alone."""
+    clusters: list[list[Group]] = []
+    open_: dict[object, list[Group]] = {}
+    for group in groups:
+        place = group.place
+        assert place is not None
+        if place.types is None or group.target.blind or group.target.abstract:
+            clusters.append([group])
+            continue
+        where = replace(place.path[-1], types=None)
+        cluster = open_.get((place.path[:-1], where))
+        if cluster is None or any(one.target.name == group.target.name for one in cluster):
+            cluster = open_[place.path[:-1], where] = []
+            clusters.append(cluster)
+        cluster.append(group)
+    return clusters
+
+
+def _path(cluster: Sequence[Group]) -> Path:
+    """The path to the objects of a cluster: that of its place, for all its types."""
+    paths = [one.place.path for one in cluster if one.place is not None]
+    if len(paths) == 1:
+        return paths[0]
+    types = frozenset[str]().union(*(path[-1].types or () for path in paths))
+    return (*paths[0][:-1], replace(paths[0][-1], types=types))
 
 
 def representation(group: Group) -> Representation:

@@ -141,7 +141,13 @@ class _Graph:
             message = str(error)
             raise refuse("operation", f"{message[:1].upper()}{message[1:]}.") from error
         meter = Meter(self.schema, document, definition, {}, self.options.limits.pricing)
-        cost = meter.measure().cost
+        limits = self.options.limits
+        try:
+            cost = meter.measure().cost
+            if not meter.paged:  # Else the values of variables decide, at each request.
+                meter.require_cost(cost, limits)
+        except TooExpensive as error:
+            raise too_expensive(error) from error
         kind: OperationKind = definition.operation.value
         return Prepared(
             kind,
@@ -260,7 +266,7 @@ class Engine:
             RequestError: It is known to be refused.
         """
         graph = self._graph
-        text = self._text(request)
+        text = self._text(request, first=True)
         known = graph.documents.get(text)
         if known is None:
             return None
@@ -318,7 +324,8 @@ class Engine:
             prepared.plans[key] = found
         return Ready(found, prepared.kind, variables, prepared.cost)
 
-    def _text(self, request: Request) -> str:
+    def _text(self, request: Request, *, first: bool = False) -> str:
+        """The text meant. What is not trusted is told the first time."""
         query = request.query
         if query is not None and request.document is None and not self._documents.strict:
             return query
@@ -334,7 +341,7 @@ class Engine:
             ) from error
         except Mismatch as error:
             raise refuse("request", "The hash is not the SHA-256 of the query.") from error
-        if not trusted and self.options.untrusted is not None:
+        if first and not trusted and self.options.untrusted is not None:
             self.options.untrusted(request.client, text)
         return text
 

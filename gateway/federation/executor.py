@@ -17,6 +17,7 @@ from graphql import GraphQLSchema, value_from_ast_untyped
 from gateway.federation.introspection import Introspection
 from gateway.federation.plan import EntityCall, Fetch, Plan
 from gateway.federation.projection.careful import CallRecord, Careful, FetchRecord
+from gateway.federation.projection.generated import STUMBLES, Entities, generate
 from gateway.federation.services import (
     Answer,
     Headers,
@@ -64,7 +65,11 @@ class _FetchPart:
     """What is known of a fetch before it runs."""
 
     def __init__(
-        self, fetch: Fetch, ancestors: frozenset[int], defaults: Mapping[str, Any]
+        self,
+        fetch: Fetch,
+        ancestors: frozenset[int],
+        defaults: Mapping[str, Any],
+        first_call: int,
     ) -> None:
         self.fetch = fetch
         self.number = fetch.number
@@ -72,6 +77,7 @@ class _FetchPart:
         self.prefix = body_prefix(fetch.text)
         self.variables = [(name, defaults.get(name, _ABSENT)) for name in fetch.variables]
         self.dependents: list[int] = []
+        self.first_call = first_call
 
 
 class Executable:
@@ -87,17 +93,20 @@ class Executable:
         self.kind = plan.operation.kind
         self.introspection = Introspection(schema, plan.operation)
         self.careful = Careful(plan, schema)
+        self.generated = generate(plan, schema)
         defaults = {
             one.variable.name.value: value_from_ast_untyped(one.default_value)
             for one in plan.operation.variables
             if one.default_value is not None
         }
         self.parts: list[_FetchPart] = []
+        self.calls = 0
         for fetch in plan.fetches:
             ancestors = frozenset(fetch.after).union(
                 *(self.parts[number].ancestors for number in fetch.after)
             )
-            self.parts.append(_FetchPart(fetch, ancestors, defaults))
+            self.parts.append(_FetchPart(fetch, ancestors, defaults, self.calls))
+            self.calls += len(fetch.entities)
             for number in fetch.after:
                 self.parts[number].dependents.append(fetch.number)
 
@@ -133,6 +142,7 @@ class _Execution:
         self.caller = caller
         self.flights = flights
         self.records = [FetchRecord() for _ in executable.parts]
+        self.gathered = _Gathered(executable, self.records)
         self.waiting = [len(part.fetch.after) for part in executable.parts]
         self.left = len(executable.parts)
         self.under_way: dict[int, tuple[Flight, Callable[[Any], None]]] = {}
@@ -147,6 +157,7 @@ class _Execution:
         ready = [part.number for part in self.executable.parts if not part.fetch.after]
         if first is not None:
             self.records[0].answer = first
+            self.gathered.take(self.executable.parts[0], first)
             ready[0:1] = self.ended(0)
         self.start(ready)
         if self.left:
@@ -191,13 +202,12 @@ class _Execution:
             if value is not _ABSENT:
                 variables[name] = value
         if fetch.entities:
-            record = self.records[number]
-            collected = self.executable.careful.collect(fetch, self.records, part.ancestors)
-            record.calls = [CallRecord(sent) for sent in collected]
-            if not any(collected):
+            calls = self.records[number].calls = self.gathered.collect(part)
+            if not any(call.sent for call in calls):
+                self.gathered.take(part, None)
                 return False
-            for call, sent in zip(fetch.entities, collected, strict=True):
-                variables[call.variable] = sent
+            for call, made in zip(fetch.entities, calls, strict=True):
+                variables[call.variable] = made.sent
         service = self.services.get(fetch.service)
         if service is None:
             failure = ServiceFailure("SUBGRAPH_UNREACHABLE", "the service is not known")
@@ -232,6 +242,7 @@ class _Execution:
             for call, made in zip(fetch.entities, record.calls, strict=True):
                 made.entities = _entities(answer, call, len(made.sent))
             record.answer = answer
+            self.gathered.take(self.executable.parts[number], answer)
         except ServiceFailure as failure:
             record.fail(failure)
         except asyncio.CancelledError:
@@ -256,8 +267,106 @@ class _Execution:
     def outcome(self) -> Outcome:
         """The data and the errors."""
         local = self.executable.introspection.answer(self.caller.variables)
+        data = self.gathered.join(local)
+        if data is not None:
+            return Outcome(orjson.dumps(data), [])
         data, errors = self.executable.careful.finish(self.records, local)
         return Outcome(orjson.dumps(data), errors)
+
+
+class _Gathered:
+    """Answers as generated code reads them; by the careful way where that code does not do.
+
+    `clean` holds until anything is wrong with an answer: then the careful way builds the data.
+    `quick` holds until generated code stumbles: then the careful way gathers representations, too.
+    """
+
+    def __init__(self, executable: Executable, records: list[FetchRecord]) -> None:
+        self.executable = executable
+        self.records = records
+        self.generated = executable.generated
+        self.quick = self.clean = self.generated is not None
+        if self.generated is not None:
+            self.data: list[Mapping[str, Any]] = list(self.generated.blank_roots)
+            self.entities: list[Entities] = [_Nothing(one) for one in self.generated.blanks]
+            self.lists: list[list[dict[str, Any]]] = [[] for _ in self.entities]
+            self.keys: list[dict[Any, Any]] = [{} for _ in self.entities]
+
+    def collect(self, part: _FetchPart) -> list[CallRecord]:
+        """The representations of each of a fetch's calls."""
+        if self.quick and self.generated is not None:
+            try:
+                calls = []
+                for index in range(part.first_call, part.first_call + len(part.fetch.entities)):
+                    made = self.generated.collect(index, self.data, self.entities, self.lists)
+                    self.keys[index] = made
+                    calls.append(CallRecord(list(made.values())))
+                return calls
+            except STUMBLES:
+                self.quick = self.clean = False
+        found = self.executable.careful.collect(part.fetch, self.records, part.ancestors)
+        return [CallRecord(one) for one in found]
+
+    def take(self, part: _FetchPart, answer: Answer | None) -> None:
+        """Take an answer, or that nothing had to be asked, in for what follows."""
+        generated = self.generated
+        if not self.quick or generated is None:
+            return
+        if answer is not None:
+            if answer.errors:
+                self.clean = False
+            if self.clean:
+                self.clean = self.holds(part, answer)
+        if part.fetch.entities:
+            for offset, made in enumerate(self.records[part.number].calls):
+                index = part.first_call + offset
+                blank = generated.blanks[index]
+                entities = dict(zip(self.keys[index], made.entities, strict=False))
+                if None in made.entities:
+                    entities = {key: blank if one is None else one for key, one in entities.items()}
+                entities[None] = blank
+                self.entities[index] = entities
+                self.lists[index] = [one for one in made.entities if one is not None]
+        elif answer is not None and answer.data is not None:
+            self.data[part.number] = answer.data
+
+    def holds(self, part: _FetchPart, answer: Answer) -> bool:
+        """Whether an answer is as the schema says; looked at once, however many share it."""
+        generated = self.generated
+        assert generated is not None
+        known = answer.checked.get((generated, part.number))
+        if known is None:
+            if not part.fetch.entities:
+                known = answer.data is not None and generated.root_holds(part.number, answer.data)
+            else:
+                known = all(
+                    generated.entities_hold(part.first_call + offset, made.entities)
+                    for offset, made in enumerate(self.records[part.number].calls)
+                )
+            answer.checked[generated, part.number] = known
+        return known
+
+    def join(self, local: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The client's data, if all went well."""
+        if not self.clean or self.generated is None:
+            return None
+        if any(isinstance(one.answer, ServiceFailure) for one in self.records):
+            return None
+        try:
+            return self.generated.join(self.data, self.entities, local)
+        except STUMBLES:
+            return None
+
+
+class _Nothing(dict[Any, dict[str, Any]]):
+    """The entities of a call that failed: every one is blank."""
+
+    def __init__(self, blank: dict[str, Any]) -> None:
+        super().__init__()
+        self.blank = blank
+
+    def __missing__(self, key: object) -> dict[str, Any]:
+        return self.blank
 
 
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:

@@ -195,6 +195,8 @@ class Fetches:
             self._entry(arrivals[0][0], wanted, TYPENAME, arrivals[0][1])
             inputs.append(Input(TYPENAME, TYPENAME))
             return
+        if any(move.split for _, move in arrivals):
+            groups.add(self.typename(place))
         into, child = self._key(place, wanted, arrivals[0][0].group)
         if child is None and pick.child is not None:
             child = self._child(place, wanted, into, arrivals[0][1])

@@ -329,7 +329,7 @@ class QueryGraph:
         merged = self.supergraph.types.get(node.name)
         if merged is not None and merged.kind is TypeKind.INTERFACE:
             names.add(node.name)
-        if len(types) == 1:
+        if len(types) == 1 and not node.blind:
             (only,) = types
             names.add(only)
             names |= self.supergraph.types[only].interfaces
@@ -341,7 +341,7 @@ class QueryGraph:
                 if here.kind is TypeKind.INTERFACE and not types <= here.possible:
                     continue
                 if here.kind is TypeKind.INTERFACE and len(types) == 1 and not node.blind:
-                    continue
+                    continue  # The object type itself is the better target.
                 yield self.node(graph, name, types)
 
     def roots(self, name: str) -> Iterator[Node]:

@@ -21,9 +21,13 @@ from gateway.federation.graph import (
     WantedOn,
     WantedSet,
 )
+from gateway.federation.supergraph import TypeKind
 
 HOP = 1_000
 """The cost of a request; of the choices with as many requests, the one with fewer fields wins."""
+
+LOST = 100
+"""The cost of a fragment that no object can be of here; a subgraph that has the type is better."""
 
 IMPOSSIBLE = 1_000_000_000
 MAX_COMBINATIONS = 128
@@ -299,15 +303,21 @@ class _Solving:
                 yield item
                 continue
             cover = self.types & self.graph.possible(item.on)
-            if cover == self.types:
+            if cover == self.types and not self._sharper(item.on):
                 yield from self._fields(item.sub.items)
             elif cover:
                 self.parts.append(item)
+            elif any(one.here.kind is TypeKind.INTERFACE for one in self.nodes):
+                self.solution.cost += LOST
+
+    def _sharper(self, on: str) -> bool:
+        """Whether an object type tells more of its fields than the abstract type we are at."""
+        return on in self.types and any(one.abstract for one in self.sighted)
 
     def _fail(self, item: Wanted) -> Solution:
         key = item.key or item.name
         deepest: tuple[str, ...] = ()
-        for node in self.nodes:
+        for node in (*self.nodes, *self._reach()):
             move = self.graph.move(node, item.name)
             if move is not None and move.child is not None and item.sub is not None:
                 missing = self.paths.solve((move.child,), item.sub).missing or ()

@@ -36,9 +36,8 @@ class CompositionFailed(Exception):
 def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
     """Compose (name, url, SDL) of each subgraph; raises `CompositionFailed` with coded errors."""
     errors = check_names([name for name, _, _ in subgraphs])
-    if errors:
-        raise CompositionFailed(errors)
-    loaded, errors = load_all(subgraphs)
+    if not errors:
+        loaded, errors = load_all(subgraphs)
     if errors:
         raise CompositionFailed(errors)
     return compose_loaded(loaded)

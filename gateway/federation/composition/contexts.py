@@ -40,5 +40,3 @@ def context_arguments(state: State, index: int, source: OutputField) -> list[dic
             }
         )
     return found
-
-

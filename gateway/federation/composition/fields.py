@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.federation.composition.contexts import context_arguments, contextual
-from gateway.federation.composition.marks import merge_description, merge_marks
+from gateway.federation.composition.joined import join_marks
+from gateway.federation.composition.marks import merge_description, merge_marks, merges
 from gateway.federation.composition.merged import (
     Mark,
     MergedArgument,
     MergedField,
     MergedType,
     Symbol,
+    default_value,
     element,
     frozen,
-    default_value,
     type_text,
 )
 from gateway.federation.composition.overrides import (
@@ -53,6 +54,8 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
             f"{element(where)} is @external wherever it is declared: {names}",
             external,
         )
+    else:
+        _check_marks(state, where, external)
     base = resolving or external
     merged = MergedField(name, "")
     merged.description = merge_description(
@@ -61,6 +64,7 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
     merged.marks = merge_marks(
         state, {index: source.directives for index, source in base.items()}, where
     )
+    merged.marks += join_marks(state, {i: source.directives for i, source in base.items()})
     merged.arguments = merge_arguments(
         state, {index: source.arguments for index, source in base.items()}, where
     )
@@ -73,6 +77,14 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
     everywhere = same and all(type_text(source.type) == merged.type for source in external.values())
     merged.marks = _join_marks(state, parent, sources, overrides, everywhere) + merged.marks
     return merged
+
+
+def _check_marks(state: State, where: str, external: Sources) -> None:
+    for index, source in external.items():
+        for applied in source.directives:
+            if merges(state, index, applied):
+                message = f"@{applied.name} cannot stand on {element(where)}, which is @external"
+                state.error("MERGED_DIRECTIVE_APPLICATION_ON_EXTERNAL", message, [index])
 
 
 def _abstracted(state: State, parent: MergedType, name: str) -> bool:
@@ -97,8 +109,11 @@ def merge_arguments(
         from_context = [
             i for i, arguments in sources.items() if name in arguments and i not in given
         ]
-        if absent or from_context:
-            _report_missing(state, path, given, [*absent, *from_context], sources)
+        if from_context:
+            _report_contextual(state, path, given)
+            continue
+        if absent:
+            _report_missing(state, path, given, absent, sources)
             continue
         argument = MergedArgument(name, "")
         argument.description = merge_description(
@@ -111,6 +126,17 @@ def merge_arguments(
         merge_default(state, given, argument, path, "FIELD_ARGUMENT_DEFAULT_MISMATCH")
         merged[name] = argument
     return merged
+
+
+def _report_contextual(state: State, path: str, given: Mapping[int, Argument]) -> None:
+    needing = [index for index, argument in given.items() if required(argument)]
+    code = "CONTEXTUAL_ARGUMENT_NOT_CONTEXTUAL_IN_ALL_SUBGRAPHS"
+    if needing:
+        message = f"Argument {element(path)} is @fromContext somewhere but required elsewhere"
+        state.error(code, message, needing)
+    else:
+        message = f"Argument {element(path)} is left out: it is @fromContext somewhere"
+        state.hint(code, message, given)
 
 
 def _report_missing(

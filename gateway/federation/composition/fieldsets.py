@@ -42,6 +42,8 @@ def parse_field_set(written: str) -> SelectionSetNode:
         raise FieldSetRefused("A field set is one selection set")
     operation = document.definitions[0]
     assert isinstance(operation, OperationDefinitionNode)
+    if not operation.selection_set.selections:
+        raise FieldSetRefused('Syntax Error: Expected Name, found "}".')
     return operation.selection_set
 
 
@@ -136,9 +138,9 @@ def _field(
     yield from _arguments(on.types, where, field, node)
     below = on.types.get(base(field.type))
     composite = below is not None and below.kind in COMPOSITE_KINDS
-    if node.selection_set is not None and composite:
+    if node.selection_set is not None and composite and node.selection_set.selections:
         yield from _walk(on, base(field.type), node.selection_set, (*above, field), depth + 1)
-    elif node.selection_set is not None:
+    elif node.selection_set is not None and not composite:
         yield INVALID, f'Field "{where}" of type {text(field.type)} has no fields to select'
     elif composite:
         yield (

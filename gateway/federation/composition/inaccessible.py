@@ -47,16 +47,34 @@ class _Check:
         if "Query" in self.hidden_types:
             message = "The root query type is @inaccessible"
             self.state.error("QUERY_ROOT_TYPE_INACCESSIBLE", message)
+        prefixes = tuple(f"{link.name}__" for link in self.merged.links)
         for one in self.merged.types.values():
-            if one.name not in self.hidden_types and one.name in self.state.definers:
+            if prefixes and one.name.startswith(prefixes):
+                self._feature(one)
+            elif one.name not in self.hidden_types and one.name in self.state.definers:
                 self._children(one)
                 for field in one.fields.values():
                     self._field(one, field)
                 for source in one.input_fields.values():
                     self._input(f"{one.name}.{source.name}", source, "input field")
+        composed = {local for _, local in self.state.composed}
         for directive in self.merged.directives.values():
+            marks = [argument.marks for argument in directive.arguments.values()]
+            if directive.name in composed and any(map(self.hidden, marks)):
+                message = f"A spec's directive cannot be @inaccessible: @{directive.name}"
+                self.state.error("DISALLOWED_INACCESSIBLE", message)
+                continue
             for argument in directive.arguments.values():
                 self._input(f"@{directive.name}({argument.name}:)", argument, "argument")
+
+    def _feature(self, one: MergedType) -> None:
+        items: list[Any] = [one, *one.fields.values(), *one.input_fields.values()]
+        items += [*one.values.values()]
+        items += [argument for field in one.fields.values() for argument in field.arguments.values()]
+        if any(self.hidden(item.marks) for item in items):
+            message = f"A spec's type cannot be @inaccessible: {element(one.name)}"
+            self.state.error("DISALLOWED_INACCESSIBLE", message)
+        self.hidden_types.discard(one.name)
 
     def _children(self, one: MergedType) -> None:
         items: Mapping[str, Any] = one.fields or one.input_fields or one.values

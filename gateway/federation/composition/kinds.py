@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.federation.composition.fields import merge_field
+from gateway.federation.composition.joined import join_marks
 from gateway.federation.composition.marks import merge_description, merge_marks
 from gateway.federation.composition.merged import (
     Mark,
@@ -44,7 +45,9 @@ def merge_head(state: State, merged: MergedType, definers: Definers) -> None:
         state, {i: definition.description for i, definition in definers.items()}, merged.name
     )
     merged.marks = [
-        mark for index, definition in definers.items() for mark in _join_types(state, index, definition)
+        mark
+        for index, definition in definers.items()
+        for mark in _join_types(state, index, definition)
     ] + merge_marks(
         state, {i: definition.directives for i, definition in definers.items()}, merged.name
     )
@@ -54,6 +57,10 @@ def merge_head(state: State, merged: MergedType, definers: Definers) -> None:
             if interface not in merged.interfaces:
                 merged.interfaces.append(interface)
             merged.marks.append(Mark("join__implements", {"graph": graph, "interface": interface}))
+    if merged.kind in (Kind.OBJECT, Kind.INTERFACE):
+        merged.marks += join_marks(
+            state, {i: definition.directives for i, definition in definers.items()}
+        )
     _merge_members(state, merged, definers)
 
 
@@ -118,7 +125,7 @@ def _hint_inconsistent(
     for name, given in sources.items():
         if len(given) < len(definers):
             words = present_and_absent(state, given, definers, "declared")
-            message = f'{element(f"{merged.name}.{name}")} of a value type: {words}'
+            message = f"{element(f'{merged.name}.{name}')} of a value type: {words}"
             state.hint(f"INCONSISTENT_{word}_VALUE_TYPE_FIELD", message, given)
 
 

@@ -8,7 +8,13 @@ version 1 are upgraded (`upgrade`) before the last two, with all subgraphs at ha
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from graphql import ConstDirectiveNode, DocumentNode, GraphQLSyntaxError, parse
+from graphql import (
+    ConstDirectiveNode,
+    DirectiveDefinitionNode,
+    DocumentNode,
+    GraphQLSyntaxError,
+    parse,
+)
 
 from gateway.federation.composition import links as linking
 from gateway.federation.composition import specs
@@ -22,7 +28,7 @@ from gateway.federation.composition.rules_fieldsets import (
     provides_on_leaves,
 )
 from gateway.federation.composition.rules_usage import usage
-from gateway.federation.composition.subgraph import Link, Subgraph
+from gateway.federation.composition.subgraph import Subgraph
 from gateway.federation.composition.upgrade import upgrade
 from gateway.federation.composition.validity import (
     unknown_directives,
@@ -140,7 +146,7 @@ def _first_look(reading: Reading, misused: list[CompositionError]) -> list[Compo
 def _names(document: DocumentNode, problems: list[CompositionError]) -> Names:
     """What the document links; a document of version 1 links nothing that counts."""
     applied = linking.schema_directives(document)
-    called = _link_directive(applied)
+    called = _link_directive(document, applied)
     if called is None:
         return Names([], specs.VERSION_ONE)
     found = [
@@ -151,14 +157,8 @@ def _names(document: DocumentNode, problems: list[CompositionError]) -> Names:
     duplicates = list(linking.check_aliases(found))
     if duplicates:
         raise LinkRefused(*duplicates)
-    federation = next((link for link in found if link.identity == specs.FEDERATION), None)
-    if federation is None:
-        version = specs.WITHOUT_FEDERATION
-        federation = Link(specs.FEDERATION, "federation", version, "federation")
-        found.append(federation)
-        federation.imports = _common_imports(found)
     for link in found:
-        if link.identity == specs.LINK and link.version != (1, 0):
+        if link.identity in {specs.LINK, specs.CORE} and link.version != (1, 0):
             raise linking.refused(
                 "UNKNOWN_LINK_VERSION",
                 f"Schema uses unknown version v{link.version[0]}.{link.version[1]}"
@@ -166,22 +166,38 @@ def _names(document: DocumentNode, problems: list[CompositionError]) -> Names:
             )
     if not problems:
         problems += linking.check_imports(found)
-    return Names(found, federation.version)
+    federation = next((link for link in found if link.identity == specs.FEDERATION), None)
+    return Names(found, specs.VERSION_ONE if federation is None else federation.version)
 
 
-def _common_imports(found: Sequence[Link]) -> dict[str, str]:
-    """What a document that links no federation may write without a prefix."""
-    taken = {local for link in found for local in link.imports.values()}
-    taken |= {f"@{link.alias}" for link in found}
-    common = ("@key", "@requires", "@provides", "@external", "@tag", "@extends")
-    return {name: name for name in common if name not in taken}
+def _refuse_core(document: DocumentNode, applied: Sequence[ConstDirectiveNode]) -> None:
+    """The core spec, `@link` before it had that name, is of supergraphs long gone."""
+    for directive in applied:
+        feature = linking.value(directive, "feature")
+        if (
+            directive.name.value == "core"
+            and str(feature).startswith(specs.CORE)
+            and _defines(document, "core")
+        ):
+            raise linking.refused(
+                "UNKNOWN_LINK_VERSION", f"The core spec ({feature}) became the link spec, v1.0"
+            )
 
 
-def _link_directive(applied: Sequence[ConstDirectiveNode]) -> str | None:
+def _defines(document: DocumentNode, name: str) -> bool:
+    """Whether a document defines a directive of a name."""
+    return any(
+        isinstance(node, DirectiveDefinitionNode) and node.name.value == name
+        for node in document.definitions
+    )
+
+
+def _link_directive(document: DocumentNode, applied: Sequence[ConstDirectiveNode]) -> str | None:
     """What `@link` is called in a document that uses specs, None for version 1.
 
     Either the link spec links itself, under whatever name, or `@link` names federation.
     """
+    _refuse_core(document, applied)
     for directive in applied:
         url = linking.value(directive, "url")
         if not isinstance(url, str) or not url.startswith(f"{specs.LINK}/"):

@@ -21,18 +21,18 @@ from gateway.federation.composition.kinds import (
     merge_inputs,
     merge_values,
 )
+from gateway.federation.composition.joined import add_joined_links, join_marks
 from gateway.federation.composition.marks import merge_description, merge_marks
 from gateway.federation.composition.merged import Mark, Merged, MergedField, MergedType, element
 from gateway.federation.composition.names import graph_names
 from gateway.federation.composition.overrides import Overrides
-from gateway.federation.composition.state import State, is_interface_object, who_says_what
+from gateway.federation.composition.state import APOLLO, State, is_interface_object, who_says_what
 from gateway.federation.composition.subgraph import (
     Kind,
-    OutputField,
     Subgraph,
     TypeDefinition,
 )
-from gateway.federation.composition.usage import usage_of
+from gateway.federation.composition.usage import extension_keys, usage_of
 
 ROOTS = ("Query", "Mutation", "Subscription")
 JOIN_VERSIONS = (((2, 8), (0, 5)), ((2, 7), (0, 4)))
@@ -41,17 +41,26 @@ JOIN_VERSIONS = (((2, 8), (0, 5)), ((2, 7), (0, 4)))
 def merge(subgraphs: Sequence[Subgraph]) -> State:
     """Merge; `state.errors` says why the result does not stand, `state.merged` is it."""
     ordered = [_rooted(subgraph) for subgraph in sorted(subgraphs, key=lambda one: one.name)]
-    newest = max((subgraph.version for subgraph in ordered), default=(1, 0))
+    newest = max((_needed_version(subgraph) for subgraph in ordered), default=(1, 0))
     join = next((join for least, join in JOIN_VERSIONS if newest >= least), (0, 3))
     merged = Merged(graph_names(ordered), join)
     state = State(ordered, [usage_of(subgraph) for subgraph in ordered], merged)
+    for index, subgraph in enumerate(ordered):
+        if subgraph.name.startswith("__"):
+            message = f'"{subgraph.name}" starts with "__", which GraphQL reserves'
+            state.error("INVALID_GRAPHQL", message, [index])
     add_features(state)
     merge_composed(state)
+    if state.errors:
+        return state
     merged.description = merge_description(
         state, {i: subgraph.description for i, subgraph in enumerate(ordered)}, "schema"
     )
     merged.marks = merge_marks(
         state, {i: subgraph.schema_directives for i, subgraph in enumerate(ordered)}, "schema"
+    )
+    merged.marks += join_marks(
+        state, {i: subgraph.schema_directives for i, subgraph in enumerate(ordered)}
     )
     shells = _shells(state)
     for shell in shells:
@@ -65,9 +74,19 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
             merge_values(state, shell, state.definers[shell.name])
     _add_abstracted_fields(state)
     spread_access(state)
+    add_joined_links(state)
     if not merged.types.get("Query") or not merged.types["Query"].fields:
         state.error("NO_QUERIES", "No subgraph has a query: a supergraph needs one")
     return state
+
+
+def _needed_version(subgraph: Subgraph) -> tuple[int, int]:
+    """Federation's version, raised to that of the specs linked beside it."""
+    linked = [_SPEC_VERSIONS.get(link.identity, (1, 0)) for link in subgraph.links]
+    return max(subgraph.version, *linked) if linked else subgraph.version
+
+
+_SPEC_VERSIONS = {f"{APOLLO}cost": (2, 9)}
 
 
 def _shells(state: State) -> list[MergedType]:
@@ -85,7 +104,7 @@ def _shells(state: State) -> list[MergedType]:
             words = who_says_what(state, {i: f"it is {k.value}" for i, k in kinds.items()})
             message = f"{element(name)} has several kinds: {words}"
             state.error("TYPE_KIND_MISMATCH", message, kinds)
-            continue
+            state.definers[name] = definers = _of_kind(definers, kind)
         if kind is Kind.INTERFACE and all(d.kind is Kind.OBJECT for d in definers.values()):
             message = f"{element(name)} is an @interfaceObject everywhere, an interface nowhere"
             state.error("INTERFACE_OBJECT_USAGE_ERROR", message, definers)
@@ -100,6 +119,16 @@ def _shells(state: State) -> list[MergedType]:
         state.merged.types[name] = shell
         shells.append(shell)
     return shells
+
+
+def _of_kind(definers: Mapping[int, TypeDefinition], kind: Kind) -> dict[int, TypeDefinition]:
+    """The definitions with empty ones in place of those of another kind."""
+    return {
+        index: definition
+        if definition.kind is kind or (kind is Kind.INTERFACE and is_interface_object(definition))
+        else TypeDefinition(definition.name, kind)
+        for index, definition in definers.items()
+    }
 
 
 def _note_subtypes(state: State, shell: MergedType) -> None:
@@ -156,23 +185,29 @@ def _rooted(subgraph: Subgraph) -> Subgraph:
             renamed.get(name, name): _renamed(definition, renamed)
             for name, definition in types.items()
         }
+    types = _with_extension_keys(subgraph, types)
     if "Query" not in types:
         types = {**types, "Query": TypeDefinition("Query", Kind.OBJECT)}
     return replace(subgraph, types=types)
 
 
+def _with_extension_keys(
+    subgraph: Subgraph, types: dict[str, TypeDefinition]
+) -> dict[str, TypeDefinition]:
+    """The types with `@external` taken from what keys on extensions select."""
+    changed = dict(types)
+    for type_name, field_name in extension_keys(subgraph):
+        definition = changed.get(type_name)
+        if definition is not None and definition.fields[field_name].external:
+            own = replace(definition.fields[field_name], external=False)
+            fields = {**definition.fields, field_name: own}
+            changed[type_name] = replace(definition, fields=fields)
+    return changed
+
+
 def _renamed(definition: TypeDefinition, renamed: Mapping[str, str]) -> TypeDefinition:
     fields = {
-        name: OutputField(
-            source.name,
-            _renamed_type(source.type, renamed),
-            source.arguments,
-            source.description,
-            source.directives,
-            source.extended,
-            source.external,
-            source.shareable,
-        )
+        name: replace(source, type=_renamed_type(source.type, renamed))
         for name, source in definition.fields.items()
     }
     return replace(
@@ -191,5 +226,3 @@ def _renamed_type(node: TypeNode, renamed: Mapping[str, str]) -> TypeNode:
     assert isinstance(node, NamedTypeNode)
     new = renamed.get(node.name.value)
     return node if new is None else NamedTypeNode(name=NameNode(value=new))
-
-

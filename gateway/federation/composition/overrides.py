@@ -94,7 +94,9 @@ def _may_override(state: State, definition: TypeDefinition, where: str, index: i
         state.error("OVERRIDE_ON_INTERFACE", message, [index])
         return False
     if is_interface_object(definition):
-        message = f"{element(where)} is a field of an @interfaceObject: @override cannot stand there"
+        message = (
+            f"{element(where)} is a field of an @interfaceObject: @override cannot stand there"
+        )
         state.error("OVERRIDE_COLLISION_WITH_ANOTHER_DIRECTIVE", message, [index])
         return False
     return True

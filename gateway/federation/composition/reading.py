@@ -49,6 +49,7 @@ from gateway.federation.composition.subgraph import (
     OutputField,
     TypeDefinition,
 )
+from gateway.federation.composition.types import BUILT_IN_SCALARS
 from gateway.federation.errors import CompositionError
 
 KINDS: dict[str, Kind] = {
@@ -107,16 +108,25 @@ def read(document: DocumentNode, names: Names) -> Reading:
             _read_type(reading, node, reserved)
         else:
             reading.errors.append(invalid("A schema document holds no operations or fragments"))
+    _finish(reading, document)
+    return reading
+
+
+def _finish(reading: Reading, document: DocumentNode) -> None:
+    """Root types by their default names; what is not the subgraph's own is taken away."""
+    explicit = _explicit(document)
     for root, name in ROOTS.items():
-        if root not in reading.roots and not _explicit(document) and name in reading.types:
+        if root not in reading.roots and not explicit and name in reading.types:
             reading.roots[root] = name
     for definition in reading.types.values():
         spread_external(definition)
+    for name in BUILT_IN_SCALARS & set(reading.types):
+        if reading.types[name].kind is Kind.SCALAR:
+            del reading.types[name]
     query = reading.types.get(reading.roots.get("query", ""))
     if query is not None:
         for name in specs.OPERATION_FIELDS:
             query.fields.pop(name, None)
-    return reading
 
 
 def _explicit(document: DocumentNode) -> bool:
@@ -167,7 +177,7 @@ def spec_definition(names: Names, local: str) -> DirectiveDefinitionNode | None:
     """The definition that a spec we know gives the directive called `local` here, if any."""
     identity, canonical = names.resolve(local)
     if identity == specs.FEDERATION:
-        if names.federation is None and canonical not in _ONE:
+        if names.federation is None and canonical in _OWN_IN_ONE:
             return specs.federation_directives(specs.NEWEST).get(canonical)
         return specs.federation_directives(names.version).get(canonical)
     if identity == specs.LINK or (identity is None and local == names.link_directive):
@@ -178,6 +188,10 @@ def spec_definition(names: Names, local: str) -> DirectiveDefinitionNode | None:
 
 
 _ONE = frozenset(specs.federation_directives(specs.VERSION_ONE))
+_OWN_IN_ONE = frozenset(
+    {"shareable", "inaccessible", "override", "composeDirective", "interfaceObject"}
+)
+"""Directives of version 2 that a document of version 1 has when it defines them itself."""
 
 
 def built_in(names: Names, local: str) -> bool:
@@ -199,7 +213,7 @@ def applications(
         if spec_definition(names, local) is not None:
             identity, name = names.resolve(local)
             identity = identity or specs.LINK
-        else:
+        elif names.resolve(local)[0] != specs.FEDERATION:
             identity = names.resolve(local)[0]
         arguments = {
             given.name.value: value_from_ast_untyped(given.value) for given in node.arguments or ()

@@ -166,6 +166,8 @@ def _selected(subgraph: Subgraph, site: Site, found: Selected) -> tuple[str, str
     """What a directive's field set may not select."""
     field = found.field
     if site.directive == "key":
+        if not found.above and not _meets(subgraph, site.parent.name, found.parent.name):
+            return fieldsets.INVALID, f'"{found.parent.name}" can never be "{site.parent.name}"'
         below = subgraph.types.get(base(field.type)) if field is not None else None
         if below is not None and below.kind in _KINDS:
             return (
@@ -188,6 +190,12 @@ def _selected(subgraph: Subgraph, site: Site, found: Selected) -> tuple[str, str
         f'field "{found.coordinate}" should not be part of a @{site.directive} since it is already'
         " provided by this subgraph (it is not marked @external)",
     )
+
+
+def _meets(subgraph: Subgraph, one: str, other: str) -> bool:
+    """Whether two composite types have a possible type in common."""
+    types = subgraph.types
+    return one == other or bool(possible_types(types, one) & possible_types(types, other))
 
 
 def _interface_keys(subgraph: Subgraph) -> Errors:

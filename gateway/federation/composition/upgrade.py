@@ -46,8 +46,9 @@ def upgrade(subgraphs: Sequence[Subgraph]) -> Mapping[str, list[CompositionError
     errors: dict[str, list[CompositionError]] = {}
     old = [subgraph for subgraph in subgraphs if subgraph.version == specs.VERSION_ONE]
     keys = _keys_by_type(subgraphs)
+    baseless = {each.name: list(_without_base(each, subgraphs)) for each in old}
     for subgraph in old:
-        found = list(_without_base(subgraph, subgraphs))
+        found = baseless[subgraph.name]
         _join_field_lists(subgraph)
         _drop_idle_marks(subgraph)
         _own_keys(subgraph, keys)
@@ -74,12 +75,15 @@ def _keys_by_type(subgraphs: Sequence[Subgraph]) -> dict[str, list[tuple[str, st
 
 
 def _without_base(subgraph: Subgraph, subgraphs: Sequence[Subgraph]) -> Errors:
-    """Extensions of what no subgraph defines; root types need no definition."""
+    """Extensions of what no other subgraph defines; root types need no definition.
+
+    What `@extends` marks is an extension here, and yet a definition for all others.
+    """
     roots = {subgraph.query, subgraph.mutation, subgraph.subscription, *ROOTS.values()}
     for definition in subgraph.types.values():
-        if not definition.extension or definition.name in roots:
+        if definition.name in roots or not (definition.extension or _marked(definition)):
             continue
-        others = (other.types.get(definition.name) for other in subgraphs)
+        others = (other.types.get(definition.name) for other in subgraphs if other is not subgraph)
         if all(other is None or other.extension for other in others):
             yield CompositionError(
                 "EXTENSION_WITH_NO_BASE",

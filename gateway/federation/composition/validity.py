@@ -91,13 +91,22 @@ def wrong_references(reading: Reading) -> Errors:
                 yield from _input(reading, f"{where}({argument.name}:)", argument.type)
         for field in definition.input_fields.values():
             yield from _input(reading, f"{definition.name}.{field.name}", field.type)
+    yield from _wrong_roots(reading)
+    yield from unknown_directives(reading)
+
+
+def _wrong_roots(reading: Reading) -> Errors:
+    for name in BUILT_IN_SCALARS & set(reading.types):
+        if reading.types[name].kind is not Kind.SCALAR:
+            yield invalid(f"{name} is a scalar of GraphQL's own")
+    if len(set(reading.roots.values())) < len(reading.roots):
+        yield invalid("All root types must be different")
     for root, name in reading.roots.items():
         found = reading.types.get(name)
         if found is None:
             yield invalid(f"The {root} root type {name} is not defined")
         elif found.kind is not Kind.OBJECT:
             yield invalid(f"The {root} root type must be an object type, {name} is not")
-    yield from unknown_directives(reading)
 
 
 def unknown_directives(reading: Reading, *, schema_only: bool = False) -> Errors:

@@ -94,7 +94,7 @@ class Careful:
             elif answer is not None:
                 for error in answer.errors:
                     errors += _told(fetch, record, tree, error)
-        completion = Completion(self.schema, local, errors[:MAX_ERRORS])
+        completion = Completion(self.schema, local, self.abstract, errors[:MAX_ERRORS])
         for place in places:
             completion.note(place)
         data = completion.run(self.plan.operation, tree.root)
