@@ -145,7 +145,8 @@ class Subgraphs:
             yield {"errors": [{"message": "not for you"}], "data": None}
             return
         for number in range(7, 7 + (sent.get("variables") or {}).get("count", 2)):
-            yield {"data": {"offerAdded": {"__typename": "Offer", "id": str(number), "name": "New"}}}
+            offer = {"__typename": "Offer", "id": str(number), "name": "New"}
+            yield {"data": {"offerAdded": offer}}
         if "broken" not in sent["query"]:
             await self.more.wait()
 
@@ -163,7 +164,8 @@ class Subgraphs:
         async def served() -> AsyncIterator[bytes]:
             try:
                 async for event in self.events(sent):
-                    yield b"event: next\r\ndata: " + json.dumps(event).encode() + b"\r\n\r\n:\r\n\r\n"
+                    text = json.dumps(event).encode()
+                    yield b"event: next\r\ndata: " + text + b"\r\n\r\n:\r\n\r\n"
                 yield b"event: complete\r\ndata:\r\n\r\n"
             finally:
                 self.closed.set()
@@ -173,28 +175,32 @@ class Subgraphs:
         return Reply(200, "text/event-stream", b"", (), served())
 
     async def converse(self, socket: ServerConnection) -> None:
-        """graphql-transport-ws, written out: one operation."""
-        try:
-            first = json.loads(await socket.recv())
-            assert first["type"] == "connection_init"
-            self.said.append(first.get("payload") or {})
-            await socket.send('{"type":"connection_ack"}')
-            await socket.send('{"type":"ping"}')
-            pong, start = json.loads(await socket.recv()), json.loads(await socket.recv())
-            assert {pong["type"], start["type"]} == {"pong", "subscribe"}
-            sent = pong["payload"] if pong["type"] == "subscribe" else start["payload"]
-            self.requests.append(("offers", sent["query"], {}))
-            if "refused" in sent["query"]:
-                error = {"id": "1", "type": "error", "payload": [{"message": "not for you"}]}
-                await socket.send(json.dumps(error))
-                return
-            async for event in self.events(sent):
-                await socket.send(json.dumps({"id": "1", "type": "next", "payload": event}))
-            if "broken" not in sent["query"]:
-                await socket.send('{"id":"1","type":"complete"}')
-            await socket.wait_closed() if "broken" not in sent["query"] else await socket.close()
-        finally:
-            self.closed.set()
+        """graphql-transport-ws, written out: one operation, until the client goes."""
+        work = asyncio.create_task(self._converse(socket))
+        await socket.wait_closed()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        self.closed.set()
+
+    async def _converse(self, socket: ServerConnection) -> None:
+        first = json.loads(await socket.recv())
+        assert first["type"] == "connection_init"
+        self.said.append(first.get("payload") or {})
+        await socket.send('{"type":"connection_ack"}')
+        await socket.send('{"type":"ping"}')
+        both = [json.loads(await socket.recv()), json.loads(await socket.recv())]
+        sent = next(one["payload"] for one in both if one["type"] == "subscribe")
+        assert {"type": "pong"} in both
+        self.requests.append(("offers", sent["query"], {}))
+        if "refused" in sent["query"]:
+            error = {"id": "1", "type": "error", "payload": [{"message": "not for you"}]}
+            await socket.send(json.dumps(error))
+            return
+        async for event in self.events(sent):
+            await socket.send(json.dumps({"id": "1", "type": "next", "payload": event}))
+        if "broken" in sent["query"]:
+            await socket.close()
+        await socket.send('{"id":"1","type":"complete"}')
 
 
 _TOLD = ("authorization", "x-tenant", "cookie", "x-from")

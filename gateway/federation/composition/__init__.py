@@ -7,12 +7,15 @@ rules on the result, satisfiability.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.federation.composition.loading import load_all
 from gateway.federation.composition.merging import merge
 from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
 from gateway.federation.composition.result_rules import check_result
+from gateway.federation.composition.satisfiability import check_satisfiability
 from gateway.federation.composition.subgraph import Subgraph
 from gateway.federation.errors import CompositionError, Hint
+from gateway.federation.supergraph import Supergraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +38,24 @@ class CompositionFailed(Exception):
 def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
     """Compose (name, url, SDL) of each subgraph; raises `CompositionFailed` with coded errors."""
     errors = check_names([name for name, _, _ in subgraphs])
+    if not errors:
+        loaded, errors = load_all(subgraphs)
     if errors:
         raise CompositionFailed(errors)
-    raise NotImplementedError
+    return compose_loaded(loaded)
 
 
 def compose_loaded(subgraphs: Sequence[Subgraph]) -> Composed:
-    """Compose subgraphs that are valid by themselves, up to satisfiability."""
+    """Compose subgraphs that are valid by themselves."""
     state = merge(subgraphs)
     if not state.errors:
         check_result(state)
     if state.errors:
         raise CompositionFailed(state.errors, state.hints)
-    return Composed(print_supergraph(state.merged), tuple(state.hints))
+    sdl = print_supergraph(state.merged)
+    supergraph = Supergraph.parse(sdl, to_answer=False)
+    errors, hints = check_satisfiability(supergraph)
+    hints = [*state.hints, *hints]
+    if errors:
+        raise CompositionFailed(errors, hints)
+    return Composed(sdl, tuple(hints))

@@ -23,7 +23,9 @@ class Wire:
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
         given = {"host": "router", "content-type": "application/json", **headers}
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items()]
-        head = "\r\n".join(["POST /graphql HTTP/1.1", *lines, f"content-length: {len(text)}", "", ""])
+        head = "\r\n".join(
+            ["POST /graphql HTTP/1.1", *lines, f"content-length: {len(text)}", "", ""]
+        )
         self.send(head.encode() + text)
 
     async def head(self) -> tuple[int, dict[str, str]]:

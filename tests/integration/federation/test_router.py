@@ -140,7 +140,9 @@ async def test_a_failing_subgraph_costs_its_own_fields(start, graphs):
 async def test_introspection_has_a_switch(start):
     query = "{ __schema { queryType { name } } }"
     async with start() as router:
-        assert (await ask(router.port, query))["data"] == {"__schema": {"queryType": {"name": "Query"}}}
+        assert (await ask(router.port, query))["data"] == {
+            "__schema": {"queryType": {"name": "Query"}}
+        }
     async with start(introspection=False) as router:
         assert (await ask(router.port, query))["errors"]
         assert (await ask(router.port, "{ __typename }"))["data"] == {"__typename": "Query"}

@@ -33,13 +33,21 @@ async def post(endpoint: Endpoint, body, accept: str | None = PLAIN, **headers: 
 
 
 async def get(endpoint: Endpoint, accept: str = PLAIN, headers=None, **parameters) -> Reply:
-    raw = {b"accept": accept.encode()} | {k.encode(): v.encode() for k, v in (headers or {}).items()}
+    raw = {b"accept": accept.encode()} | {
+        k.encode(): v.encode() for k, v in (headers or {}).items()
+    }
     return await endpoint.answer(b"GET", b"/graphql?" + urlencode(parameters).encode(), raw, b"")
 
 
 @pytest.mark.parametrize(
     ("accept", "media"),
-    [(None, PLAIN), ("*/*", PLAIN), (PLAIN, PLAIN), (GRAPHQL, GRAPHQL), (f"{PLAIN};q=.5,{GRAPHQL}", GRAPHQL)],
+    [
+        (None, PLAIN),
+        ("*/*", PLAIN),
+        (PLAIN, PLAIN),
+        (GRAPHQL, GRAPHQL),
+        (f"{PLAIN};q=.5,{GRAPHQL}", GRAPHQL),
+    ],
 )
 async def test_a_query_is_answered_in_the_type_asked_for(endpoint, accept, media):
     reply = await post(endpoint, {"query": "{ n }"}, accept)
@@ -60,7 +68,8 @@ async def test_before_it_runs_a_failure_is_400_or_200_by_type_and_has_no_data(en
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"\xff\xfe", b'"text"', b"null", b'{"query": "{ n }", "x": NaN}', b'{"a": "\\ud800"}',
+        b"", b"{", b"\xff\xfe", b'"text"', b"null", b'{"query": "{ n }", "x": NaN}',
+        b'{"a": "\\ud800"}',
         {}, {"query": None}, {"query": 1}, {"query": ["{ n }"]}, {"query": {}}, {"query": True},
         {"query": "{ n }", "variables": 1}, {"query": "{ n }", "variables": []},
         {"query": "{ n }", "variables": "{}"}, {"query": "{ n }", "operationName": 1},
