@@ -10,6 +10,7 @@ import textwrap
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -57,14 +58,17 @@ def address(router: subprocess.Popen[str]) -> str:
     raise AssertionError("it did not start")
 
 
+def fetched(url: str) -> Any:
+    with urllib.request.urlopen(url) as answer:  # noqa: S310 - it is our own
+        return json.load(answer)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_router_serves_and_ends_on_a_signal(router, number):
     url = address(router)
-    with urllib.request.urlopen(f"{url}?query=%7B__typename%7D") as answer:
-        assert json.load(answer) == {"data": {"__typename": "Query"}}
-    with urllib.request.urlopen(url.replace("/graphql", "/health")) as answer:
-        assert json.load(answer)["status"] == "ok"
+    assert fetched(f"{url}?query=%7B__typename%7D") == {"data": {"__typename": "Query"}}
+    assert fetched(url.replace("/graphql", "/health"))["status"] == "ok"
     resident = Path(f"/proc/{router.pid}/status")
     if resident.exists():
         found = re.search(r"VmRSS:\s+(\d+)", resident.read_text("utf-8"))
@@ -177,7 +181,8 @@ def test_what_does_not_compose_has_codes(tmp_path):
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("{}", "a list"), ("[]", "a list"), ("- 1", "name and sdl"), ("- {name: a}", "name and sdl"),
+        ("{}", "a list"), ("[]", "a list"), ("- 1", "name and sdl"),
+        ("- {name: a}", "name and sdl"),
         ("- {name: a, sdl: x, more: y}", "there is no more"), ("a: b: c", "mapping values"),
         ("- {name: a, sdl: x}\n- {name: a, sdl: y}", "two subgraphs"), ("- {name: a, sdl: x}", "x"),
     ],
