@@ -86,6 +86,11 @@ class GraphField:
     label: str | None = None
 
     @property
+    def always_replaced(self) -> bool:
+        """Overridden whatever the labels; with a label, who overrides it decides."""
+        return self.used_overridden and self.label is None
+
+    @property
     def named(self) -> str:
         """The name of the type within lists and non-null."""
         return self.type.strip("[]!")
@@ -168,7 +173,7 @@ class Supergraph:
             views={graph.name: reader.views[graph.enum] for graph in reader.graphs.values()},
             types=reader.types,
             roots=reader.roots,
-            api_schema=api_schema(document, linked),
+            api_schema=api_schema(document, linked, valid=to_answer),
             labels=frozenset(reader.labels),
         )
 
