@@ -13,11 +13,8 @@ from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
 from gateway.federation.composition.result_rules import check_result
 from gateway.federation.composition.satisfiability import check_satisfiability
-from gateway.federation.composition.satisfiability import check_satisfiability
 from gateway.federation.composition.subgraph import Subgraph
 from gateway.federation.errors import CompositionError, Hint
-from gateway.federation.supergraph import Supergraph
-from gateway.federation.supergraph import Supergraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def compose_loaded(subgraphs: Sequence[Subgraph], *, satisfiable: bool = True) -
     sdl = print_supergraph(state.merged)
     hints = list(state.hints)
     if satisfiable:
-        errors, more = check_satisfiability(Supergraph.parse(sdl, to_answer=False))
+        errors, more = check_satisfiability(state.merged)
         if errors:
             raise CompositionFailed(errors, hints)
         hints += more
