@@ -159,7 +159,7 @@ class _Search:
     def _fields(self, place: Place) -> None:
         around = self._closure(place.nodes)
         for field, below in self.clients.fields(place.type):
-            found, ends = self._leads(around, field.name)
+            found, ends = self._leads(around, field.name, leaf=below is None)
             if not found:
                 via = field.name + sample_arguments(self.merged, field)
                 self.errors.append(
@@ -188,7 +188,9 @@ class _Search:
             found = self._around[nodes] = self._same.setdefault(whole, whole)
         return found
 
-    def _leads(self, around: frozenset[Node], name: str) -> tuple[bool, frozenset[Node]]:
+    def _leads(
+        self, around: frozenset[Node], name: str, *, leaf: bool
+    ) -> tuple[bool, frozenset[Node]]:
         """Whether a field can be had, and where it leads."""
         key = (around, name)
         known = self._ends.get(key)
@@ -199,6 +201,8 @@ class _Search:
         for node in around:
             if self.reach.selects(node, name):
                 found = True
+                if leaf:
+                    break
                 move = self.graph.move(node, name)
                 if move is not None and move.child is not None:
                     ends.add(move.child)
