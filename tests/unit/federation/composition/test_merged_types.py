@@ -174,7 +174,7 @@ MERGED = {
         "Good",
         [
             "  id: ID!",
-            "  cost: Int @join__field(graph: FREIGHT, requires: \"weight\")",
+            '  cost: Int @join__field(graph: FREIGHT, requires: "weight")',
             "  label: String @join__field(graph: FREIGHT, external: true) "
             "@join__field(graph: GOODS)",
         ],
