@@ -32,7 +32,12 @@ def world() -> World:
 
     def room(code: str, side: str, number: int) -> None:
         w.add(
-            "Room", code=code, side=side, number=number, sign=f"No. {number}", audit=None,
+            "Room",
+            code=code,
+            side=side,
+            number=number,
+            sign=f"No. {number}",
+            audit=None,
             fen=lambda season: 100 * number if season == "OFF" else 250 * number,
         )
 
