@@ -29,6 +29,9 @@ HOP = 1_000
 LOST = 100
 """The cost of a fragment that no object can be of here; a subgraph that has the type is better."""
 
+APART = 25
+"""The cost of each part of an object that is taken apart; one subgraph's answer is surer."""
+
 IMPOSSIBLE = 1_000_000_000
 MAX_COMBINATIONS = 128
 MAX_SPLIT = 16
@@ -359,8 +362,8 @@ class _Solving:
             if move is not None:
                 moves.append((node, move, how.needs | {node}, how.uses))
         options = [one for each in moves for one in self._option(item, *each)]
-        if len(moves) > 1 and item.sub is not None and (not options or len(self.nodes) > 1):
-            options.extend(self._split(item, moves, options))
+        if len(moves) > 1 and item.sub is not None:
+            options.extend(self._split(item, moves))
         return options
 
     def _reach(self) -> dict[Node, Reach]:
@@ -402,16 +405,13 @@ class _Solving:
         self,
         item: Wanted,
         moves: list[tuple[Node, Move, frozenset[Hop], frozenset[Node]]],
-        options: list[_Option],
     ) -> Iterator[_Option]:
         """Take parts of a field's object from several subgraphs."""
         assert item.sub is not None
         ways = {
             one[1].child: one
             for one in reversed(moves)
-            if one[1].child is not None
-            and one[1].requires is None
-            and (not options or one[0] in self.nodes)
+            if one[1].child is not None and one[1].requires is None
         }
         if len(ways) < 2:
             return
@@ -429,7 +429,7 @@ class _Solving:
             needs |= ways[one][2]
             uses |= ways[one][3]
         sources = tuple((ways[one][0], ways[one][1]) for one in children)
-        yield _Option(needs, solution.cost + len(sources), sources, solution, uses)
+        yield _Option(needs, solution.cost + APART * len(sources), sources, solution, uses)
 
     def _assign(self) -> None:
         """One option for each pending field, so that all hops together cost least."""
