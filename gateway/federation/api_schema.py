@@ -87,7 +87,10 @@ class _Remover:
         kept: list[DefinitionNode] = []
         for one in self.document.definitions:
             if isinstance(one, SchemaDefinitionNode):
-                kept.append(replace(one, directives=()))
+                roots = tuple(
+                    root for root in one.operation_types if root.type.name.value not in self.gone
+                )
+                kept.append(replace(one, directives=(), operation_types=roots))
             elif isinstance(one, DirectiveDefinitionNode):
                 if (directive := self._directive(one)) is not None:
                     kept.append(directive)

@@ -86,6 +86,11 @@ class GraphField:
     label: str | None = None
 
     @property
+    def always_replaced(self) -> bool:
+        """Overridden whatever the labels; with a label, who overrides it decides."""
+        return self.used_overridden and self.label is None
+
+    @property
     def named(self) -> str:
         """The name of the type within lists and non-null."""
         return self.type.strip("[]!")

@@ -44,7 +44,7 @@ def _here(reach: Reachability, node: Node, type_name: str, field: str) -> str:
     known = node.here.fields.get(field)
     if known is None:
         return f'cannot find field "{where}".'
-    if known.external or known.used_overridden:
+    if known.external or known.always_replaced:
         return f'field "{where}" is not resolvable because marked @external.'
     if (node.graph, node.name, field) in reach.graph.taken:
         return f'field "{where}" is overridden by another subgraph.'
