@@ -71,5 +71,4 @@ FEDERATION = Federation(
             variables={"t": "GOLD"},
         ),
     ),
-    random=False,
 )

@@ -103,5 +103,4 @@ FEDERATION = Federation(
         Case("one root fails, the other answers", "{ down trips { id } }", requests=2,
              paths=(("down",),)),
     ),
-    random=False,
 )  # fmt: skip
