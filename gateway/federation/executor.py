@@ -226,8 +226,8 @@ class _Execution:
         flight = self.flights.send(service, request, self.caller.identity)
 
         def told(task: asyncio.Task[Answer]) -> None:
-            del self.under_way[number]
-            self.answered(number, task)
+            if self.under_way.pop(number, None) is not None:  # Else nobody waits for it any more.
+                self.answered(number, task)
 
         self.under_way[number] = (flight, told)
         flight.task.add_done_callback(told)
@@ -291,21 +291,38 @@ class _Gathered:
             self.entities: list[Entities] = [_Nothing(one) for one in self.generated.blanks]
             self.lists: list[list[dict[str, Any]]] = [[] for _ in self.entities]
             self.keys: list[dict[Any, Any]] = [{} for _ in self.entities]
+            self.reused: dict[int, Entities] = {}
 
     def collect(self, part: _FetchPart) -> list[CallRecord]:
         """The representations of each of a fetch's calls."""
         if self.quick and self.generated is not None:
             try:
-                calls = []
-                for index in range(part.first_call, part.first_call + len(part.fetch.entities)):
-                    made = self.generated.collect(index, self.data, self.entities, self.lists)
-                    self.keys[index] = made
-                    calls.append(CallRecord(list(made.values())))
-                return calls
+                first = part.first_call
+                return [self.draw(first + offset) for offset in range(len(part.fetch.entities))]
             except STUMBLES:
                 self.quick = self.clean = False
         found = self.executable.careful.collect(part.fetch, self.records, part.ancestors)
         return [CallRecord(one) for one in found]
+
+    def draw(self, index: int) -> CallRecord:
+        """A call's representations; those whose entities are known are not sent."""
+        generated = self.generated
+        assert generated is not None
+        made = generated.collect(index, self.data, self.entities, self.lists)
+        self.keys[index] = made
+        if generated.sites[index] and made:
+            known = generated.known(index, self.data, self.entities, self.lists, self.usable)
+            hits = {key: known[key] for key in made if key in known}
+            if hits:
+                self.reused[index] = hits
+                reused = [(made.pop(key), entity) for key, entity in hits.items()]
+                return CallRecord(list(made.values()), (), reused)
+        return CallRecord(list(made.values()))
+
+    def usable(self, number: int) -> bool:
+        """Whether a fetch has answered without errors."""
+        answer = self.records[number].answer
+        return isinstance(answer, Answer) and not answer.errors
 
     def take(self, part: _FetchPart, answer: Answer | None) -> None:
         """Take an answer, or that nothing had to be asked, in for what follows."""
@@ -327,6 +344,11 @@ class _Gathered:
                 entities[None] = blank
                 self.entities[index] = entities
                 self.lists[index] = [one for one in made.entities if one is not None]
+                hits = self.reused.get(index)
+                if hits:
+                    entities.update(hits)
+                    self.lists[index] += hits.values()
+                    self.clean = self.clean and generated.entities_hold(index, [*hits.values()])
         elif answer is not None and answer.data is not None:
             self.data[part.number] = answer.data
 

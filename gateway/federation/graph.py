@@ -276,7 +276,7 @@ class QueryGraph:
                 known = GraphField(name, merged) if merged is not None else None
             if known is not None:
                 return self._to(node, known)
-        if known is None or known.external or known.used_overridden:
+        if known is None or known.external or known.always_replaced:
             return None
         if (node.graph, node.name, name) in self.taken:
             return None

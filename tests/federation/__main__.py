@@ -1,4 +1,8 @@
-"""`python -m tests.federation`: all cases and what they cost; one case with its plan."""
+"""`python -m tests.federation`: all cases and what they cost; one case with its plan.
+
+`--random 250 --seed 3` asks so many random operations of each federation instead, beside the
+monolith, and shows every difference as small as it can be made.
+"""
 
 import argparse
 import asyncio
@@ -12,6 +16,7 @@ from gateway.federation.normalise import normalise
 from gateway.federation.planner import Planner
 from gateway.federation.printing import print_plan
 from tests.federation import suites
+from tests.federation.differential import Figures, campaign, federations
 from tests.federation.harness.cases import Case, Federation
 from tests.federation.harness.gateway import Gateway, supergraph
 from tests.federation.harness.running import Running
@@ -22,12 +27,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.federation", description=__doc__)
     parser.add_argument("words", nargs="*", help="only cases whose name has them all")
     parser.add_argument("--plans", action="store_true", help="show plans and requests of all")
+    parser.add_argument("--random", type=int, metavar="COUNT", help="random operations of each")
+    parser.add_argument("--seed", type=int, default=1, help="of random operations")
     asked = parser.parse_args()
+    if asked.random:
+        return _random(asked.random, asked.seed, asked.words)
+    return _cases(asked.words, plans=asked.plans)
+
+
+def _random(count: int, seed: int, words: list[str]) -> int:
+    chosen = [one for one in federations() if all(word in one.name for word in words)]
+    total = Figures()
+    for federation in chosen:
+        figures = asyncio.run(campaign([federation], count, seed))
+        for difference in figures.differences:
+            print(f"✗ {difference}", flush=True)
+        total.queries += figures.queries
+        total.requests += figures.requests
+        total.differences += figures.differences
+    print(
+        f"{len(chosen)} federations, {total.queries} operations, {total.requests} requests,"
+        f" {len(total.differences)} differences"
+    )
+    return int(bool(total.differences))
+
+
+def _cases(words: list[str], *, plans: bool) -> int:
     chosen = [
         (federation, case)
         for federation in suites.load().values()
         for case in federation.cases
-        if all(word in f"{federation.name}: {case.name}" for word in asked.words)
+        if all(word in f"{federation.name}: {case.name}" for word in words)
     ]
     bad = requests = 0
     for federation, case in chosen:
@@ -35,7 +65,7 @@ def main() -> int:
         wrong = running.complaints(case, answer)
         requests += len(running.log.requests)
         bad += bool(wrong)
-        if wrong or asked.plans:
+        if wrong or plans:
             _show(federation, case, running, answer, wrong)
     budget = sum(case.requests for _, case in chosen)
     print(

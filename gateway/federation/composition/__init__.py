@@ -12,8 +12,12 @@ from gateway.federation.composition.merging import merge
 from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
 from gateway.federation.composition.result_rules import check_result
+from gateway.federation.composition.satisfiability import check_satisfiability
+from gateway.federation.composition.satisfiability import check_satisfiability
 from gateway.federation.composition.subgraph import Subgraph
 from gateway.federation.errors import CompositionError, Hint
+from gateway.federation.supergraph import Supergraph
+from gateway.federation.supergraph import Supergraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,21 @@ def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
     return compose_loaded(loaded)
 
 
-def compose_loaded(subgraphs: Sequence[Subgraph]) -> Composed:
-    """Compose subgraphs that are valid by themselves, up to satisfiability."""
+def compose_loaded(subgraphs: Sequence[Subgraph], *, satisfiable: bool = True) -> Composed:
+    """Compose subgraphs that are valid by themselves, as `load_all` gives them.
+
+    `satisfiable=False` leaves the last stage out: every field has its place, not yet its path.
+    """
     state = merge(subgraphs)
     if not state.errors:
         check_result(state)
     if state.errors:
         raise CompositionFailed(state.errors, state.hints)
-    return Composed(print_supergraph(state.merged), tuple(state.hints))
+    sdl = print_supergraph(state.merged)
+    hints = list(state.hints)
+    if satisfiable:
+        errors, more = check_satisfiability(Supergraph.parse(sdl, to_answer=False))
+        if errors:
+            raise CompositionFailed(errors, hints)
+        hints += more
+    return Composed(sdl, tuple(hints))

@@ -61,50 +61,47 @@ def _requests(state: State, index: int) -> Iterator[_Request]:
         where = subgraph_words([subgraph.name])
         if not isinstance(text, str) or not text:
             state.error(_CODE, f"@composeDirective in {where} names no directive", [index])
-            continue
-        if not text.startswith("@"):
+        elif not text.startswith("@"):
             message = f'@composeDirective "{text}" in {where}: the name must start with "@"'
             state.error(_CODE, message, [index])
-            continue
-        local = text[1:]
-        if local in seen:
-            continue
-        seen.add(local)
-        identity, name = names.resolve(local)
-        if identity is None and local == names.link_directive:
-            identity = specs.LINK
-        if name in CARRIED and (identity or "").startswith(APOLLO):
-            message = f'Directive "{text}" in {where} is composed without being asked'
-            state.hint("DIRECTIVE_COMPOSITION_INFO", message, [index])
-            continue
-        if (identity or "").startswith(APOLLO):
-            message = f'Directive "{text}" in {where} is federation\'s and cannot be composed'
-            state.error(_CODE, message, [index])
-            continue
-        if local not in subgraph.directives and local not in _BUILT_IN:
-            message = f'@composeDirective "{text}" in {where}: there is no such directive'
-            state.error(_CODE, message, [index])
-            continue
-        link = next((one for one in subgraph.links if one.identity == identity), None)
-        if link is None:
-            message = f'Directive "{text}" in {where} belongs to no @link and cannot be composed'
-            state.error(_CODE, message, [index])
-            continue
-        yield _Request(index, link, name, local)
+        elif text not in seen:
+            seen.add(text)
+            request = _request(state, index, names, text)
+            if request is not None:
+                yield request
 
 
-_BUILT_IN = frozenset({"skip", "include", "deprecated", "specifiedBy", "oneOf", "defer", "stream"})
+def _request(state: State, index: int, names: Names, text: str) -> _Request | None:
+    """One directive asked for by name; None with a report where it cannot be composed."""
+    subgraph = state.subgraphs[index]
+    where = f'Directive "{text}" in {subgraph_words([subgraph.name])}'
+    local = text[1:]
+    identity, name = names.resolve(local)
+    if identity is None and local == names.link_directive:
+        identity = specs.LINK
+    apollos = (identity or "").startswith(APOLLO)
+    if apollos and name in CARRIED:
+        state.hint(
+            "DIRECTIVE_COMPOSITION_INFO", f"{where} is composed without being asked", [index]
+        )
+        return None
+    link = next((one for one in subgraph.links if one.identity == identity), None)
+    if apollos:
+        state.error(_CODE, f"{where} is federation's and cannot be composed", [index])
+    elif local not in subgraph.directives:
+        state.error(_CODE, f"{where} is composed but not defined", [index])
+    elif link is None:
+        state.error(_CODE, f"{where} belongs to no @link and cannot be composed", [index])
+    else:
+        return _Request(index, link, name, local)
+    return None
 
 
 def _check_names(state: State, requests: list[_Request], refused: set[str]) -> None:
     """One directive has one name, and one name stands for one directive."""
     for request in requests:
         taken = next(
-            (
-                name
-                for name, locals_ in state.carried_names.items()
-                if request.local in locals_
-            ),
+            (name for name, locals_ in state.carried_names.items() if request.local in locals_),
             None,
         )
         if taken is not None:
@@ -124,7 +121,7 @@ def _check_names(state: State, requests: list[_Request], refused: set[str]) -> N
     for (identity, name), found in found_names.items():
         if len(found) > 1:
             words = ", ".join(element(f"@{one}") for one in sorted(found))
-            state.error(_CODE, f'"@{name}" of "{identity}" is composed under several names: {words}')
+            state.error(_CODE, f'"@{name}" of "{identity}" is composed as {words}')
             refused |= found
     for local, sources in owners.items():
         if len(sources) > 1:
@@ -190,4 +187,3 @@ def _definition(state: State, index: int, source: DirectiveDefinition) -> Merged
     return MergedDirective(
         source.name, arguments, list(source.locations), source.repeatable, source.description
     )
-

@@ -115,16 +115,16 @@ def merge_arguments(
         if absent:
             _report_missing(state, path, given, absent, sources)
             continue
-        argument = MergedArgument(name, "")
-        argument.description = merge_description(
+        into = MergedArgument(name, "")
+        into.description = merge_description(
             state, {index: source.description for index, source in given.items()}, path
         )
-        argument.marks = merge_marks(
+        into.marks = merge_marks(
             state, {index: source.directives for index, source in given.items()}, path
         )
-        argument.type, _ = merge_type(state, type_texts(given), path, "argument", output=False)
-        merge_default(state, given, argument, path, "FIELD_ARGUMENT_DEFAULT_MISMATCH")
-        merged[name] = argument
+        into.type, _ = merge_type(state, type_texts(given), path, "argument", output=False)
+        merge_default(state, given, into, path, "FIELD_ARGUMENT_DEFAULT_MISMATCH")
+        merged[name] = into
     return merged
 
 
@@ -261,31 +261,33 @@ def _join_marks(
 ) -> list[Mark]:
     if not _needs_join(state, parent, sources, overrides, same):
         return []
-    marks = []
-    for index, source in sources.items():
-        if index in overrides.unused and index not in overrides.labels:
-            continue
-        arguments: dict[str, Any] = {"graph": Symbol(state.graph(index))}
-        for name in ("requires", "provides"):
-            applied = fed_directive(source.directives, name)
-            if applied is not None:
-                arguments[name] = applied.arguments.get("fields")
-        override = fed_directive(source.directives, "override")
-        if override is not None:
-            arguments["override"] = override.arguments.get("from")
-        if not same:
-            arguments["type"] = type_text(source.type)
-        if source.external:
-            arguments["external"] = True
-        if index in overrides.used:
-            arguments["usedOverridden"] = True
-        if index in overrides.labels:
-            arguments["overrideLabel"] = overrides.labels[index]
-        contexts = context_arguments(state, index, source)
-        if contexts:
-            arguments["contextArguments"] = contexts
-        marks.append(Mark("join__field", arguments))
-    return marks
+    return [
+        Mark("join__field", _join_arguments(state, index, source, overrides, same=same))
+        for index, source in sources.items()
+        if index not in overrides.unused or index in overrides.labels
+    ]
+
+
+def _join_arguments(
+    state: State, index: int, source: OutputField, overrides: Overrides, *, same: bool
+) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"graph": Symbol(state.graph(index))}
+    for name, given in (("requires", "fields"), ("provides", "fields"), ("override", "from")):
+        applied = fed_directive(source.directives, name)
+        if applied is not None:
+            arguments[name] = applied.arguments.get(given)
+    if not same:
+        arguments["type"] = type_text(source.type)
+    if source.external:
+        arguments["external"] = True
+    if index in overrides.used:
+        arguments["usedOverridden"] = True
+    if index in overrides.labels:
+        arguments["overrideLabel"] = overrides.labels[index]
+    contexts = context_arguments(state, index, source)
+    if contexts:
+        arguments["contextArguments"] = contexts
+    return arguments
 
 
 def _needs_join(

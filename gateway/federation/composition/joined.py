@@ -29,9 +29,7 @@ def join_marks(state: State, sources: Mapping[int, list[Applied]]) -> list[Mark]
 def add_joined_links(state: State) -> None:
     """Link the spec of what `join__directive` keeps."""
     if any(
-        _is_kept(applied)
-        for subgraph in state.subgraphs
-        for applied in every_application(subgraph)
+        _is_kept(applied) for subgraph in state.subgraphs for applied in every_application(subgraph)
     ):
         link = Link(f"{APOLLO}cacheTag", "cacheTag", (0, 1), "cacheTag", purpose="EXECUTION")
         state.merged.links.append(link)

@@ -191,13 +191,13 @@ def merge_values(state: State, merged: MergedType, definers: Definers) -> None:
         for name, value in definition.values.items():
             sources.setdefault(name, {})[index] = value
     for name, given in sources.items():
-        value = _merge_value(state, merged, name, given)
-        hidden = state.merged.named(value.marks, "inaccessible") is not None
+        into = _merge_value(state, merged, name, given)
+        hidden = state.merged.named(into.marks, "inaccessible") is not None
         if len(given) < len(definers) and _missing(
             state, merged, name, given, (inputs, outputs, hidden)
         ):
             continue
-        merged.values[name] = value
+        merged.values[name] = into
     if not merged.values:
         message = f"No value of enum {element(merged.name)} is in all subgraphs that define it"
         state.error("EMPTY_MERGED_ENUM_TYPE", message, definers)

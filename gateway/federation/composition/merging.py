@@ -14,6 +14,7 @@ from gateway.federation.composition.composed import merge_composed
 from gateway.federation.composition.directives import merge_executable
 from gateway.federation.composition.features import add_features
 from gateway.federation.composition.fields import check_sharing
+from gateway.federation.composition.joined import add_joined_links, join_marks
 from gateway.federation.composition.kinds import (
     check_interface_objects,
     merge_fields,
@@ -21,9 +22,15 @@ from gateway.federation.composition.kinds import (
     merge_inputs,
     merge_values,
 )
-from gateway.federation.composition.joined import add_joined_links, join_marks
 from gateway.federation.composition.marks import merge_description, merge_marks
-from gateway.federation.composition.merged import Mark, Merged, MergedField, MergedType, element
+from gateway.federation.composition.merged import (
+    Mark,
+    Merged,
+    MergedField,
+    MergedType,
+    base_name,
+    element,
+)
 from gateway.federation.composition.names import graph_names
 from gateway.federation.composition.overrides import Overrides
 from gateway.federation.composition.state import APOLLO, State, is_interface_object, who_says_what
@@ -66,6 +73,7 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     for shell in shells:
         merge_head(state, shell, state.definers[shell.name])
         _note_subtypes(state, shell)
+    _note_enums_of_directives(state)
     for shell in shells:
         _merge_body(state, shell)
     merge_executable(state)
@@ -104,21 +112,27 @@ def _shells(state: State) -> list[MergedType]:
             words = who_says_what(state, {i: f"it is {k.value}" for i, k in kinds.items()})
             message = f"{element(name)} has several kinds: {words}"
             state.error("TYPE_KIND_MISMATCH", message, kinds)
-            state.definers[name] = definers = _of_kind(definers, kind)
-        if kind is Kind.INTERFACE and all(d.kind is Kind.OBJECT for d in definers.values()):
-            message = f"{element(name)} is an @interfaceObject everywhere, an interface nowhere"
-            state.error("INTERFACE_OBJECT_USAGE_ERROR", message, definers)
-        if any(d.kind is Kind.OBJECT for d in definers.values()) and kind is Kind.INTERFACE:
-            state.interface_objects.add(name)
-        extending = [index for index, definition in definers.items() if definition.extension]
-        if name not in ROOTS and len(extending) == len(definers):
-            for index in extending:
+            state.definers[name] = _of_kind(definers, kind)
+        if kind is Kind.INTERFACE:
+            _note_interface_object(state, name)
+        if name not in ROOTS and all(definition.extension for definition in definers.values()):
+            for index in definers:
                 message = f"Type {element(name)} is extended but defined in no subgraph"
                 state.error("EXTENSION_WITH_NO_BASE", message, [index])
         shell = MergedType(name, kind)
         state.merged.types[name] = shell
         shells.append(shell)
     return shells
+
+
+def _note_interface_object(state: State, name: str) -> None:
+    definers = state.definers[name]
+    standing = [index for index, one in definers.items() if one.kind is Kind.OBJECT]
+    if standing:
+        state.interface_objects.add(name)
+    if len(standing) == len(definers):
+        message = f"{element(name)} is an @interfaceObject everywhere, an interface nowhere"
+        state.error("INTERFACE_OBJECT_USAGE_ERROR", message, definers)
 
 
 def _of_kind(definers: Mapping[int, TypeDefinition], kind: Kind) -> dict[int, TypeDefinition]:
@@ -136,6 +150,15 @@ def _note_subtypes(state: State, shell: MergedType) -> None:
         state.subtypes.setdefault(interface, set()).add(shell.name)
     if shell.members:
         state.subtypes.setdefault(shell.name, set()).update(shell.members)
+
+
+def _note_enums_of_directives(state: State) -> None:
+    for directive in state.merged.directives.values():
+        for argument in directive.arguments.values():
+            used = state.merged.types.get(base_name(argument.type))
+            if used is not None and used.kind is Kind.ENUM:
+                path = f"@{directive.name}({argument.name}:)"
+                state.used_enum(used.name, path, output=False)
 
 
 def _merge_body(state: State, shell: MergedType) -> None:
@@ -220,7 +243,9 @@ def _renamed(definition: TypeDefinition, renamed: Mapping[str, str]) -> TypeDefi
 
 def _renamed_type(node: TypeNode, renamed: Mapping[str, str]) -> TypeNode:
     if isinstance(node, NonNullTypeNode):
-        return NonNullTypeNode(type=_renamed_type(node.type, renamed))
+        inner = _renamed_type(node.type, renamed)
+        assert isinstance(inner, NamedTypeNode | ListTypeNode)
+        return NonNullTypeNode(type=inner)
     if isinstance(node, ListTypeNode):
         return ListTypeNode(type=_renamed_type(node.type, renamed))
     assert isinstance(node, NamedTypeNode)

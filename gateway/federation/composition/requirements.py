@@ -107,7 +107,9 @@ def _check_arguments(state: State, needed: _Needed) -> None:
         given = {argument.name.value for argument in node.arguments or ()}
         path = element(f"{one.name}.{field.name}")
         for name in sorted(given - field.arguments.keys()):
-            message = f'@requires of {where} gives argument "{name}" of {path}, not in all subgraphs'
+            message = (
+                f'@requires of {where} gives argument "{name}" of {path}, not in all subgraphs'
+            )
             state.error("REQUIRES_INVALID_FIELDS", message, [needed.index])
         for argument in field.arguments.values():
             mandatory = argument.type.endswith("!") and not argument.has_default

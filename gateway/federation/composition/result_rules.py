@@ -60,7 +60,9 @@ def _check_input_cycles(state: State) -> None:
     possible: set[str] = set()
     pending = list(needs)
     while pending:  # an input object is possible once all it needs are
-        left = [name for name in pending if not all(_is_known(n, needs, possible) for n in needs[name])]
+        left = [
+            name for name in pending if not all(_is_known(n, needs, possible) for n in needs[name])
+        ]
         if len(left) == len(pending):
             break
         possible.update(set(pending) - set(left))
@@ -106,5 +108,3 @@ def _check_implements(state: State, one: MergedType, interface: MergedType) -> N
                 path = element(f"{where}({own.name}:)")
                 message = f"Argument {path} is required but not of {element(interface.name)}"
                 state.error("INVALID_GRAPHQL", message)
-
-

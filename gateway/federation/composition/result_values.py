@@ -8,6 +8,7 @@ from gateway.federation.composition.merged import (
     Merged,
     MergedArgument,
     MergedDirective,
+    MergedType,
     Symbol,
     element,
 )
@@ -33,19 +34,25 @@ def accepts(merged: Merged, type_: str, value: Any) -> bool:
     if type_.startswith("["):
         items = value if isinstance(value, list) else [value]
         return all(accepts(merged, type_[1:-1], item) for item in items)
-    if type_ in _BUILT_IN and type_ not in merged.types:
-        plain = not isinstance(value, Symbol)
-        boolean = isinstance(value, bool) and type_ != "Boolean"
-        return plain and not boolean and isinstance(value, _BUILT_IN[type_])
     definition = merged.types.get(type_)
-    if definition is None or definition.kind is Kind.SCALAR:
+    return _built_in(type_, value) if definition is None else _named(merged, definition, value)
+
+
+def _built_in(name: str, value: Any) -> bool:
+    if name not in _BUILT_IN:
         return True
+    if isinstance(value, Symbol) or (isinstance(value, bool) and name != "Boolean"):
+        return False
+    return isinstance(value, _BUILT_IN[name])
+
+
+def _named(merged: Merged, definition: MergedType, value: Any) -> bool:
     if definition.kind is Kind.ENUM:
         return isinstance(value, str) and value in definition.values
-    if not isinstance(value, Mapping):
-        return False
+    if definition.kind is not Kind.INPUT:
+        return True
     fields = definition.input_fields
-    if any(name not in fields for name in value):
+    if not isinstance(value, Mapping) or any(name not in fields for name in value):
         return False
     return all(
         accepts(merged, source.type, value[name])

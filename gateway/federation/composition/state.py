@@ -1,4 +1,4 @@
-"""What the steps of merging share: the subgraphs in order, what each says of its fields, reports."""
+"""What the steps of merging share: the subgraphs in order, what they say of fields, reports."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -11,6 +11,7 @@ from gateway.federation.projection.collecting import Collecting
 from gateway.federation.projection.joining import Joining
 from gateway.federation.projection.layout import CallInfo, Layout, TooInvolved, blank
 from gateway.federation.projection.places import Blanks
+from gateway.federation.projection.reusing import Reusing
 from gateway.federation.projection.writing import Module, Suspect
 
 STUMBLES = (Suspect, KeyError, TypeError, AttributeError, IndexError, ValueError)
@@ -44,6 +45,8 @@ class Generated:
             "check": [checks.write(one.call.selections) for one in layout.calls],
             "root": [checks.write(one.selections) for one in plan.fetches],
         }
+        reusing = Reusing(plan, layout, schema, module)
+        sites = [reusing.sites(one) for one in layout.calls]
         self.text = module.text()
         code = module.compile()
         self._join = code[str(names["join"])]
@@ -51,6 +54,10 @@ class Generated:
         self._collect = [code[name] for name in names["collect"]]
         self._checks = [code[name] for name in names["check"]]
         self._roots = [code[name] for name in names["root"]]
+        self.sites = [
+            [(one, None if one.function is None else code[one.function]) for one in found]
+            for found in sites
+        ]
         self.blanks = blanks.values
         self.blank_roots = [blank(one.selections) for one in plan.fetches]
 
@@ -76,6 +83,28 @@ class Generated:
         made: dict[Any, dict[str, Any]] = {}
         self._collect[index](data, entities, lists, made, None)
         return made
+
+    def known(
+        self,
+        index: int,
+        data: Sequence[Mapping[str, Any]],
+        entities: Sequence[Entities],
+        lists: Sequence[Sequence[dict[str, Any]]],
+        usable: Callable[[int], bool],
+    ) -> Entities:
+        """Entities a call may draw on, by key; `usable` says so of a fetch."""
+        found: Entities = {}
+        for site, gather in self.sites[index]:
+            if not usable(site.number):
+                continue
+            if gather is None:
+                blank = self.blanks[site.index]
+                found.update(
+                    (key, one) for key, one in entities[site.index].items() if one is not blank
+                )
+            else:
+                gather(data, entities, lists, found, None)
+        return found
 
     def root_holds(self, number: int, data: Mapping[str, Any]) -> bool:
         """Whether a root fetch's data is as the schema says."""

@@ -1,5 +1,6 @@
 """A subgraph in process: it answers what it is asked by the rules, and throws at anything else."""
 
+import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ class Subgraph:
         """The answers of a subscription, one an event."""
         self.log.requests.append(Asked(self.name, query, dict(variables or {}), {}))
         document = self._checked(query, variables or {})
-        stream = await subscribe(
+        stream: Any = subscribe(
             self.schema,
             document,
             root_value=Seen(self._world.subscription),
@@ -119,6 +120,11 @@ class Subgraph:
             field_resolver=self._resolve_event,
             subscribe_field_resolver=self._stream,
         )
+        if inspect.isawaitable(stream):
+            stream = await stream
+        if not hasattr(stream, "__aiter__"):
+            yield dict(stream.formatted)  # Nothing could be started.
+            return
         async for result in stream:
             yield dict(result.formatted)
 

@@ -55,6 +55,9 @@ CASES = (
          {"stage": {"title": "Harbour", "minutes": 101}}),
     Case("a list", "{ catalog { __typename ... on Song { title } ... on Book { title shelf } } }",
          {"catalog": [{"__typename": "Book", "title": "Tides", "shelf": 4}] * 2}, requests=2),
+    Case("the other's member beside one of its own",
+         "{ book { ... on Song { length } } shopWindow { ... on Song { length } } }",
+         {"book": {}, "shopWindow": {"length": 181}}),
     Case("all roots at once", "{ media { ... on Book { title } } book { ... on Book { id } }"
          " stage { ... on Film { minutes } } shopWindow { ... on Song { length } } }", requests=2),
 )  # fmt: skip

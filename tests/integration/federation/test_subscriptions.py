@@ -189,15 +189,17 @@ async def test_headers_of_the_rules_go_along_from_the_upgrade_or_the_first_messa
     ],
 )  # fmt: skip
 async def test_who_does_not_keep_to_the_protocol_is_closed(start, messages, code):
-    async with start() as router:
-        async with connect(f"ws://127.0.0.1:{router.port}/graphql", subprotocols=ANY) as socket:
-            for message in messages:
-                await socket.send(message)
-            with pytest.raises(ConnectionClosed) as closed:
-                while True:
-                    await asyncio.wait_for(socket.recv(), 10)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == code
+    async with (
+        start() as router,
+        connect(f"ws://127.0.0.1:{router.port}/graphql", subprotocols=ANY) as socket,
+    ):
+        for message in messages:
+            await socket.send(message)
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await asyncio.wait_for(socket.recv(), 10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == code
 
 
 async def test_other_protocols_places_and_origins_are_refused(start):

@@ -48,6 +48,9 @@ class Stub:
         self.added += 1
         return self.added
 
+    def labels(self, request: Request) -> frozenset[str]:
+        return frozenset()
+
     def prepare(self, operation: Operation, labels: frozenset[str]) -> "Prepared":
         if self.slow:
             time.sleep(self.slow)
