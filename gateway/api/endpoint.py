@@ -205,7 +205,7 @@ class Endpoint:
         if result.data is None:
             facts = {"locale": context.locale, "request_id": context.request_id}
             return None, [malformed(str(each["message"]), **facts) for each in result.errors]
-        return result.data, [await shown(each, context, graph.members) for each in result.errors]
+        return result.data, [await shown(each, context, graph) for each in result.errors]
 
     def prepare(self, actor: Actor, asked: Asked, seen: "Seen") -> Prepared:
         """Read and measure what is asked, and check that the caller may.
@@ -253,15 +253,14 @@ class Endpoint:
             graph.documents.put(asked.query, known)
         node = known.local.node
         operation = _operation(node, asked.operation_name)
-        schema = graph.schema_for(known)
         try:
             cost = check(
-                node, operation, schema=schema, variables=asked.variables, limits=self.limits
+                node, operation, schema=graph.schema, variables=asked.variables, limits=self.limits
             )
         except RecursionError as error:
             raise Unreadable("nested too deeply", document=True) from error
         if known.errors is None:
-            errors = validate(schema, node, graph.rules, max_errors=10, hide_suggestions=True)
+            errors = validate(graph.schema, node, graph.rules, max_errors=10, hide_suggestions=True)
             known.merchants = not errors and graph.selects_merchants(known)
             known.errors = errors
         if known.errors:

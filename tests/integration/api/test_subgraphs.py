@@ -275,3 +275,29 @@ async def test_two_publications_at_once_are_both_in_the_graph(place):
     graph = place.gateway.app.state.graphs.current
     assert graph.members == {"M05", "M06"}
     assert {"xinghui_showings", "chawei_showings"} == graph.queries
+
+
+async def test_a_member_apps_own_supergraph_has_the_whole_graph(place):
+    await place.publish()
+    member = await place.gateway.member("mbr_demo_01")
+    sdl = (await member.data("{ _service { sdl } }"))["_service"]["sdl"]
+    assert "xinghui_trailer(language: String): Xinghui_Trailer" in sdl
+    assert 'type Offer @key(fields: "id")' in sdl
+    query = (
+        "query($r: [_Any!]!) { _entities(representations: $r) {"
+        " ... on Offer { nameZh xinghui_blurb } ... on Xinghui_Showing { hall } } }"
+    )
+    asked = [
+        {"__typename": "Offer", "id": "XH-01"},
+        {"__typename": "Xinghui_Showing", "id": "s1"},
+        {"__typename": "Offer", "id": "nowhere"},
+    ]
+    answer = await member.ask(query, r=asked)
+    assert answer.body["data"]["_entities"] == [
+        {"nameZh": "2D电影票", "xinghui_blurb": "2D电影票!"},
+        {"hall": "3"},
+        None,
+    ]
+    ours = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Offer { nameZh } } }"
+    answer = await member.data(ours, r=[asked[0], asked[2]])
+    assert answer["_entities"] == [{"nameZh": "2D电影票"}, None]
