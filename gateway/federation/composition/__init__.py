@@ -13,10 +13,8 @@ from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
 from gateway.federation.composition.result_rules import check_result
 from gateway.federation.composition.satisfiability import check_satisfiability
-from gateway.federation.composition.satisfiability import check_satisfiability
 from gateway.federation.composition.subgraph import Subgraph
 from gateway.federation.errors import CompositionError, Hint
-from gateway.federation.supergraph import Supergraph
 from gateway.federation.supergraph import Supergraph
 
 
