@@ -115,6 +115,10 @@ class SandboxOnly(Denied):
 _PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
 
 
+class Unreachable(sa.exc.SQLAlchemyError):
+    """There was no way to the database."""
+
+
 class Database:
     """One database: an engine and its transactions.
 
@@ -158,7 +162,7 @@ class Database:
         async with contextlib.AsyncExitStack() as stack:
             if self._sqlite:
                 await stack.enter_async_context(self._own_turn())
-            connection = await stack.enter_async_context(self.engine.connect())
+            connection = await stack.enter_async_context(self._connected())
             connection = await connection.execution_options(writes=True)
             async with connection.begin():
                 yield connection
@@ -180,7 +184,21 @@ class Database:
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """One reading transaction; it sees one state of the database on SQLite."""
-        async with self.engine.connect() as connection, connection.begin():
+        async with self._connected() as connection, connection.begin():
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool.
+
+        Raises:
+            Unreachable: None could be made: nobody listens, or the name is not known.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self.engine.connect())
+            except OSError as error:
+                raise Unreachable(str(error)) from error
             yield connection
 
     async def close(self) -> None:
@@ -445,6 +463,13 @@ def is_race(error: BaseException) -> bool:
 
 _SQLITE_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 _NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
+# What the driver says without a code; others of its class are bugs in a statement's values.
+_BROKEN_OFF = (
+    "connection is closed",
+    "not connected",
+    "another operation is",
+    "unexpected error while",
+)
 _SQLITE_NOT_NOW = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -461,12 +486,16 @@ def is_unavailable(error: BaseException) -> bool:
 
     What was cut off in its COMMIT may have happened: only the idempotency key tells.
     """
-    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
-        return True
     cause = getattr(error, "orig", error)
+    if isinstance(error, Unreachable | sa.exc.TimeoutError):
+        return True
+    if isinstance(cause, ConnectionError | TimeoutError):
+        return True
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
-    if getattr(error, "connection_invalidated", False):
+    if getattr(error, "connection_invalidated", False) or any(
+        words in str(cause) for words in _BROKEN_OFF
+    ):
         return True
     return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)
 

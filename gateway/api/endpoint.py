@@ -190,7 +190,7 @@ class Endpoint:
         finally:
             await context.end_reads()
         if result.errors:
-            raise_unavailable(result.data, result.errors)
+            raise_unavailable(result.errors)
         body: dict[str, Any] = {}
         if result.errors:
             body["errors"] = [
