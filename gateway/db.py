@@ -9,6 +9,7 @@ is only for fairness.
 import asyncio
 import contextlib
 import functools
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,7 @@ class SandboxOnly(Denied):
 # Every statement finds its rows by key, so one plan serves all values; planning a wide batch anew
 # for each of its first five runs costs the server more than running it (ADR 9).
 _PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+_PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 
 class Unreachable(sa.exc.SQLAlchemyError):
@@ -148,6 +150,7 @@ class Database:
             sa.event.listen(self.engine.sync_engine, "connect", _tune)
             sa.event.listen(self.engine.sync_engine, "begin", _begin)
         else:
+            sa.event.listen(self.engine.sync_engine, "connect", _notice_silence)
             sa.event.listen(self.engine.sync_engine, "checkout", _require_open)
 
     @property
@@ -210,6 +213,20 @@ def _tune(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _notice_silence(connection: Any, _record: Any) -> None:
+    """Have the system end a line whose other side is gone without a word, in half a minute.
+
+    A statement may take longer: while the server's machine is there, its system answers probes.
+    """
+    line = connection.driver_connection._transport.get_extra_info("socket")
+    if line.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):  # Not every system has all.
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:

@@ -145,6 +145,18 @@ async def test_an_effect_that_cannot_be_read_is_503_and_told_later(
     assert told["redemption"]["state"] == "COMMITTED"
 
 
+async def test_the_system_ends_a_line_whose_other_side_is_gone(
+    place: tuple[Coalition, Gateway],
+) -> None:
+    async with place[1].runtime.database.reading() as tx:
+        raw = await tx.get_raw_connection()
+        assert raw.driver_connection
+        line = raw.driver_connection._transport.get_extra_info("socket")
+        assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_a_bug_is_no_excuse(name: str) -> None:
     assert not is_unavailable(wrapped(BUGS[name]()))
