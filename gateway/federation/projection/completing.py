@@ -180,6 +180,8 @@ class Completion:
                 return value
         elif not is_specified_scalar_type(kind):
             return value
+        elif kind.name == "Float" and type(value) is int:
+            return value
         else:
             try:
                 return kind.coerce_output_value(value)

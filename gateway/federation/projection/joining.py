@@ -280,9 +280,10 @@ class Joining(Places):
                     self.value(item, inner.of_type, items, below)
                     self.line(f"{target}.append({item})")
                 return
+            # The first one is there; others may be blank, as an entity may.
             sources = [
-                Source(value, each.selections, each.source.owner)
-                for value, each in zip(values, below.found, strict=True)
+                Source(value, each.selections, each.source.owner, joined=index > 0)
+                for index, (value, each) in enumerate(zip(values, below.found, strict=True))
             ]
             self.object(target, Place(sources, below.attached), below.static, below.selections)
             if required and len(below.static) != 1:

@@ -1,4 +1,4 @@
-"""Evidence, events, reviews and recovery. Written by `make migration` until its release."""
+"""Evidence, events, reviews, recovery and subgraphs. Written by `make migration` until its release."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ KIND = "expand"
 
 
 def upgrade() -> None:
-    """Evidence, events, reviews and recovery."""
+    """Evidence, events, reviews, recovery and subgraphs."""
     op.create_table(
         "audit_entries",
         sa.Column("entry_id", sa.String(), nullable=False),
@@ -89,6 +89,31 @@ def upgrade() -> None:
             "state IN ('FOUND', 'ENDED', 'REVIEW')", name=op.f("ck_redemption_recoveries_state")
         ),
         sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_recoveries")),
+    )
+    op.create_table(
+        "subgraph_operations",
+        sa.Column("client_id", sa.String(), nullable=False),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("merchant_id", sa.String(), nullable=True),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("registered", sa.Boolean(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("client_id", "hash", name=op.f("pk_subgraph_operations")),
+    )
+    op.create_index(
+        "ix_subgraph_operations_seen_at", "subgraph_operations", ["seen_at"], unique=False
+    )
+    op.create_table(
+        "supergraph_versions",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column(
+            "members", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
+        ),
+        sa.Column("sdl", sa.Text(), nullable=False),
+        sa.Column("ours", sa.String(), nullable=False),
+        sa.Column("made_by", sa.String(), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_supergraph_versions")),
     )
     op.create_table(
         "webhook_endpoints",
@@ -186,6 +211,48 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_reviews")),
     )
     op.create_table(
+        "subgraph_prefixes",
+        sa.Column("merchant_id", sa.String(), nullable=False),
+        sa.Column("prefix", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["merchant_id"],
+            ["merchants.merchant_id"],
+            name=op.f("fk_subgraph_prefixes_merchant_id"),
+        ),
+        sa.PrimaryKeyConstraint("merchant_id", name=op.f("pk_subgraph_prefixes")),
+        sa.UniqueConstraint("prefix", name=op.f("uq_subgraph_prefixes_prefix")),
+    )
+    op.create_table(
+        "subgraph_versions",
+        sa.Column("subgraph_id", sa.String(), nullable=False),
+        sa.Column("merchant_id", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("sdl", sa.Text(), nullable=False),
+        sa.Column("published_by", sa.String(), nullable=False),
+        sa.Column("published_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["merchant_id"],
+            ["merchants.merchant_id"],
+            name=op.f("fk_subgraph_versions_merchant_id"),
+        ),
+        sa.PrimaryKeyConstraint("subgraph_id", name=op.f("pk_subgraph_versions")),
+        sa.UniqueConstraint(
+            "merchant_id", "number", name=op.f("uq_subgraph_versions_merchant_id_number")
+        ),
+    )
+    op.create_table(
+        "supergraph_live",
+        sa.Column("one", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=True),
+        sa.Column("activation", sa.Integer(), nullable=False),
+        sa.CheckConstraint("one = 1", name=op.f("ck_supergraph_live_one")),
+        sa.ForeignKeyConstraint(
+            ["number"], ["supergraph_versions.number"], name=op.f("fk_supergraph_live_number")
+        ),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_supergraph_live")),
+    )
+    op.create_table(
         "webhook_deliveries",
         sa.Column("endpoint_id", sa.String(), nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -229,6 +296,8 @@ def upgrade() -> None:
     make_append_only(op, "event_feed")
     make_append_only(op, "events")
     make_append_only(op, "partner_facts")
+    make_append_only(op, "subgraph_versions")
+    make_append_only(op, "supergraph_versions")
     with outside_transaction(op):
         op.create_index(
             op.f("ix_partner_facts_fact_id"),
