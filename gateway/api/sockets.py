@@ -176,10 +176,13 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
         asked = Asked(
             operation.query, operation.operation_name or None, operation.variables or {}, False
         )
-        document, kind, _ = self._view.endpoint.prepare(actor, asked, Seen())
-        if kind is not OperationType.SUBSCRIPTION:
+        found = self._view.endpoint.prepare(actor, asked, Seen())
+        if found.kind is not OperationType.SUBSCRIPTION:
             raise Unreadable("queries and mutations are sent by POST")
-        context = Context(self._view.endpoint.services, actor, self._locale, request_id, document)
+        if found.document.merchants:
+            raise Unreadable("a subscription selects no fields of merchants' subgraphs")
+        node = found.document.local.node
+        context = Context(self._view.endpoint.services, actor, self._locale, request_id, node)
         results = await self._view.endpoint.schema.stream(
             asked.query,
             variable_values=asked.variables,

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 CHECK_FAILED, USAGE = 1, 2
 
 app = typer.Typer(help="Supergraphs: composed, planned, looked at.", no_args_is_help=True)
-_err = Console(stderr=True)
 
 
 def router(
@@ -157,5 +155,5 @@ def _run(work: Any) -> Any:
 
 
 def _fail(error: Exception, code: int) -> None:
-    _err.print(str(error), highlight=False, markup=False)
+    typer.echo(str(error), err=True)
     raise typer.Exit(code) from error

@@ -62,6 +62,9 @@ class Machinery(Protocol):
 
     schema: GraphQLSchema
 
+    def labels(self, request: Request) -> frozenset[str]:
+        """Labels of its own, asked for if the engine's option `entities` is on."""
+
     def prepare(self, operation: Operation, labels: frozenset[str]) -> Runnable:
         """Raises NoPlan where no subgraph can answer."""
 
@@ -80,6 +83,7 @@ class Options:
     trusted: Trusted = field(default_factory=Trusted)
     automatic: bool = True
     labels: Labels | None = None
+    entities: bool = False
     untrusted: Callable[[str | None, str], None] | None = None  # Told client and text in mode log.
 
 
@@ -141,7 +145,13 @@ class _Graph:
             message = str(error)
             raise refuse("operation", f"{message[:1].upper()}{message[1:]}.") from error
         meter = Meter(self.schema, document, definition, {}, self.options.limits.pricing)
-        cost = meter.measure().cost
+        limits = self.options.limits
+        try:
+            cost = meter.measure().cost
+            if not meter.paged:  # Else the values of variables decide, at each request.
+                meter.require_cost(cost, limits)
+        except TooExpensive as error:
+            raise too_expensive(error) from error
         kind: OperationKind = definition.operation.value
         return Prepared(
             kind,
@@ -194,7 +204,14 @@ class Engine:
         self._documents = Documents(self.options.trusted, automatic=self.options.automatic)
         self._flights: dict[tuple[object, ...], asyncio.Task[Any]] = {}
         self._thread: ThreadPoolExecutor | None = None
+        self.labelled = self.options.entities
         self.version = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether what may run depends on the body of a request alone."""
+        options = self.options
+        return options.labels is None and not options.entities and not self._documents.strict
 
     @property
     def schema(self) -> GraphQLSchema:
@@ -372,7 +389,8 @@ class Engine:
         return (labels, *[variables.get(name) for name in prepared.conditions])
 
     def _labels(self, request: Request) -> frozenset[str]:
-        return _NO_LABELS if self.options.labels is None else self.options.labels(request)
+        labels = _NO_LABELS if self.options.labels is None else self.options.labels(request)
+        return labels | self._graph.machinery.labels(request) if self.labelled else labels
 
     async def _once(self, key: tuple[object, ...], size: int, make: Callable[[], Any]) -> Any:
         """What `make` returns, made once for all who ask for `key` at the same time."""

@@ -229,8 +229,8 @@ class _Execution:
         flight = self.flights.send(service, request, self.caller.identity)
 
         def told(task: asyncio.Task[Answer]) -> None:
-            del self.under_way[number]
-            self.answered(number, task)
+            if self.under_way.pop(number, None) is not None:  # Else nobody waits for it any more.
+                self.answered(number, task)
 
         self.under_way[number] = (flight, told)
         flight.task.add_done_callback(told)

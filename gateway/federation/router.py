@@ -173,6 +173,7 @@ class Router:
             trusted=trusted,
             automatic=config.automatic_documents,
             labels=(lambda _: labels) if labels else None,
+            entities=config.entities,
             untrusted=_tell_untrusted if trusted.mode == "log" else None,
         )
         return Engine(planned, options)
@@ -194,6 +195,7 @@ class Router:
             flights=self._flights,
             seconds=config.times.request,
             headers=self._headers if self._static else None,
+            entities=config.entities,
         )
 
     def _headers(self, service: str, request: Request) -> tuple[tuple[str, str], ...]:

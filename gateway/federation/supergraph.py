@@ -86,6 +86,11 @@ class GraphField:
     label: str | None = None
 
     @property
+    def always_replaced(self) -> bool:
+        """Overridden whatever the labels; with a label, who overrides it decides."""
+        return self.used_overridden and self.label is None
+
+    @property
     def named(self) -> str:
         """The name of the type within lists and non-null."""
         return self.type.strip("[]!")
@@ -143,8 +148,10 @@ class Supergraph:
     labels: frozenset[str] = frozenset()
 
     @staticmethod
-    def parse(sdl: str) -> "Supergraph":
-        """Read a supergraph.
+    def parse(sdl: str, *, to_answer: bool = True) -> "Supergraph":
+        """Read a supergraph; `to_answer` refuses, by name, what no engine of ours carries out.
+
+        Composition reads what it composed without that: it asks for paths only.
 
         Raises:
             InvalidSupergraph: it has no valid syntax, links no join spec or one we do not know,
@@ -157,8 +164,8 @@ class Supergraph:
         except RecursionError as error:
             raise InvalidSupergraph("The supergraph is nested too deeply.") from error
         linked = features(document)
-        join = _join(linked)
-        reader = _Reader(document, join, linked)
+        join = _join(linked, to_answer=to_answer)
+        reader = _Reader(document, join, linked, to_answer=to_answer)
         reader.read()
         return Supergraph(
             sdl=sdl,
@@ -166,14 +173,14 @@ class Supergraph:
             views={graph.name: reader.views[graph.enum] for graph in reader.graphs.values()},
             types=reader.types,
             roots=reader.roots,
-            api_schema=api_schema(document, linked),
+            api_schema=api_schema(document, linked, valid=to_answer),
             labels=frozenset(reader.labels),
         )
 
 
-def _join(linked: tuple[Feature, ...]) -> Feature:
+def _join(linked: tuple[Feature, ...], *, to_answer: bool) -> Feature:
     """The join spec; refuses specs that change what may be answered and that we do not know."""
-    for feature in linked:
+    for feature in linked if to_answer else ():
         if feature.identity in _REFUSED or (
             feature.purpose in ("SECURITY", "EXECUTION") and feature.identity not in _UNDERSTOOD
         ):
@@ -206,8 +213,16 @@ def field_set(text: str) -> SelectionSetNode:
 class _Reader:
     """Reads the definitions of one supergraph; keyed by enum values until the end."""
 
-    def __init__(self, document: DocumentNode, join: Feature, linked: tuple[Feature, ...]) -> None:
+    def __init__(
+        self,
+        document: DocumentNode,
+        join: Feature,
+        linked: tuple[Feature, ...],
+        *,
+        to_answer: bool,
+    ) -> None:
         self.document = document
+        self.to_answer = to_answer
         self.join = join
         self.linked = linked
         self.names = {
@@ -349,7 +364,7 @@ class _Reader:
         for entry in joined:
             if entry.get("graph") is None:
                 continue
-            if entry.get("contextArguments"):
+            if entry.get("contextArguments") and self.to_answer:
                 raise InvalidSupergraph(f"{owner_type}.{name} takes arguments from a context.")
             view = self.views[self._graph(entry["graph"])]
             if owner_type not in view:

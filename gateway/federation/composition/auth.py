@@ -13,6 +13,7 @@ def spread_access(state: State) -> None:
     merged = state.merged
     if not any(name in merged.local_names for name in ACCESS):
         return
+    _from_interface_objects(state)
     for interface in merged.types.values():
         if interface.kind is not Kind.INTERFACE:
             continue
@@ -21,12 +22,34 @@ def spread_access(state: State) -> None:
             for name in sorted(state.subtypes.get(interface.name, ()))
             if merged.types[name].kind is Kind.OBJECT
         ]
-        interface.marks += _combined(merged, [one.marks for one in objects])
+        objects_marks = [one.marks for one in objects]
+        _replace(merged, interface.marks, _combined(merged, [interface.marks, *objects_marks]))
         for field in interface.fields.values():
             implementing = [
                 one.fields[field.name].marks for one in objects if field.name in one.fields
             ]
-            field.marks += _combined(merged, implementing)
+            _replace(merged, field.marks, _combined(merged, [field.marks, *implementing]))
+
+
+def _from_interface_objects(state: State) -> None:
+    """What a field of an interface object asks for holds for that field of all implementations."""
+    merged = state.merged
+    own = {
+        name: {field.name: list(field.marks) for field in merged.types[name].fields.values()}
+        for name in state.interface_objects
+    }
+    for name, fields in own.items():
+        for implementer in sorted(state.subtypes.get(name, ())):
+            target = merged.types[implementer]
+            if target.kind is Kind.OBJECT:
+                for field in target.fields.values():
+                    above = fields.get(field.name, [])
+                    _replace(merged, field.marks, _combined(merged, [field.marks, above]))
+
+
+def _replace(merged: Merged, marks: list[Mark], access: list[Mark]) -> None:
+    names = {merged.local_names[name] for name in ACCESS if name in merged.local_names}
+    marks[:] = [mark for mark in marks if mark.name not in names] + access
 
 
 def _combined(merged: Merged, sources: list[list[Mark]]) -> list[Mark]:

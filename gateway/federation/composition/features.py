@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.federation.composition.merged import (
+    Mark,
     MergedArgument,
     MergedDirective,
     MergedType,
+    Symbol,
 )
 from gateway.federation.composition.state import APOLLO, State, who_says_what
 from gateway.federation.composition.subgraph import Applied, Kind, Link, Subgraph
@@ -116,6 +118,7 @@ def add_features(state: State) -> None:
         for applied in every_application(subgraph):
             if is_carried(applied):
                 local.setdefault(applied.name, {}).setdefault(index, _local_name(applied))
+    state.carried_names = {name: set(found.values()) for name, found in local.items()}
     specs: dict[str, list[Carried]] = {}
     for carried in CARRIED.values():
         specs.setdefault(carried.spec, []).append(carried)
@@ -144,11 +147,22 @@ def _add_spec(
         state.merged.local_names[member.name] = name
         state.merged.directives[name] = _definition(member, name)
         if member.scalar:
-            state.merged.types[member.scalar] = MergedType(member.scalar, Kind.SCALAR)
+            state.merged.types[member.scalar] = MergedType(
+                member.scalar, Kind.SCALAR, marks=_linking(state, spec)
+            )
     first = members[0]
     state.merged.links.append(
         Link(f"{APOLLO}{spec}", spec, first.version, spec, imports, first.purpose)
     )
+
+
+def _linking(state: State, spec: str) -> list[Mark]:
+    """`join__type`s of the subgraphs that link a spec beside federation's."""
+    return [
+        Mark("join__type", {"graph": Symbol(state.graph(index))})
+        for index, subgraph in enumerate(state.subgraphs)
+        if any(link.identity == f"{APOLLO}{spec}" for link in subgraph.links)
+    ]
 
 
 def _definition(carried: Carried, name: str) -> MergedDirective:

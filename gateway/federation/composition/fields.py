@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.federation.composition.contexts import context_arguments, contextual
-from gateway.federation.composition.marks import merge_description, merge_marks
+from gateway.federation.composition.joined import join_marks
+from gateway.federation.composition.marks import merge_description, merge_marks, merges
 from gateway.federation.composition.merged import (
     Mark,
     MergedArgument,
@@ -53,6 +54,8 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
             f"{element(where)} is @external wherever it is declared: {names}",
             external,
         )
+    else:
+        _check_marks(state, where, external)
     base = resolving or external
     merged = MergedField(name, "")
     merged.description = merge_description(
@@ -61,6 +64,7 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
     merged.marks = merge_marks(
         state, {index: source.directives for index, source in base.items()}, where
     )
+    merged.marks += join_marks(state, {i: source.directives for i, source in base.items()})
     merged.arguments = merge_arguments(
         state, {index: source.arguments for index, source in base.items()}, where
     )
@@ -73,6 +77,14 @@ def merge_field(state: State, parent: MergedType, name: str, sources: Sources) -
     everywhere = same and all(type_text(source.type) == merged.type for source in external.values())
     merged.marks = _join_marks(state, parent, sources, overrides, everywhere) + merged.marks
     return merged
+
+
+def _check_marks(state: State, where: str, external: Sources) -> None:
+    for index, source in external.items():
+        for applied in source.directives:
+            if merges(state, index, applied):
+                message = f"@{applied.name} cannot stand on {element(where)}, which is @external"
+                state.error("MERGED_DIRECTIVE_APPLICATION_ON_EXTERNAL", message, [index])
 
 
 def _abstracted(state: State, parent: MergedType, name: str) -> bool:
@@ -97,20 +109,34 @@ def merge_arguments(
         from_context = [
             i for i, arguments in sources.items() if name in arguments and i not in given
         ]
-        if absent or from_context:
-            _report_missing(state, path, given, [*absent, *from_context], sources)
+        if from_context:
+            _report_contextual(state, path, given)
             continue
-        argument = MergedArgument(name, "")
-        argument.description = merge_description(
+        if absent:
+            _report_missing(state, path, given, absent, sources)
+            continue
+        into = MergedArgument(name, "")
+        into.description = merge_description(
             state, {index: source.description for index, source in given.items()}, path
         )
-        argument.marks = merge_marks(
+        into.marks = merge_marks(
             state, {index: source.directives for index, source in given.items()}, path
         )
-        argument.type, _ = merge_type(state, type_texts(given), path, "argument", output=False)
-        merge_default(state, given, argument, path, "FIELD_ARGUMENT_DEFAULT_MISMATCH")
-        merged[name] = argument
+        into.type, _ = merge_type(state, type_texts(given), path, "argument", output=False)
+        merge_default(state, given, into, path, "FIELD_ARGUMENT_DEFAULT_MISMATCH")
+        merged[name] = into
     return merged
+
+
+def _report_contextual(state: State, path: str, given: Mapping[int, Argument]) -> None:
+    needing = [index for index, argument in given.items() if required(argument)]
+    code = "CONTEXTUAL_ARGUMENT_NOT_CONTEXTUAL_IN_ALL_SUBGRAPHS"
+    if needing:
+        message = f"Argument {element(path)} is @fromContext somewhere but required elsewhere"
+        state.error(code, message, needing)
+    else:
+        message = f"Argument {element(path)} is left out: it is @fromContext somewhere"
+        state.hint(code, message, given)
 
 
 def _report_missing(
@@ -200,22 +226,14 @@ def check_sharing(
 ) -> None:
     """A field resolved in several subgraphs must be shareable in all of them."""
     where = f"{parent.name}.{name}"
-    shareable: list[int] = []
-    alone: list[int] = []
     if parent.name == "Subscription":
         for index, source in sources.items():
             if fed_directive(source.directives, "shareable"):
                 message = f"{element(where)} cannot be @shareable: it is a root subscription field"
                 state.error("INVALID_FIELD_SHARING", message, [index])
-    for index in state.relevant(parent):
-        found = [(parent.name, sources[index])] if index in sources else []
-        if not found:
-            found = abstracting_fields(state, parent, name, index)
-        elif overrides.replaced(index):
-            continue
-        for owner, source in found:
-            if not state.usages[index].fully_external(owner, source):
-                (shareable if source.shareable or source.external else alone).append(index)
+    if len(sources) == 1 and not state.interface_objects:
+        return
+    shareable, alone = _resolvers(state, parent, name, sources, overrides)
     if alone and len(shareable) + len(alone) > 1:
         unknown = "".join(
             f' (its @override in "{state.name(index)}" names no subgraph: "{text}")'
@@ -230,36 +248,56 @@ def check_sharing(
         )
 
 
+def _resolvers(
+    state: State, parent: MergedType, name: str, sources: Sources, overrides: Overrides
+) -> tuple[list[int], list[int]]:
+    """The subgraphs that resolve a field: (where it may be shared, where it may not)."""
+    shareable: list[int] = []
+    alone: list[int] = []
+    for index in state.relevant(parent):
+        found = [(parent.name, sources[index])] if index in sources else []
+        if not found:
+            found = abstracting_fields(state, parent, name, index)
+        elif overrides.replaced(index):
+            continue
+        for owner, source in found:
+            if not state.usages[index].fully_external(owner, source):
+                (shareable if source.shareable or source.external else alone).append(index)
+    return shareable, alone
+
+
 def _join_marks(
     state: State, parent: MergedType, sources: Sources, overrides: Overrides, same: bool
 ) -> list[Mark]:
     if not _needs_join(state, parent, sources, overrides, same):
         return []
-    marks = []
-    for index, source in sources.items():
-        if index in overrides.unused and index not in overrides.labels:
-            continue
-        arguments: dict[str, Any] = {"graph": Symbol(state.graph(index))}
-        for name in ("requires", "provides"):
-            applied = fed_directive(source.directives, name)
-            if applied is not None:
-                arguments[name] = applied.arguments.get("fields")
-        override = fed_directive(source.directives, "override")
-        if override is not None:
-            arguments["override"] = override.arguments.get("from")
-        if not same:
-            arguments["type"] = type_text(source.type)
-        if source.external:
-            arguments["external"] = True
-        if index in overrides.used:
-            arguments["usedOverridden"] = True
-        if index in overrides.labels:
-            arguments["overrideLabel"] = overrides.labels[index]
-        contexts = context_arguments(state, index, source)
-        if contexts:
-            arguments["contextArguments"] = contexts
-        marks.append(Mark("join__field", arguments))
-    return marks
+    return [
+        Mark("join__field", _join_arguments(state, index, source, overrides, same=same))
+        for index, source in sources.items()
+        if index not in overrides.unused or index in overrides.labels
+    ]
+
+
+def _join_arguments(
+    state: State, index: int, source: OutputField, overrides: Overrides, *, same: bool
+) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"graph": Symbol(state.graph(index))}
+    for name, given in (("requires", "fields"), ("provides", "fields"), ("override", "from")):
+        applied = fed_directive(source.directives, name)
+        if applied is not None:
+            arguments[name] = applied.arguments.get(given)
+    if not same:
+        arguments["type"] = type_text(source.type)
+    if source.external:
+        arguments["external"] = True
+    if index in overrides.used:
+        arguments["usedOverridden"] = True
+    if index in overrides.labels:
+        arguments["overrideLabel"] = overrides.labels[index]
+    contexts = context_arguments(state, index, source)
+    if contexts:
+        arguments["contextArguments"] = contexts
+    return arguments
 
 
 def _needs_join(

@@ -42,6 +42,8 @@ def parse_field_set(written: str) -> SelectionSetNode:
         raise FieldSetRefused("A field set is one selection set")
     operation = document.definitions[0]
     assert isinstance(operation, OperationDefinitionNode)
+    if not operation.selection_set.selections:
+        raise FieldSetRefused('Syntax Error: Expected Name, found "}".')
     return operation.selection_set
 
 
@@ -68,95 +70,105 @@ class Selected:
         return f"{self.parent.name}.{self.node.name.value}"
 
 
+INVALID = "INVALID_FIELDS"
+DIRECTIVE = "DIRECTIVE_IN_FIELDS_ARG"
 Problem = tuple[str, str]
 """What is wrong with a field set: the end of an error code, and a message."""
 
 Walked = Selected | Problem
 
 
-def walk(types: Types, parent: str, selection: SelectionSetNode) -> Iterator[Walked]:
-    """Every field that a field set selects on a type, and what makes it no field set.
-
-    Fragments on types that the subgraph does not have select nothing.
-    """
-    yield from _walk(types, parent, selection, (), 0)
-
-
-def _walk(
+def walk(
     types: Types,
     parent: str,
     selection: SelectionSetNode,
-    above: tuple[OutputField, ...],
-    depth: int,
+    directives: frozenset[str] | None = None,
+) -> Iterator[Walked]:
+    """Every field that a field set selects on a type, and what makes it no field set.
+
+    Fragments on types that the subgraph does not have are read as if they had no type.
+    `directives` are the names of those defined; None takes all for defined.
+    """
+    yield from _walk(_Walk(types, directives), parent, selection, (), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    types: Types
+    directives: frozenset[str] | None
+
+
+def _walk(
+    on: _Walk, parent: str, selection: SelectionSetNode, above: tuple[OutputField, ...], depth: int
 ) -> Iterator[Walked]:
     if depth > MAX_DEPTH:
-        yield "INVALID_FIELDS", f"It is nested more than {MAX_DEPTH} levels deep"
+        yield INVALID, f"It is nested more than {MAX_DEPTH} levels deep"
         return
     for node in selection.selections:
-        yield from _directives(node)
+        yield from _directives(on, node)
         if isinstance(node, FragmentSpreadNode):
             name = node.name.value
-            yield "INVALID_FIELDS", f'Cannot find fragment name "{name}" (no fragments here)'
+            yield INVALID, f'Cannot find fragment name "{name}" (no fragments were provided)'
         elif isinstance(node, InlineFragmentNode):
-            on = node.type_condition.name.value if node.type_condition else parent
-            if on in types and types[on].kind in COMPOSITE_KINDS:
-                yield from _walk(types, on, node.selection_set, above, depth + 1)
+            condition = node.type_condition.name.value if node.type_condition else parent
+            condition = condition if condition in on.types else parent
+            yield from _walk(on, condition, node.selection_set, above, depth + 1)
         elif isinstance(node, FieldNode):
-            yield from _field(types, types[parent], node, above, depth)
+            yield from _field(on, on.types[parent], node, above, depth)
 
 
 def _field(
-    types: Types,
+    on: _Walk,
     parent: TypeDefinition,
     node: FieldNode,
     above: tuple[OutputField, ...],
     depth: int,
 ) -> Iterator[Walked]:
     name = node.name.value
-    if node.alias is not None:
-        yield "INVALID_FIELDS", f'Cannot use alias "{node.alias.value}": aliases are not supported'
     field = parent.fields.get(name)
-    if field is None and name != "__typename":
-        yield "INVALID_FIELDS", f'Cannot query field "{name}" on type "{parent.name}"'
+    if field is None and (name != "__typename" or parent.kind not in COMPOSITE_KINDS):
+        yield INVALID, f'Cannot query field "{name}" on type "{parent.name}"'
         return
     yield Selected(parent, field, node, above)
+    if node.alias is not None:
+        yield INVALID, f'Cannot use alias "{node.alias.value}": aliases are not supported here'
     if field is None:
         return
-    yield from _arguments(types, parent, field, node)
-    below = types.get(base(field.type))
+    where = f"{parent.name}.{name}"
+    yield from _arguments(on.types, where, field, node)
+    below = on.types.get(base(field.type))
     composite = below is not None and below.kind in COMPOSITE_KINDS
-    if node.selection_set is not None and composite:
-        yield from _walk(types, base(field.type), node.selection_set, (*above, field), depth + 1)
-    elif node.selection_set is not None:
-        yield (
-            "INVALID_FIELDS",
-            f'"{parent.name}.{name}" is of type {text(field.type)}, which has no fields',
-        )
+    if node.selection_set is not None and composite and node.selection_set.selections:
+        yield from _walk(on, base(field.type), node.selection_set, (*above, field), depth + 1)
+    elif node.selection_set is not None and not composite:
+        yield INVALID, f'Field "{where}" of type {text(field.type)} has no fields to select'
     elif composite:
         yield (
-            "INVALID_FIELDS",
-            f'Invalid empty selection set for field "{parent.name}.{name}"'
-            f" of non-leaf type {text(field.type)}",
+            INVALID,
+            f'Invalid empty selection set for field "{where}" of non-leaf type {text(field.type)}',
         )
 
 
-def _directives(node: SelectionNode) -> Iterator[Problem]:
+def _directives(on: _Walk, node: SelectionNode) -> Iterator[Problem]:
     for directive in node.directives or ():
-        yield "DIRECTIVE_IN_FIELDS_ARG", f"It cannot have directives but has {print_ast(directive)}"
+        if on.directives is not None and directive.name.value not in on.directives:
+            yield INVALID, f'Unknown directive "@{directive.name.value}"'
+        else:
+            yield (
+                DIRECTIVE,
+                f"cannot have directive applications but found {print_ast(directive)}",
+            )
 
 
-def _arguments(
-    types: Types, parent: TypeDefinition, field: OutputField, node: FieldNode
-) -> Iterator[Problem]:
-    where = f"{parent.name}.{field.name}"
+def _arguments(types: Types, where: str, field: OutputField, node: FieldNode) -> Iterator[Problem]:
     given = {argument.name.value: argument.value for argument in node.arguments or ()}
     for name, value in given.items():
         declared = field.arguments.get(name)
         if declared is None:
-            yield "INVALID_FIELDS", f'Unknown argument "{name}": "{where}" has none of that name'
+            yield INVALID, f'Unknown argument "{name}": "{where}" has none of that name'
         elif not accepts(types, declared.type, value):  # type: ignore[arg-type]
             yield (
-                "INVALID_FIELDS",
+                INVALID,
                 f"Invalid value {print_ast(value)} for argument"
                 f' "{where}({name}:)" of type {text(declared.type)}',
             )
@@ -164,7 +176,7 @@ def _arguments(
         required = isinstance(declared.type, NonNullTypeNode) and declared.default is None
         if required and declared.name not in given:
             yield (
-                "INVALID_FIELDS",
+                INVALID,
                 f'Missing mandatory value for argument "{declared.name}" of field "{where}"',
             )
 
@@ -210,3 +222,5 @@ def selected(types: Types, parent: str, written: object) -> Iterator[Selected]:
     for found in walk(types, parent, selection):
         if isinstance(found, Selected):
             yield found
+        elif found[0] == INVALID:
+            return

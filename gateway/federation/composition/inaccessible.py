@@ -47,16 +47,35 @@ class _Check:
         if "Query" in self.hidden_types:
             message = "The root query type is @inaccessible"
             self.state.error("QUERY_ROOT_TYPE_INACCESSIBLE", message)
+        prefixes = tuple(f"{link.name}__" for link in self.merged.links)
         for one in self.merged.types.values():
-            if one.name not in self.hidden_types and one.name in self.state.definers:
+            if prefixes and one.name.startswith(prefixes):
+                self._feature(one)
+            elif one.name not in self.hidden_types and one.name in self.state.definers:
                 self._children(one)
                 for field in one.fields.values():
                     self._field(one, field)
                 for source in one.input_fields.values():
                     self._input(f"{one.name}.{source.name}", source, "input field")
+        composed = {local for _, local in self.state.composed}
         for directive in self.merged.directives.values():
+            marks = [argument.marks for argument in directive.arguments.values()]
+            if directive.name in composed and any(map(self.hidden, marks)):
+                message = f"A spec's directive cannot be @inaccessible: @{directive.name}"
+                self.state.error("DISALLOWED_INACCESSIBLE", message)
             for argument in directive.arguments.values():
                 self._input(f"@{directive.name}({argument.name}:)", argument, "argument")
+
+    def _feature(self, one: MergedType) -> None:
+        items: list[Any] = [one, *one.fields.values(), *one.input_fields.values()]
+        items += [*one.values.values()]
+        items += [
+            argument for field in one.fields.values() for argument in field.arguments.values()
+        ]
+        if any(self.hidden(item.marks) for item in items):
+            message = f"A spec's type cannot be @inaccessible: {element(one.name)}"
+            self.state.error("DISALLOWED_INACCESSIBLE", message)
+        self.hidden_types.discard(one.name)
 
     def _children(self, one: MergedType) -> None:
         items: Mapping[str, Any] = one.fields or one.input_fields or one.values
@@ -101,13 +120,13 @@ class _Check:
                 place = f"{interface}.{field.name}({argument.name}:)"
                 if self.hidden(argument.marks) and not self.hidden(theirs.marks):
                     self._implements(where, place)
-                elif self.hidden(theirs.marks) and not self.hidden(argument.marks):
-                    if _required(argument):
-                        message = (
-                            f"Argument {element(place)} is @inaccessible but required where it "
-                            f"is implemented, by {element(where)}"
-                        )
-                        self.state.error("REQUIRED_INACCESSIBLE", message)
+                hides = self.hidden(theirs.marks) and not self.hidden(argument.marks)
+                if hides and _required(argument):
+                    message = (
+                        f"Argument {element(place)} is @inaccessible but required where it is "
+                        f"implemented, by {element(where)}"
+                    )
+                    self.state.error("REQUIRED_INACCESSIBLE", message)
 
     def _implements(self, path: str, interface_path: str) -> None:
         message = (
@@ -144,16 +163,21 @@ class _Check:
                 if found is not None and self.hidden(found.marks):
                     report(f"{one.name}.{item}")
             elif isinstance(item, Mapping):
-                for name, inner in item.items():
-                    source = one.input_fields.get(name)
-                    if source is None:
-                        continue
-                    if self.hidden(source.marks):
-                        report(f"{one.name}.{name}")
-                        continue
-                    below = self.merged.types.get(base_name(source.type))
-                    if below is not None:
-                        pending.append((below, inner))
+                pending += self._default_fields(one, item, report)
+
+    def _default_fields(
+        self, one: MergedType, item: Mapping[str, Any], report: Callable[[str], None]
+    ) -> Iterator[tuple[MergedType, Any]]:
+        for name, inner in item.items():
+            source = one.input_fields.get(name)
+            if source is None:
+                continue
+            if self.hidden(source.marks):
+                report(f"{one.name}.{name}")
+                continue
+            below = self.merged.types.get(base_name(source.type))
+            if below is not None:
+                yield below, inner
 
 
 def _required(source: MergedArgument) -> bool:

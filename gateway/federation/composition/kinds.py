@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.federation.composition.fields import merge_field
+from gateway.federation.composition.joined import join_marks
 from gateway.federation.composition.marks import merge_description, merge_marks
 from gateway.federation.composition.merged import (
     Mark,
@@ -56,6 +57,10 @@ def merge_head(state: State, merged: MergedType, definers: Definers) -> None:
             if interface not in merged.interfaces:
                 merged.interfaces.append(interface)
             merged.marks.append(Mark("join__implements", {"graph": graph, "interface": interface}))
+    if merged.kind in (Kind.OBJECT, Kind.INTERFACE):
+        merged.marks += join_marks(
+            state, {i: definition.directives for i, definition in definers.items()}
+        )
     _merge_members(state, merged, definers)
 
 
@@ -186,13 +191,13 @@ def merge_values(state: State, merged: MergedType, definers: Definers) -> None:
         for name, value in definition.values.items():
             sources.setdefault(name, {})[index] = value
     for name, given in sources.items():
-        value = _merge_value(state, merged, name, given)
-        hidden = state.merged.named(value.marks, "inaccessible") is not None
+        into = _merge_value(state, merged, name, given)
+        hidden = state.merged.named(into.marks, "inaccessible") is not None
         if len(given) < len(definers) and _missing(
             state, merged, name, given, (inputs, outputs, hidden)
         ):
             continue
-        merged.values[name] = value
+        merged.values[name] = into
     if not merged.values:
         message = f"No value of enum {element(merged.name)} is in all subgraphs that define it"
         state.error("EMPTY_MERGED_ENUM_TYPE", message, definers)

@@ -98,7 +98,7 @@ def _imports(node: ValueNode | None, errors: list[CompositionError]) -> dict[str
     if isinstance(node, ListValueNode):
         values = node.values
     elif node is not None and value_from_ast_untyped(node) is not None:
-        values = (node,)
+        errors.append(CompositionError(code, "@link(import:) must be a list"))
     for given in values:
         try:
             name, local = _import(given)
@@ -198,12 +198,11 @@ def _check_alias(link: Link) -> None:
         )
 
 
-def check_links(links: Sequence[Link]) -> Iterable[CompositionError]:
-    """What links may not do to one another: same spec, same prefix, same name for two things."""
+def check_aliases(links: Sequence[Link]) -> Iterable[CompositionError]:
+    """No spec is linked twice, no two under one name; the first mistake only."""
     code = "INVALID_LINK_DIRECTIVE_USAGE"
     by_identity: dict[str, Link] = {}
     by_alias: dict[str, Link] = {}
-    by_name: dict[str, tuple[str, Link]] = {}
     for link in links:
         if link.identity in by_identity:
             yield CompositionError(code, f'Feature "{link.identity}" is linked more than once')
@@ -217,17 +216,61 @@ def check_links(links: Sequence[Link]) -> Iterable[CompositionError]:
             )
             return
         by_identity[link.identity] = by_alias[link.alias] = link
+
+
+def check_imports(links: Sequence[Link]) -> Iterable[CompositionError]:
+    """No name is imported for two things, looks like another's, or is unknown to its spec."""
+    by_name: dict[str, tuple[str, Link]] = {}
     for link in links:
         for name, local in link.imports.items():
             taken = by_name.setdefault(local, (name, link))
             if taken != (name, link):
                 yield CompositionError(
-                    code,
+                    "INVALID_LINK_DIRECTIVE_USAGE",
                     f'Cannot import "{name}" of "{link.identity}" as "{local}" since'
                     f' "{taken[0]}" of "{taken[1].identity}" has that name',
                 )
+    by_alias = {"link": _LINK} | {link.alias: link for link in links}
     yield from _confused_names(links, by_alias)
+    yield from _shadowing(links)
     yield from _unknown_imports(links)
+
+
+_LINK = Link(specs.LINK, "link", (1, 0), "link")
+_STANDARD = frozenset({"@deprecated", "@specifiedBy", "@skip", "@include"})
+
+
+def _shadowing(links: Sequence[Link]) -> Iterable[CompositionError]:
+    """Imports under names that GraphQL, or version 1 of federation, gave away already."""
+    federation = any(link.identity == specs.FEDERATION for link in links)
+    for link in links:
+        own = link.identity in {f"{specs.APOLLO}/tag", f"{specs.APOLLO}/inaccessible"}
+        if (
+            own
+            and not federation
+            and link.imports.get(f"@{link.name}", link.alias)
+            in {
+                link.name,
+                f"@{link.name}",
+            }
+        ):
+            yield CompositionError(
+                "INVALID_LINK_DIRECTIVE_USAGE",
+                f'Import "@{link.name}" from "{specs.FEDERATION}", not from "{link.identity}"',
+            )
+        for name, local in link.imports.items():
+            if local in _STANDARD and link.identity == specs.FEDERATION:
+                yield CompositionError(
+                    "DIRECTIVE_DEFINITION_INVALID",
+                    f'"{name}" of "{link.identity}" cannot be called "{local}",'
+                    " which is a directive of GraphQL's own",
+                )
+            if local.removeprefix("@").startswith("__"):
+                yield CompositionError(
+                    "INVALID_GRAPHQL",
+                    f'Name "{local.removeprefix("@")}" must not begin with "__",'
+                    " which is reserved by GraphQL introspection.",
+                )
 
 
 def _confused_names(links: Sequence[Link], by_alias: dict[str, Link]) -> Iterable[CompositionError]:

@@ -21,10 +21,31 @@ def merge_marks(state: State, sources: Mapping[int, list[Applied]], where: str) 
             mark = _carried_mark(state, index, applied)
             if mark is not None:
                 found.setdefault(mark.name, []).append((index, mark))
+    if state.composed:
+        _add_uncomposed(state, sources, found)
     marks: list[Mark] = []
     for name, given in found.items():
         marks += _merge_one(state, name, given, where)
     return marks
+
+
+def merges(state: State, index: int, applied: Applied) -> bool:
+    """Whether an application is one that merging hands on."""
+    return _carried_mark(state, index, applied) is not None
+
+
+def _add_uncomposed(
+    state: State,
+    sources: Mapping[int, list[Applied]],
+    found: dict[str, list[tuple[int, Mark]]],
+) -> None:
+    """Where one subgraph composes a directive on an element, the others' applications count."""
+    composed = {local for _, local in state.composed}
+    for index, directives in sources.items():
+        for applied in directives:
+            name = applied.name
+            if name in composed and name in found and (index, name) not in state.composed:
+                found[name].append((index, Mark(name, literal_arguments(applied))))
 
 
 def _carried_mark(state: State, index: int, applied: Applied) -> Mark | None:
@@ -46,7 +67,7 @@ def literal_arguments(applied: Applied) -> dict[str, Any]:
     """An application's arguments with enum values told from strings."""
     if applied.node is None:
         return dict(applied.arguments)
-    return {node.name.value: python_value(node.value) for node in applied.node.arguments}
+    return {node.name.value: python_value(node.value) for node in applied.node.arguments or ()}
 
 
 def _merge_one(state: State, name: str, given: list[tuple[int, Mark]], where: str) -> list[Mark]:
@@ -112,17 +133,37 @@ def _all(values: list[Any]) -> Any:
 
 
 def conjunction(values: list[Any]) -> list[list[str]]:
-    """AND of conditions that are each an OR of ANDs, without what another condition implies."""
-    merged: list[frozenset[str]] = [frozenset()]
+    """AND of conditions that are each an OR of ANDs, without terms that another term implies."""
+    given = []
     for value in values:
-        if value is None:
-            continue
-        terms = [frozenset(map(str, term)) for term in value] or [frozenset()]
-        product = list(dict.fromkeys(left | right for left in merged for right in terms))
-        merged = [term for term in product if not any(other < term for other in product)]
-        if len(merged) > 10_000:
-            raise OverflowError("conditions multiply")
+        terms = sorted({tuple(sorted(set(map(str, term)))) for term in value or ()})
+        if terms and terms not in given:
+            given.append(terms)
+    if len(given) == 1:
+        return [list(term) for term in given[0]]
+    merged: list[frozenset[str]] = [frozenset()]
+    for terms in given:
+        product = [left | frozenset(right) for left in merged for right in terms]
+        merged = _minimal(product)
+        if len(merged) > MOST_TERMS:
+            raise TooManyTerms
     return [sorted(term) for term in merged]
+
+
+class TooManyTerms(Exception):
+    """Access conditions whose conjunction is too large to write down."""
+
+
+MOST_TERMS = 2_000
+
+
+def _minimal(terms: list[frozenset[str]]) -> list[frozenset[str]]:
+    """Shortest first, without those that contain another."""
+    kept: list[frozenset[str]] = []
+    for term in sorted(dict.fromkeys(terms), key=len):
+        if not any(other <= term for other in kept):
+            kept.append(term)
+    return kept
 
 
 STRATEGIES: dict[str, dict[str, Callable[[list[Any]], Any]]] = {
@@ -142,9 +183,9 @@ assert set(STRATEGIES) <= set(CARRIED)
 def merge_description(state: State, sources: Mapping[int, str | None], where: str) -> str | None:
     """The description most subgraphs give; of equally frequent ones the first."""
     given = {index: text for index, text in sources.items() if text is not None}
-    counts = Counter(given.values())
-    if not counts:
+    if not given:
         return None
+    counts = Counter(given.values())
     filled = [text for text in counts if text]
     if len(counts) == 1 or len(filled) == 1:
         return filled[0] if filled else next(iter(counts))

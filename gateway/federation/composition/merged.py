@@ -136,20 +136,21 @@ def base_name(text: str) -> str:
 
 def python_value(node: ValueNode) -> Any:
     """A constant as a Python value; numbers too large for a float stay as they are written."""
+    value: Any = None
     match node:
         case EnumValueNode():
-            return Symbol(node.value)
+            value = Symbol(node.value)
         case StringValueNode() | BooleanValueNode():
-            return node.value
+            value = node.value
         case IntValueNode():
-            return int(node.value) if len(node.value) < 400 else float(node.value)
+            value = int(node.value) if len(node.value) < 400 else float(node.value)
         case FloatValueNode():
-            return float(node.value)
+            value = float(node.value)
         case ListValueNode():
-            return [python_value(item) for item in node.values]
+            value = [python_value(item) for item in node.values]
         case ObjectValueNode():
-            return {item.name.value: python_value(item.value) for item in node.fields}
-    return None
+            value = {item.name.value: python_value(item.value) for item in node.fields}
+    return value
 
 
 def default_value(node: ConstValueNode | None) -> tuple[Any, bool]:

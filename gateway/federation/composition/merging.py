@@ -14,6 +14,7 @@ from gateway.federation.composition.composed import merge_composed
 from gateway.federation.composition.directives import merge_executable
 from gateway.federation.composition.features import add_features
 from gateway.federation.composition.fields import check_sharing
+from gateway.federation.composition.joined import add_joined_links, join_marks
 from gateway.federation.composition.kinds import (
     check_interface_objects,
     merge_fields,
@@ -22,17 +23,23 @@ from gateway.federation.composition.kinds import (
     merge_values,
 )
 from gateway.federation.composition.marks import merge_description, merge_marks
-from gateway.federation.composition.merged import Mark, Merged, MergedField, MergedType, element
+from gateway.federation.composition.merged import (
+    Mark,
+    Merged,
+    MergedField,
+    MergedType,
+    base_name,
+    element,
+)
 from gateway.federation.composition.names import graph_names
 from gateway.federation.composition.overrides import Overrides
-from gateway.federation.composition.state import State, is_interface_object, who_says_what
+from gateway.federation.composition.state import APOLLO, State, is_interface_object, who_says_what
 from gateway.federation.composition.subgraph import (
     Kind,
-    OutputField,
     Subgraph,
     TypeDefinition,
 )
-from gateway.federation.composition.usage import usage_of
+from gateway.federation.composition.usage import extension_keys, usage_of
 
 ROOTS = ("Query", "Mutation", "Subscription")
 JOIN_VERSIONS = (((2, 8), (0, 5)), ((2, 7), (0, 4)))
@@ -41,22 +48,32 @@ JOIN_VERSIONS = (((2, 8), (0, 5)), ((2, 7), (0, 4)))
 def merge(subgraphs: Sequence[Subgraph]) -> State:
     """Merge; `state.errors` says why the result does not stand, `state.merged` is it."""
     ordered = [_rooted(subgraph) for subgraph in sorted(subgraphs, key=lambda one: one.name)]
-    newest = max((subgraph.version for subgraph in ordered), default=(1, 0))
+    newest = max((_needed_version(subgraph) for subgraph in ordered), default=(1, 0))
     join = next((join for least, join in JOIN_VERSIONS if newest >= least), (0, 3))
     merged = Merged(graph_names(ordered), join)
     state = State(ordered, [usage_of(subgraph) for subgraph in ordered], merged)
+    for index, subgraph in enumerate(ordered):
+        if subgraph.name.startswith("__"):
+            message = f'"{subgraph.name}" starts with "__", which GraphQL reserves'
+            state.error("INVALID_GRAPHQL", message, [index])
     add_features(state)
     merge_composed(state)
+    if state.errors:
+        return state
     merged.description = merge_description(
         state, {i: subgraph.description for i, subgraph in enumerate(ordered)}, "schema"
     )
     merged.marks = merge_marks(
         state, {i: subgraph.schema_directives for i, subgraph in enumerate(ordered)}, "schema"
     )
+    merged.marks += join_marks(
+        state, {i: subgraph.schema_directives for i, subgraph in enumerate(ordered)}
+    )
     shells = _shells(state)
     for shell in shells:
         merge_head(state, shell, state.definers[shell.name])
         _note_subtypes(state, shell)
+    _note_enums_of_directives(state)
     for shell in shells:
         _merge_body(state, shell)
     merge_executable(state)
@@ -65,9 +82,19 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
             merge_values(state, shell, state.definers[shell.name])
     _add_abstracted_fields(state)
     spread_access(state)
+    add_joined_links(state)
     if not merged.types.get("Query") or not merged.types["Query"].fields:
         state.error("NO_QUERIES", "No subgraph has a query: a supergraph needs one")
     return state
+
+
+def _needed_version(subgraph: Subgraph) -> tuple[int, int]:
+    """Federation's version, raised to that of the specs linked beside it."""
+    linked = [_SPEC_VERSIONS.get(link.identity, (1, 0)) for link in subgraph.links]
+    return max(subgraph.version, *linked) if linked else subgraph.version
+
+
+_SPEC_VERSIONS = {f"{APOLLO}cost": (2, 9)}
 
 
 def _shells(state: State) -> list[MergedType]:
@@ -85,15 +112,11 @@ def _shells(state: State) -> list[MergedType]:
             words = who_says_what(state, {i: f"it is {k.value}" for i, k in kinds.items()})
             message = f"{element(name)} has several kinds: {words}"
             state.error("TYPE_KIND_MISMATCH", message, kinds)
-            continue
-        if kind is Kind.INTERFACE and all(d.kind is Kind.OBJECT for d in definers.values()):
-            message = f"{element(name)} is an @interfaceObject everywhere, an interface nowhere"
-            state.error("INTERFACE_OBJECT_USAGE_ERROR", message, definers)
-        if any(d.kind is Kind.OBJECT for d in definers.values()) and kind is Kind.INTERFACE:
-            state.interface_objects.add(name)
-        extending = [index for index, definition in definers.items() if definition.extension]
-        if name not in ROOTS and len(extending) == len(definers):
-            for index in extending:
+            state.definers[name] = _of_kind(definers, kind)
+        if kind is Kind.INTERFACE:
+            _note_interface_object(state, name)
+        if name not in ROOTS and all(definition.extension for definition in definers.values()):
+            for index in definers:
                 message = f"Type {element(name)} is extended but defined in no subgraph"
                 state.error("EXTENSION_WITH_NO_BASE", message, [index])
         shell = MergedType(name, kind)
@@ -102,11 +125,40 @@ def _shells(state: State) -> list[MergedType]:
     return shells
 
 
+def _note_interface_object(state: State, name: str) -> None:
+    definers = state.definers[name]
+    standing = [index for index, one in definers.items() if one.kind is Kind.OBJECT]
+    if standing:
+        state.interface_objects.add(name)
+    if len(standing) == len(definers):
+        message = f"{element(name)} is an @interfaceObject everywhere, an interface nowhere"
+        state.error("INTERFACE_OBJECT_USAGE_ERROR", message, definers)
+
+
+def _of_kind(definers: Mapping[int, TypeDefinition], kind: Kind) -> dict[int, TypeDefinition]:
+    """The definitions with empty ones in place of those of another kind."""
+    return {
+        index: definition
+        if definition.kind is kind or (kind is Kind.INTERFACE and is_interface_object(definition))
+        else TypeDefinition(definition.name, kind)
+        for index, definition in definers.items()
+    }
+
+
 def _note_subtypes(state: State, shell: MergedType) -> None:
     for interface in shell.interfaces:
         state.subtypes.setdefault(interface, set()).add(shell.name)
     if shell.members:
         state.subtypes.setdefault(shell.name, set()).update(shell.members)
+
+
+def _note_enums_of_directives(state: State) -> None:
+    for directive in state.merged.directives.values():
+        for argument in directive.arguments.values():
+            used = state.merged.types.get(base_name(argument.type))
+            if used is not None and used.kind is Kind.ENUM:
+                path = f"@{directive.name}({argument.name}:)"
+                state.used_enum(used.name, path, output=False)
 
 
 def _merge_body(state: State, shell: MergedType) -> None:
@@ -156,23 +208,29 @@ def _rooted(subgraph: Subgraph) -> Subgraph:
             renamed.get(name, name): _renamed(definition, renamed)
             for name, definition in types.items()
         }
+    types = _with_extension_keys(subgraph, types)
     if "Query" not in types:
         types = {**types, "Query": TypeDefinition("Query", Kind.OBJECT)}
     return replace(subgraph, types=types)
 
 
+def _with_extension_keys(
+    subgraph: Subgraph, types: dict[str, TypeDefinition]
+) -> dict[str, TypeDefinition]:
+    """The types with `@external` taken from what keys on extensions select."""
+    changed = dict(types)
+    for type_name, field_name in extension_keys(subgraph):
+        definition = changed.get(type_name)
+        if definition is not None and definition.fields[field_name].external:
+            own = replace(definition.fields[field_name], external=False)
+            fields = {**definition.fields, field_name: own}
+            changed[type_name] = replace(definition, fields=fields)
+    return changed
+
+
 def _renamed(definition: TypeDefinition, renamed: Mapping[str, str]) -> TypeDefinition:
     fields = {
-        name: OutputField(
-            source.name,
-            _renamed_type(source.type, renamed),
-            source.arguments,
-            source.description,
-            source.directives,
-            source.extended,
-            source.external,
-            source.shareable,
-        )
+        name: replace(source, type=_renamed_type(source.type, renamed))
         for name, source in definition.fields.items()
     }
     return replace(
@@ -185,7 +243,9 @@ def _renamed(definition: TypeDefinition, renamed: Mapping[str, str]) -> TypeDefi
 
 def _renamed_type(node: TypeNode, renamed: Mapping[str, str]) -> TypeNode:
     if isinstance(node, NonNullTypeNode):
-        return NonNullTypeNode(type=_renamed_type(node.type, renamed))
+        inner = _renamed_type(node.type, renamed)
+        assert isinstance(inner, NamedTypeNode | ListTypeNode)
+        return NonNullTypeNode(type=inner)
     if isinstance(node, ListTypeNode):
         return ListTypeNode(type=_renamed_type(node.type, renamed))
     assert isinstance(node, NamedTypeNode)

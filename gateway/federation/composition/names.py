@@ -17,9 +17,6 @@ def check_names(names: Sequence[str]) -> list[CompositionError]:
         elif name in names[:place]:
             message = f'Two subgraphs are called "{name}"'
             errors.append(CompositionError("INVALID_SUBGRAPH_NAME", message, (name,)))
-        elif name.startswith("__"):
-            message = f'The name "{name}" of a subgraph starts with "__", which GraphQL reserves'
-            errors.append(CompositionError("INVALID_GRAPHQL", message, (name,)))
     return errors
 
 

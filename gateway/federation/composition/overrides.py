@@ -62,6 +62,8 @@ def resolve_overrides(
         for index, source in sources.items()
         if (applied := override_of(source)) is not None
     }
+    if not overriding:
+        return found
     where = f"{parent.name}.{name}"
     by_name = {subgraph.name: index for index, subgraph in enumerate(state.subgraphs)}
     for index, applied in overriding.items():
@@ -84,7 +86,8 @@ def resolve_overrides(
             )
             state.error("OVERRIDE_SOURCE_HAS_OVERRIDE", message, [index, source_index])
         else:
-            _override(state, parent, name, sources, (index, source_index, applied), found)
+            step = _Step(parent, name, index, source_index, applied)
+            _override(state, step, sources, found)
     return found
 
 
@@ -102,19 +105,28 @@ def _may_override(state: State, definition: TypeDefinition, where: str, index: i
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One `@override` of a field that may stand: from `source_index` to `index`."""
+
+    parent: MergedType
+    name: str
+    index: int
+    source_index: int
+    applied: Applied
+
+    @property
+    def where(self) -> str:
+        return f"{self.parent.name}.{self.name}"
+
+
 def _override(
-    state: State,
-    parent: MergedType,
-    name: str,
-    sources: Mapping[int, OutputField],
-    step: tuple[int, int, Applied],
-    found: Overrides,
+    state: State, step: _Step, sources: Mapping[int, OutputField], found: Overrides
 ) -> None:
-    index, source_index, applied = step
-    where = f"{parent.name}.{name}"
+    index, source_index, where = step.index, step.source_index, step.where
     replaced = sources.get(source_index)
     if replaced is None:
-        if abstracting_fields(state, parent, name, source_index):
+        if abstracting_fields(state, step.parent, step.name, source_index):
             state.error(
                 "OVERRIDE_COLLISION_WITH_ANOTHER_DIRECTIVE",
                 f"{element(where)} overrides a field that its source resolves through an "
@@ -146,21 +158,14 @@ def _override(
         message = f"@override on {element(where)} can go: its source does not resolve the field"
         state.hint("OVERRIDE_DIRECTIVE_CAN_BE_REMOVED", message, [index])
     else:
-        _replace(state, where, (index, source_index, applied), found, parent.name, name)
+        _replace(state, step, found)
 
 
-def _replace(
-    state: State,
-    where: str,
-    step: tuple[int, int, Applied],
-    found: Overrides,
-    parent: str,
-    name: str,
-) -> None:
-    index, source_index, applied = step
-    needed = (parent, name) in state.usages[source_index].used
+def _replace(state: State, step: _Step, found: Overrides) -> None:
+    index, source_index, where = step.index, step.source_index, step.where
+    needed = (step.parent.name, step.name) in state.usages[source_index].used
     (found.used if needed else found.unused).add(source_index)
-    label = applied.arguments.get("label")
+    label = step.applied.arguments.get("label")
     if label is None or label == "":
         words = " (its own subgraph still needs it: mark it @external)" if needed else ""
         message = f'{element(where)} in subgraph "{state.name(source_index)}" is overridden{words}'

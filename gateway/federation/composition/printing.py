@@ -237,7 +237,7 @@ def _mark(mark: Mark) -> str:
 
 
 def _description(text: str | None, indent: str) -> list[str]:
-    if not text:
+    if text is None:
         return []
     escaped = text.replace('"""', '\\"""')
     if "\n" not in escaped and not escaped.endswith(('"', "\\")):

@@ -49,6 +49,7 @@ from gateway.federation.composition.subgraph import (
     OutputField,
     TypeDefinition,
 )
+from gateway.federation.composition.types import BUILT_IN_SCALARS
 from gateway.federation.errors import CompositionError
 
 KINDS: dict[str, Kind] = {
@@ -79,7 +80,7 @@ def invalid(message: str) -> CompositionError:
 
 @dataclass(slots=True)
 class Reading:
-    """What a document declares, before it is judged. `locations` of duplicates are not kept."""
+    """What a document declares, before it is judged."""
 
     names: Names
     types: dict[str, TypeDefinition] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class Reading:
     roots: dict[str, str] = field(default_factory=dict)
     description: str | None = None
     errors: list[CompositionError] = field(default_factory=list)
-    repeated: list[tuple[str, str]] = field(default_factory=list)
+    declarations: int = 0
     defined: set[str] = field(default_factory=set)
 
 
@@ -107,14 +108,25 @@ def read(document: DocumentNode, names: Names) -> Reading:
             _read_type(reading, node, reserved)
         else:
             reading.errors.append(invalid("A schema document holds no operations or fragments"))
+    _finish(reading, document)
+    return reading
+
+
+def _finish(reading: Reading, document: DocumentNode) -> None:
+    """Root types by their default names; what is not the subgraph's own is taken away."""
+    explicit = _explicit(document)
     for root, name in ROOTS.items():
-        if root not in reading.roots and not _explicit(document) and name in reading.types:
+        if root not in reading.roots and not explicit and name in reading.types:
             reading.roots[root] = name
+    for definition in reading.types.values():
+        spread_external(definition)
+    for name in BUILT_IN_SCALARS & set(reading.types):
+        if reading.types[name].kind is Kind.SCALAR:
+            del reading.types[name]
     query = reading.types.get(reading.roots.get("query", ""))
     if query is not None:
         for name in specs.OPERATION_FIELDS:
             query.fields.pop(name, None)
-    return reading
 
 
 def _explicit(document: DocumentNode) -> bool:
@@ -165,7 +177,7 @@ def spec_definition(names: Names, local: str) -> DirectiveDefinitionNode | None:
     """The definition that a spec we know gives the directive called `local` here, if any."""
     identity, canonical = names.resolve(local)
     if identity == specs.FEDERATION:
-        if names.federation is None and canonical not in _ONE:
+        if names.federation is None and canonical in _OWN_IN_ONE:
             return specs.federation_directives(specs.NEWEST).get(canonical)
         return specs.federation_directives(names.version).get(canonical)
     if identity == specs.LINK or (identity is None and local == names.link_directive):
@@ -176,6 +188,10 @@ def spec_definition(names: Names, local: str) -> DirectiveDefinitionNode | None:
 
 
 _ONE = frozenset(specs.federation_directives(specs.VERSION_ONE))
+_OWN_IN_ONE = frozenset(
+    {"shareable", "inaccessible", "override", "composeDirective", "interfaceObject"}
+)
+"""Directives of version 2 that a document of version 1 has when it defines them itself."""
 
 
 def built_in(names: Names, local: str) -> bool:
@@ -197,12 +213,12 @@ def applications(
         if spec_definition(names, local) is not None:
             identity, name = names.resolve(local)
             identity = identity or specs.LINK
-        else:
+        elif names.resolve(local)[0] != specs.FEDERATION:
             identity = names.resolve(local)[0]
         arguments = {
             given.name.value: value_from_ast_untyped(given.value) for given in node.arguments or ()
         }
-        found.append(Applied(name, arguments, identity, extended, node))
+        found.append(Applied(name, arguments, identity, extended=extended, node=node))
     return found
 
 
@@ -234,8 +250,11 @@ def _read_type(
         known.extension = False
         known.description = _text(getattr(node, "description", None))
     applied = applications(reading.names, node.directives, extended=extension)
+    reading.declarations += 1
+    for each in applied:
+        each.declaration = reading.declarations
     if any(is_federation(each, "extends") for each in applied):
-        known.extension = extension = True
+        extension = True
         for each in applied:
             each.extended = True
     known.directives += applied
@@ -249,15 +268,17 @@ def is_federation(applied: Applied, name: str) -> bool:
 
 
 def _spread(known: TypeDefinition, node: DefinitionNode, applied: Sequence[Applied]) -> None:
-    """`@external` and `@shareable` of a declaration hold for the fields in it."""
-    external = any(is_federation(each, "external") for each in applied)
-    shareable = any(is_federation(each, "shareable") for each in applied)
-    if not (external or shareable) or not isinstance(node, _FIELDED):
-        return
-    for declared in node.fields or ():
-        output = known.fields[declared.name.value]
-        output.external |= external
-        output.shareable |= shareable
+    """`@shareable` on a declaration holds for the fields in it; see `spread_external`."""
+    if isinstance(node, _FIELDED) and any(is_federation(each, "shareable") for each in applied):
+        for declared in node.fields or ():
+            known.fields[declared.name.value].shareable = True
+
+
+def spread_external(definition: TypeDefinition) -> None:
+    """`@external` on a type, wherever it stands, holds for all its fields."""
+    if any(is_federation(each, "external") for each in definition.directives):
+        for output in definition.fields.values():
+            output.external = True
 
 
 def _read_members(

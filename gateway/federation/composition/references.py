@@ -1,4 +1,4 @@
-"""Types and defaults of one element as several subgraphs give them: output widens, input narrows."""
+"""Types and defaults of one element over subgraphs: output types widen, input types narrow."""
 
 from collections.abc import Mapping
 

@@ -3,13 +3,17 @@
 from gateway.federation.composition.inaccessible import check_inaccessible
 from gateway.federation.composition.merged import MergedType, element
 from gateway.federation.composition.references import is_subtype
+from gateway.federation.composition.requirements import check_requirements
+from gateway.federation.composition.result_values import check_values
 from gateway.federation.composition.state import State
 from gateway.federation.composition.subgraph import Kind
 
 
 def check_result(state: State) -> None:
     """Report what makes the merged schema no schema; each step only where the last found none."""
-    for step in (_check_implementations, _check_validity, check_inaccessible):
+    _check_implementations(state)
+    check_requirements(state)
+    for step in (_check_validity, check_inaccessible):
         if state.errors:
             return
         step(state)
@@ -38,6 +42,39 @@ def _check_validity(state: State) -> None:
             interface = types.get(name)
             if interface is not None and interface.kind is Kind.INTERFACE:
                 _check_implements(state, one, interface)
+    _check_input_cycles(state)
+    check_values(state)
+
+
+def _check_input_cycles(state: State) -> None:
+    """Input objects that need themselves: no value of theirs could be written."""
+    needs = {
+        one.name: [
+            source.type[:-1]
+            for source in one.input_fields.values()
+            if source.type.endswith("!") and not source.type.startswith("[")
+        ]
+        for one in state.merged.types.values()
+        if one.kind is Kind.INPUT
+    }
+    possible: set[str] = set()
+    pending = list(needs)
+    while pending:  # an input object is possible once all it needs are
+        left = [
+            name for name in pending if not all(_is_known(n, needs, possible) for n in needs[name])
+        ]
+        if len(left) == len(pending):
+            break
+        possible.update(set(pending) - set(left))
+        pending = left
+    for name in pending:
+        if any(target in pending for target in needs[name]):
+            message = f"Input object {element(name)} needs itself through non-null fields"
+            state.error("INVALID_GRAPHQL", message)
+
+
+def _is_known(name: str, needs: dict[str, list[str]], possible: set[str]) -> bool:
+    return name not in needs or name in possible
 
 
 def _check_implements(state: State, one: MergedType, interface: MergedType) -> None:

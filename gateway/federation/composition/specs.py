@@ -17,8 +17,6 @@ CORE = f"{APOLLO}/core"
 Version = tuple[int, int]
 VERSION_ONE: Version = (1, 0)
 NEWEST: Version = (2, 14)
-WITHOUT_FEDERATION: Version = (2, 4)
-"""The version of a document that links to the link spec but to no federation spec."""
 
 _TAGGED = (
     "FIELD_DEFINITION | OBJECT | INTERFACE | UNION | ARGUMENT_DEFINITION | SCALAR | ENUM"

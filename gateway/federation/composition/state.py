@@ -1,4 +1,4 @@
-"""What the steps of merging share: the subgraphs in order, what each says of its fields, reports."""
+"""What the steps of merging share: the subgraphs in order, what they say of fields, reports."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ class State:
     subtypes: dict[str, set[str]] = field(default_factory=dict)  # supertype name to its subtypes
     interface_objects: set[str] = field(default_factory=set)
     definers: dict[str, dict[int, TypeDefinition]] = field(default_factory=dict)
+    carried_names: dict[str, set[str]] = field(default_factory=dict)  # as subgraphs call them
     composed: set[tuple[int, str]] = field(default_factory=set)  # (subgraph, its directive)
 
     def graph(self, index: int) -> str:

@@ -38,6 +38,7 @@ class Applied:
     arguments: dict[str, Any] = field(default_factory=dict)
     identity: str | None = None
     extended: bool = False
+    declaration: int = 0  # which of a type's declarations it stands on
     node: ConstDirectiveNode | None = field(default=None, repr=False, compare=False)
 
 
@@ -94,7 +95,7 @@ class TypeDefinition:
     interfaces: list[str] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
     values: dict[str, EnumValue] = field(default_factory=dict)
-    extension: bool = False  # no definition, extensions only
+    extension: bool = False  # no definition, `extend type` only
 
 
 @dataclass(slots=True)

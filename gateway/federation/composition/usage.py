@@ -1,6 +1,7 @@
 """What a subgraph says of its fields: external, provided, shareable, used by its own directives."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from graphql import (
     FieldNode,
@@ -73,6 +74,17 @@ class _Walk:
                     into.add((implementer, name))
 
 
+def extension_keys(subgraph: Subgraph) -> set[Place]:
+    """The fields that keys on extensions select: `@external` on them says nothing."""
+    walk, found = _Walk(subgraph), set[Place]()
+    for definition in subgraph.types.values():
+        for key in _all(definition.directives, "key"):
+            if key.extended:
+                walk.mark(definition.name, key.arguments.get("fields"), found)
+    return found
+
+
+@lru_cache(maxsize=1024)
 def parse_set(text: str) -> SelectionSetNode | None:
     """A field set as a selection, None if it is none."""
     inner = text.strip()

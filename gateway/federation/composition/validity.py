@@ -91,14 +91,30 @@ def wrong_references(reading: Reading) -> Errors:
                 yield from _input(reading, f"{where}({argument.name}:)", argument.type)
         for field in definition.input_fields.values():
             yield from _input(reading, f"{definition.name}.{field.name}", field.type)
+    yield from _wrong_roots(reading)
+    yield from unknown_directives(reading)
+
+
+def _wrong_roots(reading: Reading) -> Errors:
+    for name in BUILT_IN_SCALARS & set(reading.types):
+        if reading.types[name].kind is not Kind.SCALAR:
+            yield invalid(f"{name} is a scalar of GraphQL's own")
+    if len(set(reading.roots.values())) < len(reading.roots):
+        yield invalid("All root types must be different")
     for root, name in reading.roots.items():
         found = reading.types.get(name)
         if found is None:
             yield invalid(f"The {root} root type {name} is not defined")
         elif found.kind is not Kind.OBJECT:
             yield invalid(f"The {root} root type must be an object type, {name} is not")
+
+
+def unknown_directives(reading: Reading, *, schema_only: bool = False) -> Errors:
+    """Directives that nothing defines, each once."""
     seen: set[str] = set()
-    for _, _, applied in _applications(reading):
+    for location, _, applied in _applications(reading):
+        if schema_only and location != "SCHEMA":
+            continue
         local = _local(applied)
         if local not in seen and not _is_known(reading, local):
             seen.add(local)
@@ -364,7 +380,7 @@ def _applications(reading: Reading) -> Iterator[tuple[str, str, Applied]]:
 
 def _applied(reading: Reading) -> Errors:
     """Directives stand where they may, once unless repeatable, with fitting arguments."""
-    seen: set[tuple[str, str, str, bool]] = set()
+    seen: set[tuple[str, str, str, int]] = set()
     for location, where, applied in _applications(reading):
         local = _local(applied)
         definition = _definition(reading, local)
@@ -374,7 +390,7 @@ def _applied(reading: Reading) -> Errors:
         if location not in locations:
             yield invalid(f'Directive "@{local}" may not be used on {location}.')
         if not repeatable:
-            mark = (location, where, local, applied.extended)
+            mark = (location, where, local, applied.declaration)
             if mark in seen:
                 yield invalid(f'The directive "@{local}" can only be used once at this location.')
             seen.add(mark)

@@ -1,6 +1,7 @@
 """Constants as GraphQL text: numbers in their shortest form, as other composers print them."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,29 +10,28 @@ from gateway.federation.composition.merged import Symbol
 
 def value_text(value: Any) -> str:
     """A Python value as a GraphQL constant."""
-    if isinstance(value, Symbol):
-        return str(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, int):
-        return number_text(float(value)) if abs(value) >= 2**53 else str(value)
-    if isinstance(value, float):
-        return number_text(value)
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{key}: {value_text(item)}" for key, item in value.items())
-        return f"{{{inner}}}"
-    return f"[{', '.join(value_text(item) for item in value)}]"
+    match value:
+        case Symbol():
+            text = str(value)
+        case None | bool() | str():
+            text = json.dumps(value, ensure_ascii=False)
+        case int():
+            text = str(value)
+        case float():
+            text = number_text(value)
+        case Mapping():
+            inner = ", ".join(f"{key}: {value_text(item)}" for key, item in value.items())
+            text = f"{{{inner}}}"
+        case _:
+            text = f"[{', '.join(value_text(item) for item in value)}]"
+    return text
 
 
 def number_text(number: float) -> str:
     """The shortest text that reads back as this number: whole numbers whole up to 10^21."""
     if number == 0:
         return "0"
-    if number in (float("inf"), float("-inf")) or number != number:
+    if not math.isfinite(number):
         return "null"
     text = repr(abs(number))
     mantissa, _, exponent_text = text.partition("e")

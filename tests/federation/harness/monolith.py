@@ -68,11 +68,16 @@ class Monolith:
         return {possible.name for possible in self.schema.get_possible_types(type_)}
 
     def answer(
-        self, query: str, variables: Mapping[str, Any] | None = None, operation: str | None = None
+        self,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        operation: str | None = None,
+        *,
+        valid: bool = False,
     ) -> dict[str, Any]:
         """`data` and `errors` of an operation; only `errors` where it is not valid."""
         document = parse(query)
-        wrong = validate(self.schema, document)
+        wrong = [] if valid else validate(self.schema, document)
         if wrong:
             return {"errors": [error.formatted for error in wrong]}
         result = execute(

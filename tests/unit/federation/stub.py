@@ -15,7 +15,8 @@ from gateway.federation.requests import Request, Result
 SCHEMA = build_schema("""
 enum Colour { RED GREEN }
 type Query {
-  hello(name: String): String, n: Int, colour(c: Colour!): Colour, self: Query, lost: Int
+  hello(name: String): String, n: Int, colour(c: Colour!): Colour, self: Query, lost: Int,
+  page(first: Int): [Query]
 }
 type Mutation { add: Int }
 type Subscription { count(to: Int!): Int, failing: Int }
@@ -38,6 +39,7 @@ class Stub:
             "hello": lambda _, name=None: f"{greeting} {name}" if name else greeting,
             "n": 1,
             "colour": lambda _, c: c,
+            "page": lambda _, first=1: [self.root] * first,
             "self": lambda _: self.root,
             "add": lambda _: self.add(),
         }
@@ -45,6 +47,9 @@ class Stub:
     def add(self) -> int:
         self.added += 1
         return self.added
+
+    def labels(self, request: Request) -> frozenset[str]:
+        return frozenset()
 
     def prepare(self, operation: Operation, labels: frozenset[str]) -> "Prepared":
         if self.slow:

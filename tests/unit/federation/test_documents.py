@@ -26,13 +26,8 @@ def documents(mode, **more):
 def test_a_manifest_is_read_and_its_hashes_are_checked():
     assert manifest(json.dumps(CLIENTS)) == CLIENTS
     assert manifest(json.dumps({digest(ONE): ONE})) == {"*": {digest(ONE): ONE}}
-    for bad in (
-        "[]",
-        "{",
-        '{"app": []}',
-        json.dumps({"app": {digest(ONE): TWO}}),
-        '{"app": {"x": 1}}',
-    ):
+    other = json.dumps({"app": {digest(ONE): TWO}})
+    for bad in ("[]", "{", '{"app": []}', '{"app": {"x": 1}}', other):
         with pytest.raises(InvalidManifest):
             manifest(bad)
 

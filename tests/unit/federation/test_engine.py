@@ -150,8 +150,7 @@ async def test_another_supergraph_serves_from_the_next_request_on():
     old.gate = asyncio.Event()
     engine = Engine(old)
     running = asyncio.create_task(answered(engine, "{ hello }"))
-    while not old.requests:
-        await asyncio.sleep(0)
+    await old.asked.wait()
     engine.swap(new)
     assert (await answered(engine, "{ hello }")).data == b'{"hello":"new"}'
     old.gate.set()
@@ -160,7 +159,8 @@ async def test_another_supergraph_serves_from_the_next_request_on():
 
 async def test_a_warm_request_is_found_in_no_time():
     engine = Engine(Stub())
-    query = "query Find($name: String, $with: Boolean = true) { hello(name: $name) n @include(if: $with) }"
+    query = "query Find($name: String, $with: Boolean = true)"
+    query += " { hello(name: $name) n @include(if: $with) }"
     request = Request(query, {"name": "x"}, "Find")
     await engine.execute(request)
     best = 1.0
@@ -189,9 +189,14 @@ async def test_trusted_documents_alone_are_answered_where_that_is_asked_for():
 
 
 async def test_cost_by_variable_is_measured_for_every_request():
-    engine = Engine(Stub(), Options(limits=Limits(cost=0)))
-    assert (await answered(engine, "{ self { n } }")).stage == "limits"
-    assert (await answered(engine, "{ n }")).data == b'{"n":1}'
+    engine = Engine(Stub(), Options(limits=Limits(cost=5)))
+    query = "query($n: Int) { page(first: $n) { self { n } } }"
+    few = await answered(engine, query, variables={"n": 2})
+    assert few.data == b'{"page":[{"self":{"n":1}},{"self":{"n":1}}]}'
+    assert (await answered(engine, query, variables={"n": 5})).stage == "limits"
+    assert (await answered(engine, "{ page(first: 4) { self { n } } }")).stage is None
+    for _ in range(2):
+        assert (await answered(engine, "{ page(first: 5) { self { n } } }")).stage == "limits"
 
 
 async def test_a_mutation_is_refused_to_who_may_only_read():

@@ -25,7 +25,7 @@ from gateway.federation.negotiation import EVENTS, GRAPHQL_JSON, MULTIPART, PLAI
         ("application/json;q=0", None, None),
         ("application/json;q=x", None, None),
         ("text/event-stream", None, EVENTS),
-        ('multipart/mixed;boundary="-";subscriptionSpec=1.0, application/json', PLAIN_JSON, MULTIPART),
+        ('multipart/mixed;boundary="-", application/json', PLAIN_JSON, MULTIPART),
         ("multipart/mixed;q=0.5, text/event-stream", None, EVENTS),
         (", ,", PLAIN_JSON, None),
     ],

@@ -1,4 +1,4 @@
-"""The compiled check of variables says what graphql-core says, and forwards what the client sent."""
+"""The compiled check of variables says what graphql-core says, and forwards what was sent."""
 
 from typing import Any
 
