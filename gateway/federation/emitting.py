@@ -131,7 +131,7 @@ class Emitter:
             selected.append(SelectedFragment(on, types, selections))
             texts[f"...on {on}{inner}"] = None
         if not selected:
-            selected.append(SelectedField(TYPENAME, TYPENAME, None))
+            selected.append(SelectedField(TYPENAME, TYPENAME, TYPENAME))
             texts[TYPENAME] = None
         found = self.emitted[id(builder)] = (tuple(selected), _braced(texts))
         return found
