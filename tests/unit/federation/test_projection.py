@@ -4,6 +4,7 @@ Goal: the fast path is never wrong, only absent. Method: plans over one small gr
 twice over the same random answers, most of them sound and some with nulls, holes and junk.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,8 +38,8 @@ LEAVES: dict[str, list[Any]] = {
 class World:
     """Random answers; the same question gets the same answer."""
 
-    def __init__(self, draw: Any, plan: Plan, noise: int) -> None:
-        self.draw = draw
+    def __init__(self, seed: int, plan: Plan, noise: int) -> None:
+        self.random = random.Random(seed)  # noqa: S311 - no secret
         self.noise = noise
         self.fetches = {one.text: one for one in plan.fetches}
         self.known: dict[Any, Any] = {}
@@ -60,13 +61,19 @@ class World:
         }
 
     def entity(self, made: Fetch, one: EntityCall, representation: Mapping[str, Any]) -> Any:
-        known = (made.text, one.alias, canonical(representation))
+        """A subgraph says the same of an entity whenever it is asked."""
+        known = (made.service, canonical(representation))
         if known not in self.known:
-            missing = self.draw(st.integers(0, 9)) == 0
-            self.known[known] = (
-                None if missing else self.object(representation["__typename"], one.selections)
-            )
-        return self.known[known]
+            self.known[known] = self.random.random() < 0.1
+        if self.known[known]:
+            return None
+        answered: dict[str, Any] = {}
+        for field in one.selections:
+            if (known, field) not in self.known:
+                said = self.object(representation["__typename"], (field,))
+                self.known[known, field] = said
+            answered.update(self.known[known, field])
+        return answered
 
     def object(self, typename: str, selections: Sequence[Selected]) -> Any:
         made: dict[str, Any] = {}
@@ -76,12 +83,12 @@ class World:
                     made.update(self.object(typename, one.selections))
             elif not self.odd():
                 made[one.key] = self.field(typename, one)
-            elif self.draw(st.booleans()):
-                made[one.key] = self.draw(st.sampled_from(JUNK))
+            elif self.random.random() < 0.5:
+                made[one.key] = self.random.choice(JUNK)
         return made
 
     def odd(self) -> bool:
-        return self.noise > 0 and self.draw(st.integers(0, self.noise)) == 0
+        return self.noise > 0 and self.random.randint(0, self.noise) == 0
 
     def field(self, typename: str, one: SelectedField) -> Any:
         if one.name == "__typename":
@@ -94,17 +101,17 @@ class World:
         if text not in LEAVES:
             text = text.removesuffix("!")
         if text.startswith("["):
-            size = self.draw(st.integers(0 if required else -1, 3))
+            size = self.random.randint(0 if required else -1, 3)
             return (
                 None
                 if size < 0
                 else [self.value(text[1:-1], named, selections) for _ in range(size)]
             )
         if text in LEAVES:
-            return self.draw(st.sampled_from(LEAVES[text]))
-        if not required and self.draw(st.integers(0, 5)) == 0:
+            return self.random.choice(LEAVES[text])
+        if not required and self.random.random() < 0.15:
             return None
-        return self.object(self.draw(st.sampled_from(possible(named))), selections)
+        return self.object(self.random.choice(possible(named)), selections)
 
 
 def possible(named: Any) -> list[str]:
@@ -115,11 +122,11 @@ def possible(named: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), noise=st.sampled_from([0, 0, 4, 20, 60]))
-async def test_generated_code_and_the_careful_way_agree(name: str, data: Any, noise: int) -> None:
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), noise=st.sampled_from([0, 0, 4, 20, 60]))
+async def test_generated_code_and_the_careful_way_agree(name: str, seed: int, noise: int) -> None:
     plan = PLANS[name]
-    world = World(data.draw, plan, noise)
+    world = World(seed, plan, noise)
     services = {one.service: Stub(world.answer) for one in plan.fetches}
     quick = await carry_out(plan, services)
     slow = await carry_out(plan, services, careful=True)
