@@ -35,6 +35,7 @@ class Needs:
 
     roots: list[Root] = field(default_factory=list)
     prices: list[FieldNode] = field(default_factory=list)
+    worded: list[bool] = field(default_factory=list)  # of each: whether a formula is asked for
     programmes: bool = False
     merchants_of_offers: bool = False
     issuers: bool = False
@@ -235,6 +236,7 @@ class _Writer:
     def prices(self, asked: Field, o: str) -> str:
         number = len(self.needs.prices)
         self.needs.prices.append(_node(asked))
+        self.needs.worded.append(any(each.name == "formula" for each in fields(asked.selections)))
         self.needs.programmes = True
 
         def part(each: Field) -> str:

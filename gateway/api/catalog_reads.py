@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.api import connections
 from gateway.api.catalog_compiler import Compiled, NotCompiled, Root, Rows
 from gateway.api.context import Context
+from gateway.catalog import pages
 from gateway.catalog import service as catalog
 from gateway.catalog.model import Offer, OfferFilter
 from gateway.errors import GatewayError
 from gateway.merchants import service as merchants
-from gateway.points.model import Programme
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class _Reading:
 
     async def all(self, tx: AsyncConnection) -> Rows:
         """Read what is needed: as many statements as Strawberry's loaders would, or fewer."""
-        needs, loaders = self.made.needs, self.context.loaders
+        needs = self.made.needs
         rows = Rows()
         offers: list[Offer] = []
         for root in needs.roots:
@@ -66,16 +66,26 @@ class _Reading:
             rows.roots.append(found)
             if root.name in ("offers", "offer"):
                 offers += found.rows if isinstance(found, _Page) else [found] if found else []
-        if needs.programmes or needs.issuers:
-            await loaders.programmes.read(tx, ())
-            rows.programmes = {each.id: each for each in loaders.programmes.all_at_hand()}
-        ids = {each.merchant_id for each in offers} if needs.merchants_of_offers else set()
-        if needs.issuers:
-            ids |= {each.issuer for each in rows.programmes.values()}
-        if ids:
-            rows.merchants = await merchants.get_many(tx, sorted(ids))
-        for asked in needs.prices:
-            rows.prices.append(await self.prices(tx, asked, offers, rows.programmes))
+        found = await pages.facts(
+            tx,
+            offers=offers,
+            at=self.context.now,
+            programmes=needs.programmes,
+            named=needs.merchants_of_offers,
+            issuers=needs.issuers,
+            prices=bool(needs.prices),
+        )
+        rows.programmes, rows.merchants = found.programmes, found.merchants
+        for asked, worded in zip(needs.prices, needs.worded, strict=True):
+            given = self.given("Offer", asked)
+            rows.prices.append(
+                await found.prices(
+                    tx,
+                    programme_ids=given.get("programmes") or (),
+                    slot_on=given.get("slotOn"),
+                    worded=worded,
+                )
+            )
         if needs.wallets:
             rows.balances = await self.balances(tx)
         return rows
@@ -124,23 +134,6 @@ class _Reading:
             at=self.context.now,
         )
         return _Page(page.offers, page.cursors, page.more)
-
-    async def prices(
-        self,
-        tx: AsyncConnection,
-        asked: FieldNode,
-        offers: Sequence[Offer],
-        programmes: Mapping[str, Programme],
-    ) -> Mapping[str, Any]:
-        given = self.given("Offer", asked)
-        return await catalog.prices(
-            tx,
-            offers=offers,
-            programme_ids=given.get("programmes") or (),
-            at=self.context.now,
-            slot_on=given.get("slotOn"),
-            known=list(programmes.values()),
-        )
 
     async def balances(self, tx: AsyncConnection) -> Mapping[str, int] | None:
         """The member's points by programme; None for others than members."""

@@ -10,9 +10,10 @@ Source: GraphQL over HTTP (working draft of 2025); security.md §1.10, §1.11.
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -29,7 +30,13 @@ from starlette.responses import Response
 
 from gateway import telemetry
 from gateway.api.context import Context, Services
-from gateway.api.errors import malformed, present, raise_unavailable, top_level
+from gateway.api.errors import (
+    malformed,
+    present,
+    raise_unavailable,
+    top_level,
+    unknown_document,
+)
 from gateway.api.graph import Graph, Known
 from gateway.api.graphs import Graphs
 from gateway.api.limits import Limits, check, read
@@ -58,15 +65,27 @@ class Unreadable(Exception):
         self.document = document  # Under application/json a bad document is answered with 200.
         super().__init__(detail)
 
+    def told(self, *, locale: str, request_id: str) -> dict[str, Any]:
+        """The one error of the answer."""
+        return malformed(self.detail, locale=locale, request_id=request_id)
+
+
+class UnknownDocument(Unreadable):
+    """A hash that is none of the client's trusted documents."""
+
+    def told(self, *, locale: str, request_id: str) -> dict[str, Any]:
+        return unknown_document(self.detail, locale=locale, request_id=request_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the client sent."""
+    """What the client sent: a document, or the SHA-256 of one that it has registered."""
 
     query: str
     operation_name: str | None
     variables: dict[str, Any]
     get: bool
+    document: str | None = None
 
 
 @dataclass(slots=True)
@@ -132,7 +151,7 @@ class Endpoint:
             status, body, data = await self._serve(request, locale, request_id, seen)
         except Unreadable as error:
             status = 200 if error.document and kind == PLAIN_JSON else error.status
-            body = {"errors": [malformed(error.detail, locale=locale, request_id=request_id)]}
+            body = {"errors": [error.told(locale=locale, request_id=request_id)]}
             if status == 405:
                 headers["allow"] = "POST"
         except Denied as denied:
@@ -159,7 +178,7 @@ class Endpoint:
         actor = await self._authenticate(request)
         seen.role = actor.role
         rates.admit(actor)
-        asked = await _read_request(request)
+        asked = await self._registered(actor, await _read_request(request))
         found = self.prepare(actor, asked, seen)
         if found.kind is OperationType.SUBSCRIPTION:
             raise Unreadable("a subscription is sent over a WebSocket", document=True)
@@ -178,6 +197,15 @@ class Endpoint:
         used = {"requested": found.cost, "limit": self.limits.cost}
         body["extensions"] = {"requestId": request_id, "cost": used}
         return 200, body, data
+
+    async def _registered(self, actor: Actor, asked: Asked) -> Asked:
+        """What is asked, with the text of the client's document if its hash was sent."""
+        if asked.document is None:
+            return asked
+        text = await self.graphs.document(actor.client_id, asked.document)
+        if text is None:
+            raise UnknownDocument(asked.document)
+        return replace(asked, query=text)
 
     async def _local(
         self, found: Prepared, asked: Asked, context: Context
@@ -205,7 +233,7 @@ class Endpoint:
         if result.data is None:
             facts = {"locale": context.locale, "request_id": context.request_id}
             return None, [malformed(str(each["message"]), **facts) for each in result.errors]
-        return result.data, [await shown(each, context, graph.members) for each in result.errors]
+        return result.data, [await shown(each, context, graph) for each in result.errors]
 
     def prepare(self, actor: Actor, asked: Asked, seen: "Seen") -> Prepared:
         """Read and measure what is asked, and check that the caller may.
@@ -253,15 +281,14 @@ class Endpoint:
             graph.documents.put(asked.query, known)
         node = known.local.node
         operation = _operation(node, asked.operation_name)
-        schema = graph.schema_for(known)
         try:
             cost = check(
-                node, operation, schema=schema, variables=asked.variables, limits=self.limits
+                node, operation, schema=graph.schema, variables=asked.variables, limits=self.limits
             )
         except RecursionError as error:
             raise Unreadable("nested too deeply", document=True) from error
         if known.errors is None:
-            errors = validate(schema, node, graph.rules, max_errors=10, hide_suggestions=True)
+            errors = validate(graph.schema, node, graph.rules, max_errors=10, hide_suggestions=True)
             known.merchants = not errors and graph.selects_merchants(known)
             known.errors = errors
         if known.errors:
@@ -340,16 +367,24 @@ async def _read_request(request: Request) -> Asked:
     for name, kind, wanted in _PARAMETERS:
         if not isinstance(given.get(name), kind):
             raise Unreadable(f"{name}: {wanted} is needed")
+    document = None
+    if given.get("query") is None:
+        persisted = (given.get("extensions") or {}).get("persistedQuery")
+        document = persisted.get("sha256Hash") if isinstance(persisted, dict) else None
+        if not isinstance(document, str) or not _HASH.fullmatch(document):
+            raise Unreadable("query: a text is needed")
     return Asked(
-        given["query"],
+        given.get("query") or "",
         given.get("operationName") or None,
         given.get("variables") or {},
         request.method == "GET",
+        document,
     )
 
 
+_HASH = re.compile(r"[0-9a-f]{64}")
 _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
-    ("query", str, "a text"),
+    ("query", str | None, "a text"),
     ("operationName", str | None, "a text"),
     ("variables", dict | None, "an object"),
     ("extensions", dict | None, "an object"),

@@ -160,6 +160,14 @@ def malformed(detail: str, *, locale: str, request_id: str, **more: Any) -> dict
     return {"message": text, **more, "extensions": facts}
 
 
+def unknown_document(hash: str, *, locale: str, request_id: str) -> dict[str, Any]:
+    """The top-level error of a hash that is none of the client's trusted documents."""
+    text = "unknown query hash" if locale == "en" else "未登记的查询"
+    step = "register the document" if locale == "en" else "请先登记该查询"
+    facts: dict[str, Any] = {"code": "PERSISTED_QUERY_NOT_FOUND", "requestId": request_id}
+    return {"message": text, "extensions": facts | {"context": {"hash": hash}, "nextStep": step}}
+
+
 def top_level(error: GatewayError, *, locale: str, request_id: str, **more: Any) -> dict[str, Any]:
     """The top-level error of a denial or a bug."""
     facts: dict[str, Any] = {"code": error.code, "requestId": request_id}

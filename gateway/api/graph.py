@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import (
-    DocumentNode,
     FieldNode,
     GraphQLError,
     GraphQLObjectType,
     GraphQLSchema,
     NamedTypeNode,
     NoSchemaIntrospectionCustomRule,
-    OperationDefinitionNode,
     TypeInfo,
     TypeInfoVisitor,
     Visitor,
@@ -91,30 +89,43 @@ class Graph:
         self.schema: GraphQLSchema = local.core
         self.queries: frozenset[str] = frozenset()
         self._engine: Engine | None = None
+        self._supergraph = supergraph
         if supergraph is not None:
-            self.schema = supergraph.api_schema
-            self.queries = _fields(self.schema.query_type) - _fields(local.core.query_type)
             own: dict[str, Service] = {OURS: InProcess(local)}
             planned = Planned(
-                supergraph, own | dict(services or {}), flights=Flights(), seconds=seconds
+                supergraph,
+                own | dict(services or {}),
+                flights=Flights(),
+                seconds=seconds,
+                entities=True,
             )
-            options = Options(limits=_ALREADY_CHECKED, introspection=introspection)
+            self.schema = planned.schema
+            self.queries = _fields(self.schema.query_type) - _fields(local.core.query_type)
+            options = Options(limits=_ALREADY_CHECKED, introspection=introspection, entities=True)
             self._engine = Engine(planned, options)
-
-    def schema_for(self, known: Known) -> GraphQLSchema:
-        """What a document is checked by: a router that asks `_entities` sees our own schema."""
-        if self._engine is None or not _as_subgraph(known.local.node):
-            return self.schema
-        return self.local.core
 
     def selects_merchants(self, known: Known) -> bool:
         """Whether a valid document selects anything that our own schema has not."""
         document = known.local.node
-        if self._engine is None or self.schema_for(known) is not self.schema:
+        if self._engine is None:
             return False
         finder = _Finder(self.local.core, TypeInfo(self.schema))
         visit(document, TypeInfoVisitor(finder.info, finder))
         return finder.found
+
+    def owner(self, kind: str, name: str) -> str | None:
+        """The subgraph that answers for a field: ours, a merchant's, or none."""
+        views = self._supergraph.views if self._supergraph else {}
+        return next(
+            (
+                graph
+                for graph, view in views.items()
+                if kind in view
+                and name in view[kind].fields
+                and not view[kind].fields[name].external
+            ),
+            None,
+        )
 
     async def answer(
         self, asked: str, name: str | None, variables: Mapping[str, Any], context: Context
@@ -123,16 +134,6 @@ class Graph:
         assert self._engine is not None, "only a merchant's field makes it one of these"
         request = Request(asked, variables, name, state=context, identity=context.request_id)
         return await self._engine.execute(request)
-
-
-def _as_subgraph(document: DocumentNode) -> bool:
-    """Whether a document asks us as a subgraph of somebody else's supergraph."""
-    return any(
-        isinstance(node, FieldNode) and node.name.value in ("_service", "_entities")
-        for definition in document.definitions
-        if isinstance(definition, OperationDefinitionNode)
-        for node in definition.selection_set.selections
-    )
 
 
 def _fields(found: GraphQLObjectType | None) -> frozenset[str]:
@@ -150,8 +151,8 @@ class _Finder(Visitor):
 
     def enter_field(self, node: FieldNode, *_: object) -> object:
         name = node.name.value
-        if name in ("__schema", "__type"):
-            self.found = True
+        if name in ("__schema", "__type", "_service"):
+            self.found = True  # Ours alone would say other than the graph has.
         elif not name.startswith("__"):
             parent = self.info.get_parent_type()
             known: Any = self.ours.type_map.get(parent.name) if parent else None

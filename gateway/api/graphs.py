@@ -17,6 +17,7 @@ from gateway import telemetry
 from gateway.api.graph import Graph
 from gateway.api.local import Local
 from gateway.db import Database, system_now
+from gateway.federation.caches import Lru
 from gateway.federation.services import Service
 from gateway.federation.supergraph import Supergraph
 from gateway.oauth.guard import Actor
@@ -35,6 +36,7 @@ from gateway.subgraphs.model import (
 log = telemetry.log(__name__)
 
 _WAITING = 200  # Operations seen and not yet saved; more are seen again later.
+_TRUSTED, _TRUSTED_CHARACTERS = 2_000, 4 << 20
 _LONGEST = 16 * 1024  # characters of a saved operation
 
 ServiceFor = Callable[[Subgraph], Service]
@@ -77,6 +79,7 @@ class Graphs:
         self._local = Local(schema)
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
+        self._trusted: Lru[tuple[str, str], str] = Lru(_TRUSTED, _TRUSTED_CHARACTERS)
         self._seen: dict[tuple[str, str], Operation] = {}
         self.schema = schema
         self.current = Graph(self._local, introspection=settings.introspection)
@@ -143,6 +146,16 @@ class Graphs:
             log.error("subgraphs do not fit this schema", merchants=out, errors=made.told()[:5])
             members = left if len(left) < len(members) else []
         return None, ()
+
+    async def document(self, client_id: str, name: str) -> str | None:
+        """A client's trusted document by its SHA-256; read once, kept until many others are."""
+        text = self._trusted.get((client_id, name))
+        if text is None and client_id:
+            async with self._database.reading() as tx:
+                text = await subgraphs.trusted(tx, client_id, name)
+            if text is not None:
+                self._trusted.put((client_id, name), text, len(text))
+        return text
 
     # -- saved operations ---------------------------------------------------------------------
 

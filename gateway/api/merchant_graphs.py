@@ -7,24 +7,30 @@ it does wrong costs its own fields.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import httpx2
 from graphql import FieldNode, OperationDefinitionNode, VariableNode, parse
 
+from gateway import telemetry
 from gateway.api.context import Context
-from gateway.api.errors import top_level
+from gateway.api.errors import Internal, top_level
+from gateway.api.graph import Graph
 from gateway.api.messages import say
 from gateway.api.redemption_types import visible_to
-from gateway.errors import PartnerUnavailable
+from gateway.errors import NotFound, PartnerUnavailable, published
 from gateway.federation.services import Answer, ServiceFailure, SubgraphRequest
 from gateway.federation.transport import ACCEPT, read_answer
 from gateway.members import service as members
 from gateway.members.model import PARTNER_PAIR, pseudonym
+from gateway.subgraphs.model import OURS
 from gateway.telemetry import metrics, tracing
+
+log = telemetry.log(__name__)
 
 MEMBER = "coalition-member"
 _REASON = 200  # characters of what a merchant says
@@ -183,17 +189,44 @@ def calls_of(text: str) -> Mapping[str, str]:
     return found
 
 
-async def shown(error: Mapping[str, Any], context: Context, members: frozenset[str]) -> Any:
-    """An error of an answer as the caller sees it: a merchant's has our code, its words aside."""
+_COORDINATE = re.compile(r"\b(\w+)\.(\w+)\b")
+
+
+async def shown(error: Mapping[str, Any], context: Context, graph: Graph) -> dict[str, Any]:
+    """An error of an answer as the caller sees it: with a code of ours, a merchant's words aside.
+
+    What our own schema says was worded by it. A null where none may be is a merchant's doing if
+    the field is, and else something that is gone.
+    """
     extensions = error.get("extensions") or {}
-    merchant = extensions.get("service")
-    if merchant not in members:
-        return error
+    service, code = extensions.get("service"), extensions.get("code")
+    if service == OURS and code in _codes():
+        return dict(error)
+    if service is None and (named := _COORDINATE.search(str(error.get("message")))):
+        service = graph.owner(*named.groups())
+    facts: dict[str, Any] = {"locale": context.locale, "request_id": context.request_id}
+    facts |= {"path": error["path"]} if error.get("path") else {}
+    if service in graph.members:
+        return await _unavailable(service, error, context, facts)
+    if code == "NON_NULLABLE_FIELD":
+        return top_level(NotFound(id=".".join(map(str, error.get("path", ())))), **facts)
+    log.error("the graph failed", code=code, reason=str(error.get("message"))[:_REASON])
+    return top_level(Internal(request_id=context.request_id), **facts)
+
+
+async def _unavailable(
+    merchant: str, error: Mapping[str, Any], context: Context, facts: dict[str, Any]
+) -> dict[str, Any]:
     unavailable = PartnerUnavailable(merchant=merchant)
     found = await context.loaders.merchants.load(merchant)
     name = (found.name_en if context.locale == "en" else found.name_zh) if found else merchant
-    told = top_level(unavailable, locale=context.locale, request_id=context.request_id)
+    told = top_level(unavailable, **facts)
     told["message"] = say(unavailable, context.locale, {"merchant": name or merchant})
     reason = "".join(c for c in str(error.get("message", "")) if c.isprintable())[:_REASON]
     told["extensions"] |= {"service": merchant, "reason": reason}
-    return {"message": told["message"], "path": error.get("path"), "extensions": told["extensions"]}
+    return told
+
+
+@cache
+def _codes() -> frozenset[str]:
+    return frozenset(leaf.code for leaf in published()) | {"INTERNAL", "MALFORMED_REQUEST"}

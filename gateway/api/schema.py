@@ -1,6 +1,8 @@
 """The schema: every role's queries and mutations in one graph, and its printed forms."""
 
+from copy import deepcopy
 from functools import cache
+from typing import Any
 
 import strawberry
 from graphql import (
@@ -90,7 +92,7 @@ class GatewaySchema(Schema):
                 raise InvalidInput(where, "an object of __typename and id")
             if given["__typename"] not in ENTITIES or not isinstance(given["id"], str):
                 raise InvalidInput(where, f"{', '.join(ENTITIES)}, by an id")
-        copies = [dict(given) for given in representations]  # It writes into what it is given.
+        copies: Any = deepcopy(representations)  # It writes into what it is given.
         return super().entities_resolver(info, copies)
 
 

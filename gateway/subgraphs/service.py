@@ -1,6 +1,6 @@
 """Publish subgraphs, activate and roll back versions of the one graph, keep saved operations."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -194,8 +194,9 @@ async def operations(tx: AsyncConnection, client_id: str | None = None) -> Seque
     return await store.select_operations(tx, *where)
 
 
-async def trusted(tx: AsyncConnection, client_id: str) -> Mapping[str, str]:
-    """A client's registered documents by their SHA-256."""
+async def trusted(tx: AsyncConnection, client_id: str, hash: str) -> str | None:
+    """A client's registered document by its SHA-256."""
     o = store.operations.c
-    found = await store.select_operations(tx, o.client_id == client_id, o.registered.is_(True))
-    return {each.hash: each.text for each in found}
+    here = (o.client_id == client_id) & (o.hash == hash) & o.registered.is_(True)
+    found = await store.select_operations(tx, here)
+    return found[0].text if found else None

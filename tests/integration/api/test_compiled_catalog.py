@@ -33,9 +33,19 @@ ARGUMENTS = {
         '(first: 2, filter: {text: "券", kind: null})',
     ),
     "Query.offer": ('(id: "XH-01")', '(id: "none")', "(id: $id)"),
-    "Query.merchants": ("", "(first: 2)", '(filter: {city: "上海", role: "issuer"})', "(first: 101)"),
+    "Query.merchants": (
+        "",
+        "(first: 2)",
+        '(filter: {city: "上海", role: "issuer"})',
+        "(first: 101)",
+    ),
     "Query.merchant": ('(id: "M05")', '(id: "none")'),
-    "Offer.prices": ("", '(programmes: ["P-LL", "P-YQ"])', "(programmes: $ids)", "(programmes: [])"),
+    "Offer.prices": (
+        "",
+        '(programmes: ["P-LL", "P-YQ"])',
+        "(programmes: $ids)",
+        "(programmes: [])",
+    ),
 }
 VARIABLES = {"n": 3, "id": "LL-01", "ids": ["P-LL"], "filter": {"green": True}, "yes": True}
 HEAD = (

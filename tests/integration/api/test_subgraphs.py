@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.db import system_now
 from gateway.members.model import pseudonym
+from gateway.subgraphs import service as subgraphs
+from gateway.subgraphs.model import Operation, document_hash
 from partners import Auth, Connection
 from tests.support.gateway import Gateway, running
 from tests.support.merchant_graph import CLIENT, LINK, SDL, SECRET, MerchantGraph
@@ -275,3 +278,58 @@ async def test_two_publications_at_once_are_both_in_the_graph(place):
     graph = place.gateway.app.state.graphs.current
     assert graph.members == {"M05", "M06"}
     assert {"xinghui_showings", "chawei_showings"} == graph.queries
+
+
+async def test_a_client_sends_the_hash_of_a_document_it_has_registered(place):
+    text = '{ offer(id: "XH-01") { nameZh } }'
+    made = Operation(document_hash(text), "member-app", text, registered=True)
+    async with place.gateway.runtime.database.transaction() as tx:
+        await subgraphs.save_operations(tx, [made], now=system_now())
+    member = await place.gateway.member("mbr_demo_01")
+    merchant = await place.gateway.merchant("M04")
+
+    async def send(client, name):
+        answer = await place.gateway.http.post(
+            f"{place.gateway.base}/graphql",
+            json={"extensions": {"persistedQuery": {"version": 1, "sha256Hash": name}}},
+            headers={
+                "authorization": f"Bearer {client.token}",
+                "accept": "application/graphql-response+json",
+            },
+        )
+        return answer.status_code, answer.json()
+
+    status, body = await send(member, made.hash)
+    assert (status, body["data"]["offer"]["nameZh"]) == (200, "2D电影票")
+    for client, name in ((merchant, made.hash), (member, "0" * 64)):
+        status, body = await send(client, name)
+        assert status == 400
+        assert "data" not in body
+        assert body["errors"][0]["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND"
+    assert (await send(member, "no hash"))[0] == 400
+
+
+async def test_a_member_apps_own_supergraph_has_the_whole_graph(place):
+    await place.publish()
+    member = await place.gateway.member("mbr_demo_01")
+    sdl = (await member.data("{ _service { sdl } }"))["_service"]["sdl"]
+    assert "xinghui_trailer(language: String): Xinghui_Trailer" in sdl
+    assert 'type Offer @key(fields: "id")' in sdl
+    query = (
+        "query($r: [_Any!]!) { _entities(representations: $r) {"
+        " ... on Offer { nameZh xinghui_blurb } ... on Xinghui_Showing { hall } } }"
+    )
+    asked = [
+        {"__typename": "Offer", "id": "XH-01"},
+        {"__typename": "Xinghui_Showing", "id": "s1"},
+        {"__typename": "Offer", "id": "nowhere"},
+    ]
+    answer = await member.ask(query, r=asked)
+    assert answer.body["data"]["_entities"] == [
+        {"nameZh": "2D电影票", "xinghui_blurb": "2D电影票!"},
+        {"hall": "3"},
+        None,
+    ]
+    ours = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Offer { nameZh } } }"
+    answer = await member.data(ours, r=[asked[0], asked[2]])
+    assert answer["_entities"] == [{"nameZh": "2D电影票"}, None]
