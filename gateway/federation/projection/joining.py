@@ -42,6 +42,7 @@ class _Below:
     found: Sequence[Candidate]
     attached: tuple[Attached, ...]
     static: frozenset[str]
+    abstract: bool
     selections: _Selections
 
 
@@ -91,12 +92,11 @@ class Joining(Places):
             )
         return found
 
-    def object(
-        self, target: str, place: Place, static: frozenset[str], selections: _Selections
-    ) -> None:
+    def object(self, target: str, place: Place, below: "_Below") -> None:
         """Write `target = …` for an object."""
+        static, selections = below.static, below.selections
         groups = self.groups(place, static, self.conditions(selections))
-        if len(static) == 1:
+        if not below.abstract:
             self.built(target, self.spot(place, groups[0]), selections)
             return
         spot = self.spot(place, Group(None, static))
@@ -132,36 +132,18 @@ class Joining(Places):
 
         That is so if all that is read of the object itself is what identifies its entities.
         """
-        keys = self.identity(spot, selections)
-        if not keys:
+        keys = self.identity(spot, spot.unjoined)
+        if not keys or any(
+            candidates(spot.sources, key, spot.group.one)
+            for key in self.collect(spot.group, selections)
+            if key not in keys
+        ):
             self.line(f"{target} = {self.fields(spot, selections)}")
             return
-        values = [self.read(spot, candidates(spot.sources, key, spot.group.one)) for key in keys]
-        key = values[0] if len(values) == 1 else f"({', '.join(values)})"
-        notes = self.note()
+        key, notes = self.own(spot, keys), self.note()
         self.line(f"{target} = {notes}.get({key})")
         with self.block(f"if {target} is None:"):
             self.line(f"{target} = {notes}[{key}] = {self.fields(spot, selections)}")
-
-    def identity(self, spot: Spot, selections: _Selections) -> list[str]:
-        """Keys of an object's own fields that all else follows from, or none."""
-        typename = spot.group.one
-        own: set[str] = set()
-        for info in spot.unjoined:
-            if info.typename is None:
-                return []
-            for one in self.representation(spot, info).inputs:
-                if one.types is not None or one.inputs:
-                    return []
-                if candidates(spot.sources, one.key, typename):
-                    own.add(one.key)
-        if any(
-            candidates(spot.sources, key, typename)
-            for key in self.collect(spot.group, selections)
-            if key not in own
-        ):
-            return []
-        return sorted(own)
 
     def note(self) -> str:
         """A dict of its own for each run."""
@@ -245,7 +227,8 @@ class Joining(Places):
         static = self.possible(get_named_type(one.type).name)
         values = [self.read(spot, [each]) for each in found]
         target = self.module.name("r")
-        below = _Below(found, attached, static, selections)
+        abstract = is_abstract_type(get_named_type(one.type))
+        below = _Below(found, attached, static, abstract, selections)
         if not (len(found) == 1 and found[0].source.joined and _is_list(one.type)):
             self.value(target, one.type, values, below)
             return target
@@ -285,8 +268,8 @@ class Joining(Places):
                 Source(value, each.selections, each.source.owner, joined=index > 0)
                 for index, (value, each) in enumerate(zip(values, below.found, strict=True))
             ]
-            self.object(target, Place(sources, below.attached), below.static, below.selections)
-            if required and len(below.static) != 1:
+            self.object(target, Place(sources, below.attached), below)
+            if required and below.abstract:
                 self.line(f"if {target} is None: raise Suspect")
 
 
