@@ -73,17 +73,23 @@ def sites(subgraph: Subgraph, *, keys: bool = True) -> Iterator[Site]:
                         yield Site(applied, on, parent)
 
 
-def provides_on_leaves(subgraph: Subgraph) -> Errors:
-    """`@provides` on a field that has no fields of its own; nothing else can be judged then."""
+def impossible_provides(subgraph: Subgraph) -> Errors:
+    """`@provides` where nothing can be provided; nothing else can be judged then."""
     for definition in subgraph.types.values():
         for field in definition.fields.values():
-            below = subgraph.types.get(base(field.type))
-            if below is not None and below.kind in COMPOSITE_KINDS:
+            if not any(is_federation(applied, "provides") for applied in field.directives):
                 continue
-            if any(is_federation(applied, "provides") for applied in field.directives):
+            where = f'"{definition.name}.{field.name}"'
+            below = subgraph.types.get(base(field.type))
+            if field.external:
+                yield CompositionError(
+                    "EXTERNAL_COLLISION_WITH_ANOTHER_DIRECTIVE",
+                    f"Cannot have both @provides and @external on field {where}",
+                )
+            elif below is None or below.kind not in COMPOSITE_KINDS:
                 yield CompositionError(
                     "PROVIDES_ON_NON_OBJECT_FIELD",
-                    f'Invalid @provides directive on field "{definition.name}.{field.name}": field'
+                    f"Invalid @provides directive on field {where}: field"
                     f' has type "{text(field.type)}" which is not a composite type',
                 )
 
@@ -268,6 +274,23 @@ def used_fields(subgraph: Subgraph) -> set[tuple[str, str]]:
         for found in fieldsets.selected(subgraph.types, site.parent.name, fields):
             used.add((found.parent.name, found.node.name.value))
     return used
+
+
+def resolve_extension_keys(subgraph: Subgraph) -> None:
+    """What keys on extensions select is resolved here: `@external` on it says nothing."""
+    for definition in subgraph.types.values():
+        keys = [each for each in definition.directives if is_federation(each, "key")]
+        for applied in keys:
+            if not applied.extended:
+                continue
+            fields = applied.arguments.get("fields")
+            for found in fieldsets.selected(subgraph.types, definition.name, fields):
+                if found.field is not None and _marked_external(found.field):
+                    found.field.external = False
+
+
+def _marked_external(field: OutputField) -> bool:
+    return any(is_federation(each, "external") for each in field.directives)
 
 
 def key_shareable(subgraph: Subgraph) -> None:
