@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from graphql import ConstArgumentNode, StringValueNode, print_ast
 
 from gateway.federation.composition import fieldsets
-from gateway.federation.composition.fieldsets import FieldSetRefused, Selected
+from gateway.federation.composition.fieldsets import FieldSetRefused, Problem, Selected
 from gateway.federation.composition.reading import is_federation
 from gateway.federation.composition.subgraph import (
     Applied,
@@ -141,17 +141,23 @@ def _check(subgraph: Subgraph, site: Site, directives: frozenset[str]) -> Errors
     except FieldSetRefused as problem:
         yield site.error("INVALID_FIELDS", str(problem))
         return
-    found: list[tuple[str, str]] = []
+    found: list[Problem] = []
     for walked in fieldsets.walk(subgraph.types, site.parent.name, selection, directives):
-        problem_ = _selected(subgraph, site, walked) if isinstance(walked, Selected) else walked
-        if problem_ is None:
+        found_here = _selected(subgraph, site, walked) if isinstance(walked, Selected) else walked
+        if found_here is None:
             continue
-        if problem_[0] in {fieldsets.INVALID, "FIELDS_SELECT_INVALID_TYPE"}:
-            yield site.error(problem_[0], problem_[1] + _advice(site, problem_[1]))
+        if found_here.code in _ALONE and not found_here.late:
+            yield site.error(
+                found_here.code, found_here.message + _advice(site, found_here.message)
+            )
             return
-        found.append(problem_)
-    for code, message in dict.fromkeys(found):
-        yield site.error(code, message)
+        found.append(found_here)
+    late = [each for each in found if each.late]
+    for one in dict.fromkeys(late[:1] or found):
+        yield site.error(one.code, one.message)
+
+
+_ALONE = {fieldsets.INVALID, "FIELDS_SELECT_INVALID_TYPE"}
 
 
 def _advice(site: Site, message: str) -> str:
@@ -168,21 +174,22 @@ def _advice(site: Site, message: str) -> str:
     )
 
 
-def _selected(subgraph: Subgraph, site: Site, found: Selected) -> tuple[str, str] | None:
+def _selected(subgraph: Subgraph, site: Site, found: Selected) -> Problem | None:
     """What a directive's field set may not select."""
     field = found.field
     if site.directive == "key":
         if not found.above and not _meets(subgraph, site.parent.name, found.parent.name):
-            return fieldsets.INVALID, f'"{found.parent.name}" can never be "{site.parent.name}"'
+            text_ = f'"{found.parent.name}" can never be "{site.parent.name}"'
+            return Problem(fieldsets.INVALID, text_)
         below = subgraph.types.get(base(field.type)) if field is not None else None
         if below is not None and below.kind in _KINDS:
-            return (
+            return Problem(
                 "FIELDS_SELECT_INVALID_TYPE",
                 f'field "{found.coordinate}" is a {_KINDS[below.kind]} type'
                 " which is not allowed in @key",
             )
     if site.directive != "requires" and field is not None and field.arguments:
-        return (
+        return Problem(
             "FIELDS_HAS_ARGS",
             f"field {found.coordinate} cannot be included because it has arguments"
             f" (fields with argument are not allowed in @{site.directive})",
@@ -191,7 +198,7 @@ def _selected(subgraph: Subgraph, site: Site, found: Selected) -> tuple[str, str
         return None
     if any(above.external for above in found.above) or (field is not None and field.external):
         return None
-    return (
+    return Problem(
         "FIELDS_MISSING_EXTERNAL",
         f'field "{found.coordinate}" should not be part of a @{site.directive} since it is already'
         " provided by this subgraph (it is not marked @external)",
