@@ -214,6 +214,8 @@ class _Search:
     def _types(self, place: Place) -> None:
         for definition in self.clients.possible(place.type):
             name = definition.name
+            if any(node.abstract and name not in node.types for node in place.nodes):
+                continue  # a subgraph that has no such object there can be asked instead
             nodes, untyped = self._narrowed(place.nodes, name)
             if nodes:
                 self._visit(Place(definition, nodes, place, f"... on {name}"))
