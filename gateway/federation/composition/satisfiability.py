@@ -139,8 +139,8 @@ class _Search:
 
     def _visit(self, place: Place) -> None:
         nodes = place.nodes
-        if place.type.name == ROOTS["query"]:
-            # A field may lead back to the query root, where every subgraph can be asked.
+        if place.type.name in (ROOTS["query"], ROOTS["mutation"]):
+            # A field may lead back to a root, where every subgraph can be asked.
             nodes = frozenset(self.graph.roots(place.type.name))
             place = Place(place.type, nodes, place.before, place.via)
         if place.type.kind is Kind.OBJECT:
