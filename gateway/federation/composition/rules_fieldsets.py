@@ -143,15 +143,12 @@ def _check(subgraph: Subgraph, site: Site, directives: frozenset[str]) -> Errors
         return
     found: list[Problem] = []
     for walked in fieldsets.walk(subgraph.types, site.parent.name, selection, directives):
-        found_here = _selected(subgraph, site, walked) if isinstance(walked, Selected) else walked
-        if found_here is None:
-            continue
-        if found_here.code in _ALONE and not found_here.late:
-            yield site.error(
-                found_here.code, found_here.message + _advice(site, found_here.message)
-            )
-            return
-        found.append(found_here)
+        problems = _selected(subgraph, site, walked) if isinstance(walked, Selected) else [walked]
+        for one in problems:
+            if one.code in _ALONE and not one.late:
+                yield site.error(one.code, one.message + _advice(site, one.message))
+                return
+        found += problems
     late = [each for each in found if each.late]
     for one in dict.fromkeys(late[:1] or found):
         yield site.error(one.code, one.message)
@@ -174,35 +171,40 @@ def _advice(site: Site, message: str) -> str:
     )
 
 
-def _selected(subgraph: Subgraph, site: Site, found: Selected) -> Problem | None:
+def _selected(subgraph: Subgraph, site: Site, found: Selected) -> list[Problem]:
     """What a directive's field set may not select."""
+    problems = list(_never_a_key(subgraph, site, found)) if site.directive == "key" else []
     field = found.field
-    if site.directive == "key":
-        if not found.above and not _meets(subgraph, site.parent.name, found.parent.name):
-            text_ = f'"{found.parent.name}" can never be "{site.parent.name}"'
-            return Problem(fieldsets.INVALID, text_)
-        below = subgraph.types.get(base(field.type)) if field is not None else None
-        if below is not None and below.kind in _KINDS:
-            return Problem(
-                "FIELDS_SELECT_INVALID_TYPE",
-                f'field "{found.coordinate}" is a {_KINDS[below.kind]} type'
-                " which is not allowed in @key",
-            )
     if site.directive != "requires" and field is not None and field.arguments:
-        return Problem(
-            "FIELDS_HAS_ARGS",
+        text_ = (
             f"field {found.coordinate} cannot be included because it has arguments"
-            f" (fields with argument are not allowed in @{site.directive})",
+            f" (fields with argument are not allowed in @{site.directive})"
         )
-    if site.directive == "key" or not found.leaf:
-        return None
-    if any(above.external for above in found.above) or (field is not None and field.external):
-        return None
-    return Problem(
-        "FIELDS_MISSING_EXTERNAL",
-        f'field "{found.coordinate}" should not be part of a @{site.directive} since it is already'
-        " provided by this subgraph (it is not marked @external)",
+        problems.append(Problem("FIELDS_HAS_ARGS", text_))
+    resolved = not any(above.external for above in found.above) and (
+        field is None or not field.external
     )
+    if site.directive != "key" and found.leaf and resolved:
+        text_ = (
+            f'field "{found.coordinate}" should not be part of a @{site.directive} since it is'
+            " already provided by this subgraph (it is not marked @external)"
+        )
+        problems.append(Problem("FIELDS_MISSING_EXTERNAL", text_))
+    return problems
+
+
+def _never_a_key(subgraph: Subgraph, site: Site, found: Selected) -> Iterator[Problem]:
+    """Fields of other types, and fields whose value has no one type."""
+    if not found.above and not _meets(subgraph, site.parent.name, found.parent.name):
+        text_ = f'"{found.parent.name}" can never be "{site.parent.name}"'
+        yield Problem(fieldsets.INVALID, text_)
+    below = subgraph.types.get(base(found.field.type)) if found.field is not None else None
+    if below is not None and below.kind in _KINDS:
+        yield Problem(
+            "FIELDS_SELECT_INVALID_TYPE",
+            f'field "{found.coordinate}" is a {_KINDS[below.kind]} type'
+            " which is not allowed in @key",
+        )
 
 
 def _meets(subgraph: Subgraph, one: str, other: str) -> bool:
