@@ -16,6 +16,7 @@ from tests.support.gateway import Gateway, running
 from tests.support.merchant_graph import CLIENT, LINK, SDL, SECRET, MerchantGraph
 from tests.support.serving import bound, serving
 
+on_sqlite = pytest.mark.parametrize("seeded_url", ["sqlite"], indirect=True)  # No SQL of its own.
 OFFER = '{ offer(id: "XH-01") { nameZh xinghui_blurb xinghui_trailer { url offer { nameEn } } } }'
 
 
@@ -91,6 +92,7 @@ async def test_a_merchants_fields_are_answered_beside_ours(place):
     }
 
 
+@on_sqlite
 async def test_a_merchant_is_asked_with_our_token_there_and_never_with_the_members(place):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
@@ -102,6 +104,7 @@ async def test_a_merchant_is_asked_with_our_token_there_and_never_with_the_membe
     assert "mbr_demo_01" not in str(asked)
 
 
+@on_sqlite
 async def test_a_member_is_named_to_merchants_it_has_to_do_with_and_only_by_pseudonym(place):
     await place.publish()
     secret = place.gateway.runtime.secret
@@ -122,6 +125,7 @@ SLOW = {
 }
 
 
+@on_sqlite
 @pytest.mark.parametrize("how", SLOW)
 async def test_a_failing_merchant_costs_its_own_fields_only(place, how):
     await place.publish()
@@ -145,6 +149,7 @@ async def test_a_failing_merchant_costs_its_own_fields_only(place, how):
     assert ours["offer"]["nameZh"] == "2D电影票"
 
 
+@on_sqlite
 async def test_a_redemption_is_named_to_its_own_merchant_only(place, coalition):
     await place.publish()
     here = await coalition.redeemed("mbr_demo_01", "XH-01", ("P-LL", None))
@@ -163,6 +168,7 @@ async def test_a_redemption_is_named_to_its_own_merchant_only(place, coalition):
     assert there.id not in str(place.cinema.seen)
 
 
+@on_sqlite
 async def test_our_own_documents_are_answered_as_ever_beside_a_published_subgraph(place):
     member = await place.gateway.member("mbr_demo_01")
     query = "{ offers(first: 3) { edges { node { id merchant { nameZh } } } } me { id } }"
@@ -174,6 +180,7 @@ async def test_our_own_documents_are_answered_as_ever_beside_a_published_subgrap
     assert place.cinema.seen == []
 
 
+@on_sqlite
 async def test_an_effect_and_a_merchants_field_go_in_one_mutation(place, coalition):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
@@ -189,6 +196,7 @@ async def test_an_effect_and_a_merchants_field_go_in_one_mutation(place, coaliti
     assert held["redemption"]["xinghui_seat"] == "7-12"
 
 
+@on_sqlite
 async def test_a_check_changes_nothing(place):
     report = await place.publish(check=True)
     assert report["errors"] == []
@@ -198,6 +206,7 @@ async def test_a_check_changes_nothing(place):
     assert (await client.data("{ subgraphs { id } }"))["subgraphs"] == []
 
 
+@on_sqlite
 async def test_every_error_is_told_with_its_code(place):
     bad = LINK + (
         'type Offer @key(fields: "id") { id: ID! nameZh: String! seats: Int! }\n'
@@ -255,6 +264,7 @@ async def test_publishing_again_with_a_key_or_without_a_change_makes_no_version(
     assert other["errors"][0]["code"] == "IDEMPOTENCY_CONFLICT"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "url", ["http://10.0.0.7/graphql", "https://127.0.0.1.example@10.0.0.1/", "ftp://a.example/"]
 )
@@ -265,6 +275,7 @@ async def test_an_address_that_may_not_be_asked_is_refused(place, url):
     assert refused["field"] == ["url"]
 
 
+@on_sqlite
 async def test_a_merchant_without_a_connection_publishes_nothing(place):
     client = await place.gateway.merchant("M07")
     refused = await client.refused("publishSubgraph", sdl=SDL, url=place.url)
@@ -280,6 +291,7 @@ async def test_two_publications_at_once_are_both_in_the_graph(place):
     assert {"xinghui_showings", "chawei_showings"} == graph.queries
 
 
+@on_sqlite
 async def test_a_client_sends_the_hash_of_a_document_it_has_registered(place):
     text = '{ offer(id: "XH-01") { nameZh } }'
     made = Operation(document_hash(text), "member-app", text, registered=True)
@@ -309,6 +321,7 @@ async def test_a_client_sends_the_hash_of_a_document_it_has_registered(place):
     assert (await send(member, "no hash"))[0] == 400
 
 
+@on_sqlite
 async def test_a_member_apps_own_supergraph_has_the_whole_graph(place):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
