@@ -23,13 +23,17 @@ from gateway.federation.graph import (
 )
 from gateway.federation.supergraph import TypeKind
 
-HOP = 1_000
-"""The cost of a request; of the choices with as many requests, the one with fewer fields wins."""
+HOP = 1_000_000
+"""The cost of a request. Of choices with as many requests the one wins that has fewer fields
+behind requests, then the one that selects fewer fields."""
 
-LOST = 100
+LOST = HOP // 10
 """The cost of a fragment that no object can be of here; a subgraph that has the type is better."""
 
-IMPOSSIBLE = 1_000_000_000
+APART = HOP // 40
+"""The cost of each part of an object that is taken apart; one subgraph's answer is surer."""
+
+IMPOSSIBLE = 1_000_000_000_000_000
 MAX_COMBINATIONS = 128
 MAX_SPLIT = 16
 MAX_UNSURE = 20_000
@@ -78,10 +82,12 @@ class Narrow:
 
 @dataclass(slots=True, eq=False)
 class Solution:
-    """How what is wanted is had. `cost` counts all below; `missing` is a path that fails."""
+    """How what is wanted is had. `cost` and `size` (fields) count all below; `missing` is a path
+    that fails."""
 
     nodes: Nodes
     cost: int = 0
+    size: int = 0
     picks: list[Pick] = field(default_factory=list)
     narrows: list[Narrow] = field(default_factory=list)
     hops: frozenset[Hop] = frozenset()
@@ -327,6 +333,7 @@ class _Solving:
     def _add(self, pick: Pick, cost: int, uses: Iterable[Node]) -> None:
         self.solution.picks.append(pick)
         self.solution.cost += cost
+        self.solution.size += 1 + (pick.child.size if pick.child is not None else 0)
         self.solution.uses = self.solution.uses.union(uses)
 
     # -- fields that are here
@@ -359,8 +366,8 @@ class _Solving:
             if move is not None:
                 moves.append((node, move, how.needs | {node}, how.uses))
         options = [one for each in moves for one in self._option(item, *each)]
-        if len(moves) > 1 and item.sub is not None and (not options or len(self.nodes) > 1):
-            options.extend(self._split(item, moves, options))
+        if len(moves) > 1 and item.sub is not None:
+            options.extend(self._split(item, moves))
         return options
 
     def _reach(self) -> dict[Node, Reach]:
@@ -381,6 +388,8 @@ class _Solving:
             cost += child.cost
         if cost >= IMPOSSIBLE:
             return
+        if needs:
+            cost += 1 + (child.size if child is not None else 0)
         if move.requires is not None:
             required = self.paths.solve(self.nodes, move.requires)
             if required.cost >= IMPOSSIBLE:
@@ -402,16 +411,13 @@ class _Solving:
         self,
         item: Wanted,
         moves: list[tuple[Node, Move, frozenset[Hop], frozenset[Node]]],
-        options: list[_Option],
     ) -> Iterator[_Option]:
         """Take parts of a field's object from several subgraphs."""
         assert item.sub is not None
         ways = {
             one[1].child: one
             for one in reversed(moves)
-            if one[1].child is not None
-            and one[1].requires is None
-            and (not options or one[0] in self.nodes)
+            if one[1].child is not None and one[1].requires is None
         }
         if len(ways) < 2:
             return
@@ -429,7 +435,7 @@ class _Solving:
             needs |= ways[one][2]
             uses |= ways[one][3]
         sources = tuple((ways[one][0], ways[one][1]) for one in children)
-        yield _Option(needs, solution.cost + len(sources), sources, solution, uses)
+        yield _Option(needs, solution.cost + APART * len(sources), sources, solution, uses)
 
     def _assign(self) -> None:
         """One option for each pending field, so that all hops together cost least."""
@@ -506,6 +512,9 @@ class _Solving:
 
     def _narrow(self) -> None:
         """Solve what is wanted of some runtime types, where the runtime type is known."""
+        if len(self.sighted) > 1 and not self._one_knows_all():
+            self.solution.fail(self._first())
+            return
         if self.sighted:
             self._narrow_from(self.nodes)
             return
@@ -519,6 +528,7 @@ class _Solving:
             tried = Solution(
                 self.nodes,
                 before.cost + self._cost(hops - before.hops),
+                before.size,
                 list(before.picks),
                 [],
                 before.hops | hops,
@@ -531,6 +541,22 @@ class _Solving:
             elif best is None or tried.cost < best.cost:
                 best = tried
         self.solution = best if best is not None else before.fail(failed or self._first())
+
+    def _one_knows_all(self) -> bool:
+        """Whether one view alone leads to the interface's own leaves, for every type.
+
+        Where an object is taken apart, an interface's field is not put together of what one
+        subgraph has for one type and another for another: none of them has the field.
+        """
+        leaves = [one for one in self.spread if one.sub is None]
+        if not leaves:
+            return True
+        wanted = self.wanted.combined(leaves)
+        return any(all(self._had(node, one, wanted) for one in self.types) for node in self.sighted)
+
+    def _had(self, node: Node, name: str, wanted: WantedSet) -> bool:
+        narrowed = self.graph.narrow(node, name, frozenset((name,)))
+        return narrowed is not None and self.paths.solve((narrowed,), wanted).missing is None
 
     def _first(self) -> tuple[str, ...]:
         for item in self.spread:
@@ -568,6 +594,7 @@ class _Solving:
         kept = tuple(one for one, seen in pairs if seen is not None)
         self.solution.narrows.append(Narrow(types, kept, nodes, solution))
         self.solution.cost += solution.cost
+        self.solution.size += solution.size
         uses = (one for one, seen in pairs if seen in solution.uses and one in self.nodes)
         self.solution.uses = self.solution.uses.union(uses)
         return True

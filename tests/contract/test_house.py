@@ -20,12 +20,12 @@ EXACT = {
 # Edges read the clock; an id carries the time it was made; OAuth lives by system time.
 CLOCK_READERS = EDGES | {"db", "values", "oauth", "operations", "telemetry"}
 
-# Who opens transactions besides the edges: what calls partners or composes between two of them,
-# what answers OAuth requests, and the API, one a mutation field.
+# Who opens transactions besides the edges: what calls partners between two of them, what
+# answers OAuth requests, and the API, one a mutation field.
 TRANSACTION_OWNERS = EDGES | {
     "api", "catalog/feeds", "catalog/publishing", "catalog/quotes", "db", "events/desk",
     "events/watching", "events/webhooks", "measured", "migrations", "oauth", "operations",
-    "reconciliation/service", "redemption", "runtime", "subgraphs/publishing",
+    "reconciliation/service", "redemption", "runtime",
 }  # fmt: skip
 
 Tree = tuple[str, ast.Module]
