@@ -235,14 +235,21 @@ class _Execution:
 
     def answered(self, number: int, task: asyncio.Task[Answer]) -> None:
         """Take a service's answer, and start what waited for it."""
-        record = self.records[number]
+        try:
+            self.receive(number, task)
+            self.start(self.ended(number))
+        except BaseException as error:
+            # Nobody else would hear of it: this is a callback.
+            if not self.done.done():
+                self.done.set_exception(error)
+
+    def receive(self, number: int, task: asyncio.Task[Answer]) -> None:
+        """Note a service's answer or failure."""
+        record, part = self.records[number], self.executable.parts[number]
         try:
             answer = task.result()
-            fetch = self.executable.parts[number].fetch
-            for call, made in zip(fetch.entities, record.calls, strict=True):
+            for call, made in zip(part.fetch.entities, record.calls, strict=True):
                 made.entities = _entities(answer, call, len(made.sent))
-            record.answer = answer
-            self.gathered.take(self.executable.parts[number], answer)
         except ServiceFailure as failure:
             record.fail(failure)
         except asyncio.CancelledError:
@@ -250,11 +257,9 @@ class _Execution:
         except Exception:
             _log.exception("a service failed in an unforeseen way")
             record.fail(ServiceFailure("SUBGRAPH_FAILED", "the request failed"))
-        try:
-            self.start(self.ended(number))
-        except Exception as error:
-            if not self.done.done():
-                self.done.set_exception(error)
+        else:
+            record.answer = answer
+            self.gathered.take(part, answer)
 
     def expire(self) -> None:
         """The deadline: what is under way has failed, what follows is not begun."""

@@ -178,7 +178,7 @@ class Completion:
         if isinstance(kind, GraphQLEnumType):
             if isinstance(value, str) and value in kind.values:
                 return value
-        elif not is_specified_scalar_type(kind):
+        elif not is_specified_scalar_type(kind) or (kind.name == "Float" and type(value) is int):
             return value
         else:
             try:

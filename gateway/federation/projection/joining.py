@@ -42,6 +42,7 @@ class _Below:
     found: Sequence[Candidate]
     attached: tuple[Attached, ...]
     static: frozenset[str]
+    abstract: bool
     selections: _Selections
 
 
@@ -91,12 +92,11 @@ class Joining(Places):
             )
         return found
 
-    def object(
-        self, target: str, place: Place, static: frozenset[str], selections: _Selections
-    ) -> None:
+    def object(self, target: str, place: Place, below: "_Below") -> None:
         """Write `target = …` for an object."""
+        static, selections = below.static, below.selections
         groups = self.groups(place, static, self.conditions(selections))
-        if len(static) == 1:
+        if not below.abstract:
             self.built(target, self.spot(place, groups[0]), selections)
             return
         spot = self.spot(place, Group(None, static))
@@ -245,7 +245,8 @@ class Joining(Places):
         static = self.possible(get_named_type(one.type).name)
         values = [self.read(spot, [each]) for each in found]
         target = self.module.name("r")
-        below = _Below(found, attached, static, selections)
+        abstract = is_abstract_type(get_named_type(one.type))
+        below = _Below(found, attached, static, abstract, selections)
         if not (len(found) == 1 and found[0].source.joined and _is_list(one.type)):
             self.value(target, one.type, values, below)
             return target
@@ -280,12 +281,13 @@ class Joining(Places):
                     self.value(item, inner.of_type, items, below)
                     self.line(f"{target}.append({item})")
                 return
+            # The first one is there; others may be blank, as an entity may.
             sources = [
-                Source(value, each.selections, each.source.owner)
-                for value, each in zip(values, below.found, strict=True)
+                Source(value, each.selections, each.source.owner, joined=index > 0)
+                for index, (value, each) in enumerate(zip(values, below.found, strict=True))
             ]
-            self.object(target, Place(sources, below.attached), below.static, below.selections)
-            if required and len(below.static) != 1:
+            self.object(target, Place(sources, below.attached), below)
+            if required and below.abstract:
                 self.line(f"if {target} is None: raise Suspect")
 
 

@@ -29,7 +29,8 @@ class TooInvolved(Exception):
 class Source:
     """An object of an answer: the variable that holds it, what was selected of it, whose it is.
 
-    `joined` is true for an entity itself: all its fields may be null for want of it.
+    `joined` is true for an entity itself, and for an object joined with another: all its fields
+    may be null for want of it.
     """
 
     variable: str

@@ -213,7 +213,7 @@ class Places(Writer):
     def groups(self, place: Place, static: frozenset[str] | None, more: Filters) -> list[Group]:
         """Runtime types told apart as far as anything here depends on them."""
         if static is not None and len(static) == 1:
-            return [Group(next(iter(static)), None)]
+            return [Group(next(iter(static)), static)]
         filters = list(dict.fromkeys([*place.filters(), *more]))
         if not filters:
             return [Group(None, static)]
