@@ -4,8 +4,11 @@ The stages, each only where the one before found nothing wrong: every subgraph b
 rules on the result, satisfiability.
 """
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 
 from gateway.federation.composition.loading import load_all
 from gateway.federation.composition.merging import merge
@@ -15,7 +18,6 @@ from gateway.federation.composition.result_rules import check_result
 from gateway.federation.composition.satisfiability import check_satisfiability
 from gateway.federation.composition.subgraph import Subgraph
 from gateway.federation.errors import CompositionError, Hint
-from gateway.federation.supergraph import Supergraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,42 @@ class CompositionFailed(Exception):
 def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
     """Compose (name, url, SDL) of each subgraph; raises `CompositionFailed` with coded errors."""
     errors = check_names([name for name, _, _ in subgraphs])
-    if not errors:
-        loaded, errors = load_all(subgraphs)
     if errors:
         raise CompositionFailed(errors)
-    return compose_loaded(loaded)
+    with _uncollected():
+        loaded, errors = load_all(subgraphs)
+        if errors:
+            raise CompositionFailed(errors)
+        return compose_loaded(loaded)
+
+
+_composing = 0
+_lock = Lock()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: it would walk millions of living nodes again and again.
+
+    Composition leaves next to no cycles, and its input is bounded, so nothing piles up. Where the
+    process collects on its own terms (collection is off already) nothing is changed.
+    """
+    global _composing, _resume  # noqa: PLW0603 - the collector is the process's, so is this.
+    with _lock:
+        if _composing == 0:
+            _resume = gc.isenabled()
+            gc.disable()
+        _composing += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _composing -= 1
+            if _composing == 0 and _resume:
+                gc.enable()
+
+
+_resume = False
 
 
 def compose_loaded(subgraphs: Sequence[Subgraph], *, satisfiable: bool = True) -> Composed:
@@ -58,7 +91,7 @@ def compose_loaded(subgraphs: Sequence[Subgraph], *, satisfiable: bool = True) -
     sdl = print_supergraph(state.merged)
     hints = list(state.hints)
     if satisfiable:
-        errors, more = check_satisfiability(Supergraph.parse(sdl, to_answer=False))
+        errors, more = check_satisfiability(state.merged)
         if errors:
             raise CompositionFailed(errors, hints)
         hints += more

@@ -28,6 +28,7 @@ class Reachability:
         self.loose = _Loose(graph)
         self.tried = 0
         self._closures: dict[tuple[Node, frozenset[str]], tuple[Node, ...]] = {}
+        self._led: dict[tuple[Node, frozenset[str]], tuple[Node, ...]] = {}
         self._usable: dict[tuple[Node, str, frozenset[str]], bool] = {}
         self._texts: dict[WantedSet, frozenset[str]] = {}
         self._busy: set[object] = set()
@@ -40,15 +41,29 @@ class Reachability:
             return known
         if key in self._busy:
             return (node,)
-        at_once = self._at_once(node, without)
-        if all(one in at_once or one.graph in without for one in self.loose.closure(node)):
+        at_once = self._led.get(key) or self._at_once(node, without)
+        targets = sum(1 for one in self._targets(node) if one.graph not in without)
+        if len(at_once) == targets + 1 or all(
+            one in at_once or one.graph in without for one in self.loose.closure(node)
+        ):
             found = tuple(at_once)
+            self._share(node, found, without)
         else:
             self._busy.add(key)
             found = self._strict(node, without)
             self._busy.discard(key)
         self._closures[key] = found
         return found
+
+    def _share(self, node: Node, found: tuple[Node, ...], without: frozenset[str]) -> None:
+        """Nodes reached that lead back at once reach the same."""
+        for other in found:
+            key = (other, without)
+            if other is not node and other.types == node.types and key not in self._led:
+                if (other.graph, other.name) != (node.graph, node.name) and self._led_to(
+                    (other,), node
+                ):
+                    self._led[key] = found
 
     def selects(self, node: Node, name: str, without: frozenset[str] = frozenset()) -> bool:
         """Whether a field can be selected at the node, its requirements met from there."""
@@ -69,16 +84,17 @@ class Reachability:
 
     # -- at once
 
-    def _at_once(self, node: Node, without: frozenset[str]) -> dict[Node, None]:
+    def _at_once(self, node: Node, without: frozenset[str]) -> tuple[Node, ...]:
         found: dict[Node, None] = {node: None}
         open_ = [one for one in self._targets(node) if one.graph not in without]
         while open_:
             still = [one for one in open_ if not self._led_to(found, one)]
             if len(still) == len(open_):
                 break
-            found.update((one, None) for one in open_ if one not in still)
+            left = set(still)
+            found.update((one, None) for one in open_ if one not in left)
             open_ = still
-        return found
+        return tuple(found)
 
     def _targets(self, node: Node) -> Iterable[Node]:
         return (

@@ -9,22 +9,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from graphql import (
-    GraphQLArgument,
-    GraphQLEnumType,
-    GraphQLInputObjectType,
-    GraphQLInterfaceType,
-    GraphQLList,
-    GraphQLNonNull,
-    GraphQLObjectType,
-    GraphQLUnionType,
-    get_named_type,
-    is_required_argument,
-    is_required_input_field,
-)
-
+from gateway.federation.composition.merged import Merged, MergedField, MergedType, base_name
 from gateway.federation.composition.reachability import Reachability
+from gateway.federation.composition.samples import sample_arguments
+from gateway.federation.composition.subgraph import Kind
 from gateway.federation.composition.unreachable import why_not, why_untyped
+from gateway.federation.composition.views import ROOTS, as_supergraph
 from gateway.federation.errors import CompositionError, Hint
 from gateway.federation.graph import Node, QueryGraph
 from gateway.federation.supergraph import Supergraph
@@ -38,28 +28,67 @@ MAX_PLACES = 200_000
 MAX_LABELS = 8
 """With more override labels than this not each of them is tried by itself."""
 
-Composite = GraphQLObjectType | GraphQLInterfaceType | GraphQLUnionType
+COMPOSITE = (Kind.OBJECT, Kind.INTERFACE, Kind.UNION)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """A type seen at some nodes; `via` is the field or fragment that led here from `before`."""
 
-    type: Composite
+    type: MergedType
     nodes: frozenset[Node]
     before: "Place | None"
     via: str
 
 
-def check_satisfiability(
-    supergraph: Supergraph,
-) -> tuple[list[CompositionError], list[Hint]]:
+class Clients:
+    """What clients may ask for: the supergraph without what is inaccessible."""
+
+    def __init__(self, merged: Merged) -> None:
+        self.types = {
+            one.name: one
+            for one in merged.types.values()
+            if one.kind in COMPOSITE and merged.named(one.marks, "inaccessible") is None
+        }
+        self._merged = merged
+        self._fields: dict[str, list[tuple[MergedField, MergedType | None]]] = {}
+        self._possible: dict[str, list[MergedType]] = {}
+        for one in self.types.values():
+            if one.kind is Kind.OBJECT:
+                for name in one.interfaces:
+                    self._possible.setdefault(name, []).append(one)
+
+    def fields(self, definition: MergedType) -> list[tuple[MergedField, MergedType | None]]:
+        """The fields of a type, each with the type it leads to (None: a leaf)."""
+        found = self._fields.get(definition.name)
+        if found is None:
+            found = self._fields[definition.name] = [
+                (field, self.types.get(base_name(field.type)))
+                for field in definition.fields.values()
+                if self._merged.named(field.marks, "inaccessible") is None
+            ]
+        return found
+
+    def possible(self, definition: MergedType) -> list[MergedType]:
+        """The objects of an abstract type."""
+        if definition.kind is Kind.UNION:
+            return [self.types[name] for name in definition.members if name in self.types]
+        return self._possible.get(definition.name, [])
+
+
+def check_satisfiability(merged: Merged) -> tuple[list[CompositionError], list[Hint]]:
     """Errors for what cannot be had; hints for shared fields whose runtime types differ."""
     errors: dict[str, CompositionError] = {}
     hints: dict[str, Hint] = {}
+    supergraph = as_supergraph(merged)
+    clients = Clients(merged)
     for labels in _label_sets(supergraph.labels):
-        search = _Search(supergraph, QueryGraph(supergraph, labels))
-        search.run()
+        search = _Search(supergraph, clients, merged, labels)
+        try:
+            search.run()
+        except TooManyPlaces:
+            text = f"The supergraph has more than {MAX_PLACES} places to be judged."
+            return [CompositionError("SATISFIABILITY_ERROR", text)], []
         errors |= {error.message: error for error in search.errors}
         hints |= {hint.message: hint for hint in search.hints}
     return list(errors.values())[:MAX_ERRORS], list(hints.values())[:MAX_ERRORS]
@@ -79,11 +108,14 @@ def _label_sets(labels: frozenset[str]) -> Iterator[frozenset[str]]:
 class _Search:
     """One walk over all places, under one set of labels."""
 
-    def __init__(self, supergraph: Supergraph, graph: QueryGraph) -> None:
+    def __init__(
+        self, supergraph: Supergraph, clients: Clients, merged: Merged, labels: frozenset[str]
+    ) -> None:
         self.supergraph = supergraph
-        self.schema = supergraph.api_schema
-        self.graph = graph
-        self.reach = Reachability(graph)
+        self.clients = clients
+        self.merged = merged
+        self.graph = QueryGraph(supergraph, labels)
+        self.reach = Reachability(self.graph)
         self.errors: list[CompositionError] = []
         self.hints: list[Hint] = []
         self.seen: dict[str, list[frozenset[Node]]] = {}
@@ -91,34 +123,32 @@ class _Search:
         self.places = 0
         self._ends: dict[tuple[frozenset[Node], str], tuple[bool, frozenset[Node]]] = {}
         self._around: dict[frozenset[Node], frozenset[Node]] = {}
+        self._same: dict[frozenset[Node], frozenset[Node]] = {}
 
     def run(self) -> None:
-        roots = (
-            ("query", self.schema.query_type),
-            ("mutation", self.schema.mutation_type),
-            ("subscription", self.schema.subscription_type),
-        )
-        for operation, root in roots:
+        for operation, name in ROOTS.items():
+            root = self.clients.types.get(name)
             if root is not None:
-                nodes = frozenset(self.graph.roots(root.name))
-                self._visit(Place(root, nodes, None, operation))
+                self._visit(Place(root, frozenset(self.graph.roots(name)), None, operation))
         while self.queue and len(self.errors) < MAX_ERRORS:
             place = self.queue.popleft()
-            if isinstance(place.type, GraphQLObjectType):
-                self._fields(place, place.type)
+            if place.type.kind is Kind.OBJECT:
+                self._fields(place)
             else:
                 self._types(place)
 
     def _visit(self, place: Place) -> None:
-        if place.type is self.schema.query_type:
+        nodes = place.nodes
+        if place.type.name == ROOTS["query"]:
             # A field may lead back to the query root, where every subgraph can be asked.
-            place = Place(
-                place.type, frozenset(self.graph.roots(place.type.name)), place.before, place.via
-            )
+            nodes = frozenset(self.graph.roots(place.type.name))
+            place = Place(place.type, nodes, place.before, place.via)
+        if place.type.kind is Kind.OBJECT:
+            nodes = self._closure(nodes)
         known = self.seen.setdefault(place.type.name, [])
-        if any(nodes <= place.nodes for nodes in known):
+        if any(each is nodes or each <= nodes for each in known):
             return
-        known.append(place.nodes)
+        known.append(nodes)
         self.places += 1
         if self.places > MAX_PLACES:
             raise TooManyPlaces
@@ -126,26 +156,26 @@ class _Search:
 
     # -- the fields of an object
 
-    def _fields(self, place: Place, definition: GraphQLObjectType) -> None:
+    def _fields(self, place: Place) -> None:
         around = self._closure(place.nodes)
-        for name, field in definition.fields.items():
-            found, ends = self._leads(around, name)
-            below = get_named_type(field.type)
-            via = name + _sample_arguments(field.args)
+        for field, below in self.clients.fields(place.type):
+            found, ends = self._leads(around, field.name, leaf=below is None)
             if not found:
+                via = field.name + sample_arguments(self.merged, field)
                 self.errors.append(
                     CompositionError(
                         "SATISFIABILITY_ERROR",
-                        _message(place, via, leaf=not isinstance(below, Composite))
-                        + why_not(self.reach, place.nodes, definition.name, name),
+                        _message(place, via, leaf=below is None)
+                        + why_not(self.reach, place.nodes, place.type.name, field.name),
                         tuple(sorted({node.graph for node in place.nodes})),
                     )
                 )
-                continue
-            if isinstance(below, Composite):
-                following = Place(below, ends, place, via)
-                if not isinstance(below, GraphQLObjectType):
-                    self._compare(following, f"{definition.name}.{name}")
+            elif below is not None:
+                following = Place(
+                    below, ends, place, field.name + sample_arguments(self.merged, field)
+                )
+                if below.kind is not Kind.OBJECT:
+                    self._compare(following, f"{place.type.name}.{field.name}")
                 self._visit(following)
 
     def _closure(self, nodes: frozenset[Node]) -> frozenset[Node]:
@@ -154,10 +184,13 @@ class _Search:
             every: set[Node] = set()
             for node in nodes:
                 every.update(self.reach.closure(node))
-            found = self._around[nodes] = frozenset(every)
+            whole = frozenset(every)
+            found = self._around[nodes] = self._same.setdefault(whole, whole)
         return found
 
-    def _leads(self, around: frozenset[Node], name: str) -> tuple[bool, frozenset[Node]]:
+    def _leads(
+        self, around: frozenset[Node], name: str, *, leaf: bool
+    ) -> tuple[bool, frozenset[Node]]:
         """Whether a field can be had, and where it leads."""
         key = (around, name)
         known = self._ends.get(key)
@@ -168,6 +201,8 @@ class _Search:
         for node in around:
             if self.reach.selects(node, name):
                 found = True
+                if leaf:
+                    break
                 move = self.graph.move(node, name)
                 if move is not None and move.child is not None:
                     ends.add(move.child)
@@ -177,7 +212,7 @@ class _Search:
     # -- the types of an abstract one
 
     def _types(self, place: Place) -> None:
-        for definition in self.schema.get_possible_types(place.type):  # type: ignore[arg-type]
+        for definition in self.clients.possible(place.type):
             name = definition.name
             nodes, untyped = self._narrowed(place.nodes, name)
             if nodes:
@@ -282,36 +317,3 @@ def _example(place: Place, *, leaf: bool) -> str:
         depth += 1
     lines += ["  " * closing + "}" for closing in range(depth - 1, -1, -1)]
     return "The following supergraph API query:\n" + "\n".join(lines)
-
-
-def _sample_arguments(arguments: dict[str, GraphQLArgument]) -> str:
-    """Values for the arguments a query must give."""
-    given = [
-        f"{name}: {_sample(argument.type, 0)}"
-        for name, argument in arguments.items()
-        if is_required_argument(argument)
-    ]
-    return f"({', '.join(given)})" if given else ""
-
-
-_SAMPLES = {"Int": "0", "Float": "3.14", "Boolean": "true", "ID": '"<any id>"'}
-
-
-def _sample(wanted: object, depth: int) -> str:
-    """A value of an input type."""
-    if isinstance(wanted, GraphQLNonNull):
-        return _sample(wanted.of_type, depth)
-    if isinstance(wanted, GraphQLList):
-        return "[]"
-    if isinstance(wanted, GraphQLEnumType):
-        return str(next(iter(wanted.values)))
-    if isinstance(wanted, GraphQLInputObjectType):
-        if depth > 3:
-            return "{}"
-        inner = (
-            f"{name}: {_sample(field.type, depth + 1)}"
-            for name, field in wanted.fields.items()
-            if is_required_input_field(field)
-        )
-        return "{" + ", ".join(inner) + "}"
-    return _SAMPLES.get(getattr(wanted, "name", ""), '"<some value>"')
