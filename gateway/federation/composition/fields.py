@@ -226,22 +226,14 @@ def check_sharing(
 ) -> None:
     """A field resolved in several subgraphs must be shareable in all of them."""
     where = f"{parent.name}.{name}"
-    shareable: list[int] = []
-    alone: list[int] = []
     if parent.name == "Subscription":
         for index, source in sources.items():
             if fed_directive(source.directives, "shareable"):
                 message = f"{element(where)} cannot be @shareable: it is a root subscription field"
                 state.error("INVALID_FIELD_SHARING", message, [index])
-    for index in state.relevant(parent):
-        found = [(parent.name, sources[index])] if index in sources else []
-        if not found:
-            found = abstracting_fields(state, parent, name, index)
-        elif overrides.replaced(index):
-            continue
-        for owner, source in found:
-            if not state.usages[index].fully_external(owner, source):
-                (shareable if source.shareable or source.external else alone).append(index)
+    if len(sources) == 1 and not state.interface_objects:
+        return
+    shareable, alone = _resolvers(state, parent, name, sources, overrides)
     if alone and len(shareable) + len(alone) > 1:
         unknown = "".join(
             f' (its @override in "{state.name(index)}" names no subgraph: "{text}")'
@@ -254,6 +246,24 @@ def check_sharing(
             f"{subgraph_words(state.names(alone))}{unknown}",
             alone,
         )
+
+
+def _resolvers(
+    state: State, parent: MergedType, name: str, sources: Sources, overrides: Overrides
+) -> tuple[list[int], list[int]]:
+    """The subgraphs that resolve a field: (where it may be shared, where it may not)."""
+    shareable: list[int] = []
+    alone: list[int] = []
+    for index in state.relevant(parent):
+        found = [(parent.name, sources[index])] if index in sources else []
+        if not found:
+            found = abstracting_fields(state, parent, name, index)
+        elif overrides.replaced(index):
+            continue
+        for owner, source in found:
+            if not state.usages[index].fully_external(owner, source):
+                (shareable if source.shareable or source.external else alone).append(index)
+    return shareable, alone
 
 
 def _join_marks(

@@ -183,9 +183,9 @@ assert set(STRATEGIES) <= set(CARRIED)
 def merge_description(state: State, sources: Mapping[int, str | None], where: str) -> str | None:
     """The description most subgraphs give; of equally frequent ones the first."""
     given = {index: text for index, text in sources.items() if text is not None}
-    counts = Counter(given.values())
-    if not counts:
+    if not given:
         return None
+    counts = Counter(given.values())
     filled = [text for text in counts if text]
     if len(counts) == 1 or len(filled) == 1:
         return filled[0] if filled else next(iter(counts))

@@ -62,6 +62,8 @@ def resolve_overrides(
         for index, source in sources.items()
         if (applied := override_of(source)) is not None
     }
+    if not overriding:
+        return found
     where = f"{parent.name}.{name}"
     by_name = {subgraph.name: index for index, subgraph in enumerate(state.subgraphs)}
     for index, applied in overriding.items():

@@ -1,6 +1,7 @@
 """What a subgraph says of its fields: external, provided, shareable, used by its own directives."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from graphql import (
     FieldNode,
@@ -83,6 +84,7 @@ def extension_keys(subgraph: Subgraph) -> set[Place]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def parse_set(text: str) -> SelectionSetNode | None:
     """A field set as a selection, None if it is none."""
     inner = text.strip()

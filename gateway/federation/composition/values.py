@@ -16,7 +16,7 @@ def value_text(value: Any) -> str:
         case None | bool() | str():
             text = json.dumps(value, ensure_ascii=False)
         case int():
-            text = number_text(float(value)) if abs(value) >= 2**53 else str(value)
+            text = str(value)
         case float():
             text = number_text(value)
         case Mapping():
