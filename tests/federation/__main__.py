@@ -10,6 +10,7 @@ import json
 import sys
 
 from graphql import parse
+from rich.console import Console
 
 from gateway.federation.errors import NoPlan
 from gateway.federation.normalise import normalise
@@ -20,6 +21,8 @@ from tests.federation.differential import Figures, campaign, federations
 from tests.federation.harness.cases import Case, Federation
 from tests.federation.harness.gateway import Gateway, supergraph
 from tests.federation.harness.running import Running
+
+CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def main() -> int:
@@ -41,11 +44,11 @@ def _random(count: int, seed: int, words: list[str]) -> int:
     for federation in chosen:
         figures = asyncio.run(campaign([federation], count, seed))
         for difference in figures.differences:
-            print(f"✗ {difference}", flush=True)
+            CONSOLE.print(f"✗ {difference}")
         total.queries += figures.queries
         total.requests += figures.requests
         total.differences += figures.differences
-    print(
+    CONSOLE.print(
         f"{len(chosen)} federations, {total.queries} operations, {total.requests} requests,"
         f" {len(total.differences)} differences"
     )
@@ -68,7 +71,7 @@ def _cases(words: list[str], *, plans: bool) -> int:
         if wrong or plans:
             _show(federation, case, running, answer, wrong)
     budget = sum(case.requests for _, case in chosen)
-    print(
+    CONSOLE.print(
         f"{len({f.name for f, _ in chosen})} behaviours, {len(chosen)} cases,"
         f" {len(chosen) - bad} pass, {requests} requests of {budget}"
     )
@@ -83,16 +86,18 @@ async def _run(federation: Federation, case: Case) -> tuple[Running, dict]:
 def _show(
     federation: Federation, case: Case, running: Running, answer: dict, wrong: list[str]
 ) -> None:
-    print(f"\n{'WRONG' if wrong else 'ok'} {federation.name}: {case.name}\n{case.query}")
+    CONSOLE.print(f"\n{'WRONG' if wrong else 'ok'} {federation.name}: {case.name}\n{case.query}")
     if case.variables:
-        print("  variables", json.dumps(dict(case.variables)))
+        CONSOLE.print("  variables", json.dumps(dict(case.variables)))
     if not case.refused:
-        print(_plan(federation, case))
+        CONSOLE.print(_plan(federation, case))
     for number, request in enumerate(running.log.requests):
-        print(f"  {number} → {request.graph}: {request.query} {json.dumps(dict(request.variables))}")
-    print("  answer", json.dumps(answer, ensure_ascii=False))
+        CONSOLE.print(
+            f"  {number} → {request.graph}: {request.query} {json.dumps(dict(request.variables))}"
+        )
+    CONSOLE.print("  answer", json.dumps(answer, ensure_ascii=False))
     for complaint in wrong:
-        print("  ✗", complaint)
+        CONSOLE.print("  ✗", complaint)
 
 
 def _plan(federation: Federation, case: Case) -> str:

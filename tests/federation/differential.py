@@ -92,10 +92,10 @@ def questions(comparison: Comparison, count: int, start: int) -> Iterator[Questi
     """`count` operations: every fourth from hypothesis-graphql, the others wilder."""
     theirs = _generated(comparison, count // 4, start)
     for document in theirs:
-        rng = random.Random(f"{start}:{document}")
+        rng = random.Random(f"{start}:{document}")  # noqa: S311
         yield dressed(comparison.schema, comparison.pool, rng, parse(document))
     for number in range(count - len(theirs)):
-        rng = random.Random(start * 1_000_003 + number)
+        rng = random.Random(start * 1_000_003 + number)  # noqa: S311
         made = operation(comparison.schema, comparison.pool, rng)
         if made is not None:
             yield made
@@ -184,7 +184,9 @@ def _without_unused(text: str) -> str:
         kept = []
         for node in document.definitions:
             name = node.name.value if node.name else ""
-            if node.kind == "fragment_definition" and f"...{name}" not in body.replace("... ", "..."):
+            if node.kind == "fragment_definition" and f"...{name}" not in body.replace(
+                "... ", "..."
+            ):
                 continue
             kept.append(node)
         document = parse("\n".join(print_ast(node) for node in kept))
@@ -200,4 +202,6 @@ def _without_unused(text: str) -> str:
 
 def selections_of(query: str) -> int:
     """How many fields and fragments a document has."""
-    return sum(isinstance(node, FieldNode | InlineFragmentNode) for node in _removable(parse(query)))
+    return sum(
+        isinstance(node, FieldNode | InlineFragmentNode) for node in _removable(parse(query))
+    )

@@ -19,6 +19,7 @@ from types import FrameType
 
 import orjson
 from graphql import DocumentNode, GraphQLSchema, OperationType, parse, print_ast, validate
+from rich.console import Console
 
 from gateway.federation.composition import CompositionFailed, compose
 from gateway.federation.engine import Engine
@@ -34,6 +35,8 @@ from tests.federation import suites
 from tests.federation.generating import Pool, operation
 from tests.federation.harness.cases import Federation
 from tests.federation.harness.monolith import api_schema
+
+CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
 
 SECONDS = 5.0
 """The CPU time one input may take, on a slow machine."""
@@ -67,30 +70,43 @@ def mutated(text: str, others: list[str], rng: random.Random) -> str:
     """A text with one to six changes, token by token."""
     tokens = _TOKENS.findall(text)
     for _ in range(rng.randint(1, 6)):
-        if not tokens:
-            break
-        place, kind = rng.randrange(len(tokens)), rng.randrange(8)
-        if kind == 0:
-            del tokens[place : place + rng.choice((1, 1, 2, 8))]
-        elif kind == 1:
-            tokens.insert(place, rng.choice(tokens))
-        elif kind == 2:
-            tokens[place] = rng.choice(tokens)
-        elif kind == 3:
-            tokens.insert(place, f" {rng.choice(_SPICE)} ")
-        elif kind == 4:
-            end = min(len(tokens), place + rng.randint(1, 30))
-            tokens[place:place] = tokens[place:end]
-        elif kind == 5:
-            tokens[place:place] = _TOKENS.findall(_piece(rng.choice(others), rng))
-        elif kind == 6:
-            other = rng.randrange(len(tokens))
-            tokens[place], tokens[other] = tokens[other], tokens[place]
-        else:
-            names = [index for index, token in enumerate(tokens) if token.isidentifier()]
-            if len(names) > 1:
-                tokens[rng.choice(names)] = tokens[rng.choice(names)]
+        if tokens:
+            rng.choice(_CHANGES)(tokens, rng.randrange(len(tokens)), others, rng)
     return "".join(tokens)
+
+
+def _drop(tokens: list[str], place: int, others: list[str], rng: random.Random) -> None:
+    del tokens[place : place + rng.choice((1, 1, 2, 8))]
+
+
+def _repeat(tokens: list[str], place: int, others: list[str], rng: random.Random) -> None:
+    tokens[place:place] = tokens[place : place + rng.choice((1, 5, 30))]
+
+
+def _copy(tokens: list[str], place: int, others: list[str], rng: random.Random) -> None:
+    tokens[place] = rng.choice(tokens)
+
+
+def _swap(tokens: list[str], place: int, others: list[str], rng: random.Random) -> None:
+    other = rng.randrange(len(tokens))
+    tokens[place], tokens[other] = tokens[other], tokens[place]
+
+
+def _spice(tokens: list[str], place: int, others: list[str], rng: random.Random) -> None:
+    tokens.insert(place, f" {rng.choice(_SPICE)} ")
+
+
+def _splice(tokens: list[str], place: int, others: list[str], rng: random.Random) -> None:
+    tokens[place:place] = _TOKENS.findall(_piece(rng.choice(others), rng))
+
+
+def _rename(tokens: list[str], place: int, others: list[str], rng: random.Random) -> None:
+    names = [index for index, token in enumerate(tokens) if token.isidentifier()]
+    if names:
+        tokens[rng.choice(names)] = tokens[rng.choice(names)]
+
+
+_CHANGES = (_drop, _repeat, _copy, _swap, _spice, _splice, _rename, _rename)
 
 
 def bent(text: str, rng: random.Random) -> str:
@@ -175,12 +191,16 @@ class Fuzz:
             "query": self.query,
         }
 
+    def chance(self, target: str, number: int) -> random.Random:
+        """What decides about one input."""
+        return random.Random(f"{target}:{self.seed}:{number}")  # noqa: S311
+
     def one(self, target: str, number: int, findings: Findings) -> None:
         """One input: its end is counted, what must not happen is noted."""
-        rng = random.Random(f"{target}:{self.seed}:{number}")
+        rng = self.chance(target, number)
         before = time.process_time()
         try:
-            with _alarm():
+            with Alarm():
                 end = self.targets[target](rng)
         except Exception as error:
             end = "raised"
@@ -241,7 +261,9 @@ class Fuzz:
         text = self.question(one, rng)
         supergraph = Supergraph.parse(one.supergraph)
         engine = Engine(Planned(supergraph, {name: Blank(rng) for name in one.subgraphs}))
-        values = {name: rng.choice((None, 1, "x", [], {}, True)) for name in ("a", "v0", "c0", "id")}
+        values = {
+            name: rng.choice((None, 1, "x", [], {}, True)) for name in ("a", "v0", "c0", "id")
+        }
         result = asyncio.run(engine.execute(Request(text, values)))
         answer = orjson.loads(result.body())
         if "data" not in answer:
@@ -263,7 +285,6 @@ class Fuzz:
 
 def _valid(schema: GraphQLSchema, document: DocumentNode) -> bool:
 
-
     return not validate(schema, document)
 
 
@@ -271,7 +292,7 @@ class TooSlow(BaseException):
     """An input took so long that it was given up."""
 
 
-class _alarm:
+class Alarm:
     """Gives up what takes ten times as long as it may."""
 
     def __enter__(self) -> None:
@@ -315,15 +336,15 @@ def main() -> int:
     fuzz = Fuzz(asked.seed)
     if asked.only:
         target, number = asked.only.split(":")
-        print(fuzz.targets[target](random.Random(f"{target}:{asked.seed}:{number}")))
+        CONSOLE.print(fuzz.targets[target](fuzz.chance(target, int(number))))
         return 0
     until = time.monotonic() + asked.minutes * 60
     findings = run(fuzz, iter(range(10**9)), until)
     for end, count in sorted(findings.ends.items()):
-        print(f"{count:8} {end}")
-    print(f"slowest {findings.slowest:.2f} s CPU; {len(findings.wrong)} wrong")
+        CONSOLE.print(f"{count:8} {end}")
+    CONSOLE.print(f"slowest {findings.slowest:.2f} s CPU; {len(findings.wrong)} wrong")
     for line in findings.wrong[:40]:
-        print("✗", line[:400])
+        CONSOLE.print("✗", line[:400])
     return int(bool(findings.wrong))
 
 

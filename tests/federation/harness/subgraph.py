@@ -266,7 +266,9 @@ class Subgraph:
         for node in key.selections:
             if isinstance(node, FieldNode) and node.name.value != "__typename":
                 found = sent.get(node.name.value)
-                if found is None or (node.selection_set and not self._has(found, node.selection_set)):
+                if found is None or (
+                    node.selection_set and not self._has(found, node.selection_set)
+                ):
                     return False
         return True
 
@@ -377,7 +379,7 @@ def _named(type_: Any) -> str:
 
 def _operation(document: Any, name: str | None) -> OperationDefinitionNode:
     for node in document.definitions:
-        if isinstance(node, OperationDefinitionNode):
-            if name is None or (node.name is not None and node.name.value == name):
-                return node
+        named = getattr(node, "name", None)
+        if isinstance(node, OperationDefinitionNode) and name in {None, named and named.value}:
+            return node
     raise CalledWrongly(f"no operation {name}")

@@ -58,5 +58,4 @@ FEDERATION = Federation(
     {"bookings": BOOKINGS, "hotels": HOTELS},
     world,
     (Case("the same by a query", "{ last { points hotel { name } } }", requests=2),),
-    random=False,
 )
