@@ -240,7 +240,7 @@ async def test_postgresql_killed_during_a_confirm(postgres_box: Box, postgres: P
     story = await Story.begin(box, TEA)
     mutation, asked = await story.prepared("confirm")
     asked |= {"idempotencyKey": f"kill-{next(_keys)}"}
-    await box.control.fault(TEA.merchant, "latency", verb="confirm", value=1, count=1)
+    await box.control.fault(TEA.merchant, "latency", verb="confirm", value=3, count=1)
     asking = asyncio.create_task(story.unanswered(mutation, **asked))
     await box.fault_used(TEA.merchant, "latency")
     postgres.kill()

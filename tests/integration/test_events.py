@@ -223,7 +223,7 @@ async def test_two_workers_keep_the_order_and_never_send_at_once(coalition, rece
             sender(coalition, second, worker_poll_seconds=0.01, lease_seconds=60) as two,
         ):
             running = [asyncio.create_task(each.run(stop)) for each in (one, two)]
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(240):
                 while len(receiver.taken) < 48:
                     await make_all_due(coalition)
                     await asyncio.sleep(0.02)

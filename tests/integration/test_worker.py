@@ -104,7 +104,7 @@ async def crew(coalition: Coalition) -> AsyncIterator[Crew]:
 
 
 async def reaches(coalition: Coalition, redemption: Redemption, state: State) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (await coalition.get(redemption)).state is not state:  # noqa: ASYNC110
             await asyncio.sleep(SOON)
 
