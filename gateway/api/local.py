@@ -5,7 +5,7 @@ between, and the request's transactions, policies, loaders and limits are the sa
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +103,28 @@ class Local:
         finally:
             _document.reset(token)
         return Answer(result.data, result.errors or ())
+
+    async def events(
+        self,
+        document: Document,
+        name: str | None,
+        variables: Mapping[str, Any],
+        context: Context,
+    ) -> AsyncGenerator[Answer, None]:
+        """Answer a subscription, event by event."""
+        token = _document.set(document.node)
+        try:
+            results: Any = await self.schema.stream(
+                document.text,
+                variable_values=dict(variables),
+                context_value=context,
+                operation_name=name,
+            )
+        finally:
+            _document.reset(token)
+        async with contextlib.aclosing(results):
+            async for result in results:
+                yield Answer(result.data, result.errors or ())
 
     async def _compiled(
         self, document: Document, name: str | None, variables: Mapping[str, Any], context: Context

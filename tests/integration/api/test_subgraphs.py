@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.api.graphs import Graphs
+from gateway.api.schema import ours, subgraph_sdl
 from gateway.db import system_now
 from gateway.members.model import pseudonym
 from gateway.subgraphs import service as subgraphs
+from gateway.subgraphs.composing import Ours
 from gateway.subgraphs.model import Operation, document_hash
 from partners import Auth, Connection
 from tests.support.gateway import Gateway, running
 from tests.support.merchant_graph import CLIENT, LINK, SDL, SECRET, MerchantGraph
 from tests.support.serving import bound, serving
+from tests.support.subscriber import subscribed
 
 on_sqlite = pytest.mark.parametrize("seeded_url", ["sqlite"], indirect=True)  # No SQL of its own.
 OFFER = '{ offer(id: "XH-01") { nameZh xinghui_blurb xinghui_trailer { url offer { nameEn } } } }'
@@ -346,3 +350,62 @@ async def test_a_member_apps_own_supergraph_has_the_whole_graph(place):
     ours = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Offer { nameZh } } }"
     answer = await member.data(ours, r=[asked[0], asked[2]])
     assert answer["_entities"] == [{"nameZh": "2D电影票"}, None]
+
+
+@on_sqlite
+async def test_an_event_brings_merchants_fields(place):
+    await place.publish()
+    member = await place.gateway.member("mbr_demo_01")
+    quote = await member.did(
+        "requestQuote", "quote { id }", offer="XH-01", legs=[{"programme": "P-LL"}]
+    )
+    made = await member.did("holdRedemption", "redemption { id }", quote=quote["quote"]["id"])
+    redemption = made["redemption"]["id"]
+    query = "subscription($id: ID!) { redemptionUpdated(id: $id) { redemption { xinghui_seat } } }"
+    async with subscribed(place.gateway.base, member.token) as client:
+        await client.follow(query, id=redemption)
+        assert (await client.next())["redemption"] == {"xinghui_seat": "7-12"}
+        place.cinema.status = 500
+        await member.did("confirmRedemption", "redemption { state }", redemption=redemption)
+        payload = (await client.hear())["payload"]
+        assert payload["data"]["redemptionUpdated"]["redemption"] == {"xinghui_seat": None}
+        assert payload["errors"][0]["extensions"]["code"] == "PARTNER_UNAVAILABLE"
+
+
+@on_sqlite
+async def test_a_gateway_with_another_schema_composes_for_itself(place):
+    """As while an old version and a new one run side by side."""
+    await place.publish()
+    tea = SDL.replace("xinghui_", "chawei_").replace("Xinghui_", "Chawei_")
+    await place.publish(tea, merchant="M06")
+    graphs = place.gateway.app.state.graphs
+    newer = subgraph_sdl() + "enum Chawei_Showing { OURS_NOW }\n"
+    newer = newer.replace(
+        "  coalition: Coalition!", "  showing: Chawei_Showing\n  coalition: Coalition!"
+    )
+    other = Graphs(
+        place.gateway.runtime.database,
+        graphs.schema,
+        Ours(newer, ours().schema),
+        service_for=graphs._service_for,
+        settings=graphs._settings,
+    )
+    assert await other.refresh() is True
+    assert other.current.members == {"M05"}
+    assert graphs.current.members == {"M05", "M06"}
+    assert await other.refresh() is False
+
+
+@on_sqlite
+async def test_requests_end_on_the_graph_they_began_with(place):
+    await place.publish()
+    place.cinema.seconds = 0.3
+    member = await place.gateway.member("mbr_demo_01")
+    asking = asyncio.create_task(member.data(OFFER))
+    while not place.cinema.seen:
+        await asyncio.sleep(0.01)
+    async with place.gateway.runtime.database.transaction() as tx:
+        await subgraphs.roll_back(tx, to=None, actor="usr_operator", now=system_now())
+    await place.gateway.app.state.graphs.refresh()
+    assert (await member.ask(OFFER)).codes == ["MALFORMED_REQUEST"]
+    assert (await asking)["offer"]["xinghui_blurb"] == "2D电影票!"
