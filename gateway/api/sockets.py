@@ -190,8 +190,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
         found = self._view.endpoint.prepare(actor, asked, Seen())
         if found.kind is not OperationType.SUBSCRIPTION:
             raise Unreadable("queries and mutations are sent by POST")
-        node = found.document.local.node
-        context = Context(self._view.endpoint.services, actor, self._locale, request_id, node)
+        context = Context(self._view.endpoint.services, actor, self._locale, request_id)
         events = self._events(found, asked, context)
         try:
             async with contextlib.aclosing(events):
