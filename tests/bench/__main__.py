@@ -12,7 +12,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import catalog, graph, parts, place, postgres, redemption, server, statements
+from tests.bench import (
+    catalog,
+    graph,
+    parts,
+    place,
+    postgres,
+    redemption,
+    router,
+    server,
+    statements,
+)
 from tests.bench.race import Figure, print_counts, print_figures
 from tests.support.postgres import Postgres, running
 
@@ -55,7 +65,7 @@ def _on_server(names: list[str], rounds: int) -> list[server.Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    every = [*RUNS, "statements", "server"]
+    every = [*RUNS, "statements", "server", "router"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
     parser.add_argument("--database", choices=DATABASES, help="only on this one (both)")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
@@ -92,10 +102,13 @@ def main() -> None:
     on_server = _on_server(asked.names or every, asked.rounds)
     if on_server:
         server.print_rows(console, on_server)
+    routed = asyncio.run(router.run(rounds=asked.rounds)) if "router" in names else []
+    if routed:
+        router.print_rows(console, routed)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if asked.json:
         document = {"machine": machine, "figures": [figure.json() for figure in figures]}
-        document |= {"statements": counts, "server": on_server}
+        document |= {"statements": counts, "server": on_server, "router": routed}
         text = json.dumps(document, ensure_ascii=False, indent=1)
         asked.json.write_text(text + "\n", encoding="utf-8")
 
