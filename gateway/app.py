@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import httpx2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -17,9 +18,11 @@ from gateway.api import unavailable
 from gateway.api.certify import certify
 from gateway.api.context import Conformance, Services
 from gateway.api.endpoint import Endpoint
+from gateway.api.graphs import Graphs, GraphSettings
 from gateway.api.limits import Limits
+from gateway.api.merchant_graphs import MerchantGraph
 from gateway.api.rates import Rates
-from gateway.api.schema import build
+from gateway.api.schema import build, ours
 from gateway.api.sockets import Sockets
 from gateway.db import Database
 from gateway.events.watching import Watcher
@@ -28,6 +31,8 @@ from gateway.operations.health import Health
 from gateway.operations.requests import Observed
 from gateway.runtime import Runtime
 from gateway.settings import Settings
+from gateway.subgraphs.model import Subgraph
+from gateway.subgraphs.publishing import Publishing
 from gateway.worker import Worker
 
 
@@ -59,9 +64,11 @@ def create_app(
             await here.oauth.start()
             app.state.runtime = here
             health.database = here.database
-            services = _services(here)
+            graphs = app.state.graphs = _graphs(here, stack)
+            services = app.state.services = _services(here, graphs)
+            await stack.enter_async_context(graphs.following())
             stack.push_async_callback(services.watcher.close)
-            app.router.routes[:] = _routes(here, services, limits, health)
+            app.router.routes[:] = _routes(here, Endpoint(graphs, services, limits), health)
             await stack.enter_async_context(listener.lag_measured())
             stack.push_async_callback(here.redemptions.abandon)
             app.state.stopping = asyncio.Event()
@@ -85,27 +92,51 @@ async def _migrate(settings: Settings) -> None:
         await database.close()
 
 
-def _routes(
-    runtime: Runtime, services: Services, limits: Limits | None, health: Health
-) -> list[BaseRoute]:
+def _routes(runtime: Runtime, graphql: Endpoint, health: Health) -> list[BaseRoute]:
     secrets = {
         merchant: connection.webhook_secret
         for merchant, connection in runtime.connections.items()
         if connection.webhook_secret
     }
-    graphql = Endpoint(build(), services, limits)
     return [
         Route("/graphql", graphql.answer, methods=["GET", "POST"]),
         WebSocketRoute("/graphql", Sockets(graphql).answer),
         *runtime.oauth.routes(),
-        *plain.routes(services, secrets),
+        *plain.routes(graphql.services, secrets),
         *listener.routes(
             runtime.database, runtime.clock, runtime.breakers, runtime.settings, health
         ),
     ]
 
 
-def _services(runtime: Runtime) -> Services:
+def _graphs(runtime: Runtime, stack: contextlib.AsyncExitStack) -> Graphs:
+    """The one graph, and what asks the merchants' subgraphs in it."""
+    settings = runtime.settings
+    clients: dict[str, httpx2.AsyncClient] = {}
+
+    def service_for(member: Subgraph) -> MerchantGraph:
+        merchant = member.merchant_id
+        if merchant not in clients:
+            clients[merchant] = runtime.subgraph_client(merchant)
+            stack.push_async_callback(clients[merchant].aclose)
+        return MerchantGraph(
+            merchant, member.url, clients[merchant], runtime.secret, settings.subgraph_seconds
+        )
+
+    return Graphs(
+        runtime.database,
+        build(),
+        ours(),
+        service_for=service_for,
+        settings=GraphSettings(
+            introspection=settings.sandbox,
+            seconds=settings.federated_seconds,
+            poll_seconds=settings.subgraphs_poll_seconds,
+        ),
+    )
+
+
+def _services(runtime: Runtime, graphs: Graphs) -> Services:
     async def run(merchant: str) -> Conformance:
         partner = runtime.partners[merchant]
         return await certify(runtime.database, partner, merchant, runtime.clock)
@@ -121,6 +152,14 @@ def _services(runtime: Runtime) -> Services:
         watcher=Watcher(runtime.database, seconds=runtime.settings.events_poll_seconds),
         certify=run,
         rates=Rates(runtime.settings),
+        publishing=Publishing(
+            runtime.database,
+            runtime.clock,
+            ours(),
+            sandbox=runtime.settings.sandbox,
+            connected=runtime.connections.__contains__,
+            told=graphs.tell,
+        ),
     )
 
 

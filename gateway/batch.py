@@ -37,6 +37,28 @@ class Ask:
     values: Values
 
 
+_LENGTHS = (1, 2, 5, 10, 20, 50, 100)
+
+
+def padded(values: Sequence[str]) -> list[str]:
+    """Values up to one of a few lengths, the last repeated: a statement for each length is enough.
+
+    None at all are one that nothing has.
+    """
+    found = list(values) or [""]
+    wanted = next((length for length in _LENGTHS if length >= len(found)), len(found))
+    return found + found[-1:] * (wanted - len(found))
+
+
+def among(column: sa.Column[Any], name: str, count: int) -> sa.ColumnElement[bool]:
+    """That a column has one of so many values, for `values_of`."""
+    return column.in_([sa.bindparam(f"{name}_{number}") for number in range(count)])
+
+
+def values_of(name: str, values: Sequence[str]) -> dict[str, str]:
+    return {f"{name}_{number}": value for number, value in enumerate(values)}
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """An INSERT or UPDATE that waits.

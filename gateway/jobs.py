@@ -50,6 +50,12 @@ async def enqueue(
     await tx.execute(insert_missing(tx, jobs), row)
 
 
+async def queued(tx: AsyncConnection, *, name: str, key: str) -> bool:
+    """Whether this work was ever queued, done or not."""
+    found = sa.select(jobs.c.job_id).where(jobs.c.key == f"{name}:{key}")
+    return await tx.scalar(found) is not None
+
+
 async def lease_jobs(
     tx: AsyncConnection,
     *,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -83,6 +83,23 @@ class Runtime:
             breakers={merchant: client.breaker for merchant, client in clients.items()},
         )
 
+    def subgraph_client(self, merchant: str) -> httpx2.AsyncClient:
+        """The client that a merchant's subgraph is asked with; the caller closes it.
+
+        The merchant gives the subgraph's address itself: in the sandbox, too, it is a public one
+        or on loopback.
+        """
+        settings = self.settings
+        line = wire(sandbox=True, concurrency=settings.partner_concurrency)
+        return partner_client(
+            subgraph_connection(self.connections[merchant]),
+            clock=self.clock.now,
+            sandbox=settings.sandbox,
+            timeout=settings.subgraph_seconds,
+            concurrency=settings.partner_concurrency,
+            transport=LoopbackToo(line) if settings.sandbox else line,
+        )
+
     async def sign_head(self, tx: AsyncConnection, *, since: datetime, now: datetime) -> str | None:
         """The first signed head of the audit chain since an instant; signed now if there is none.
 
@@ -103,6 +120,11 @@ class Runtime:
         for client in self.clients:
             await client.aclose()
         await self.database.close()
+
+
+def subgraph_connection(connection: adapters.Connection) -> adapters.Connection:
+    """The connection with the scope that a subgraph is asked with: reading, and nothing else."""
+    return replace(connection, scope=connection.subgraph_scope)
 
 
 def conceal(settings: Settings, connections: Iterable[adapters.Connection]) -> None:

@@ -318,11 +318,15 @@ class Worker:
         if self.sign_head is None:
             return None
         now = self.clock.now()
+        async with self.database.reading() as tx:
+            since = (await settlement.settlement(tx, notice.settlement_id)).approved_at or now
+            known = await audit.head_since(tx, since)
+        if known is not None:
+            return known
         async with self.database.transaction() as tx:
-            approved_at = (await settlement.settlement(tx, notice.settlement_id)).approved_at
             while await audit.seal(tx, limit=SEAL_BATCH) == SEAL_BATCH:
                 pass
-            return await self.sign_head(tx, since=approved_at or now, now=now)
+            return await self.sign_head(tx, since=since, now=now)
 
     async def _compensate(self, payload: dict[str, Any]) -> None:
         if not await self.redemptions.aftermath.compensate_again(payload):

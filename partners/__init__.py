@@ -59,7 +59,8 @@ class Connection:
     """Where a merchant's system is, what it speaks and how to get in.
 
     `audience` is the partner's issuer URL: the audience of our assertions. `webhook_secret`
-    (`whsec_…`) checks what the partner sends us.
+    (`whsec_…`) checks what the partner sends us. `subgraph_scope` is the scope of our token for its
+    subgraph.
     """
 
     merchant: str
@@ -69,6 +70,7 @@ class Connection:
     auth: Auth
     audience: str
     scope: str = "offers redeem statements notices"
+    subgraph_scope: str = "offers"
     webhook_secret: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:

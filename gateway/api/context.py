@@ -30,6 +30,7 @@ from gateway.oauth.guard import Actor, Guard
 from gateway.ports import Partner
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+from gateway.subgraphs.publishing import Publishing
 from gateway.values import InvalidInput, legible, month_of
 
 Info: TypeAlias = strawberry.Info["Context", None]
@@ -62,6 +63,7 @@ class Services:
     watcher: Watcher
     certify: Certify  # runs the partner contract against a merchant's system
     rates: Rates
+    publishing: Publishing
     wake: Callable[[], None] = lambda: None  # tells the worker inside that work is due
     clock_read_at: float = 0.0
 
@@ -90,10 +92,11 @@ class Context:
     actor: Actor
     locale: str
     request_id: str
-    document: DocumentNode
     loaders: Loaders = field(init=False)
     warnings: list[Warning] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)  # codes of the payloads, for the metrics
+    documents: dict[str, DocumentNode] = field(default_factory=dict)  # parsed, by their texts
+    known_at: dict[str, bool] = field(default_factory=dict)  # merchants that may know the member
     _tx: AsyncConnection | None = None
     _reads: contextlib.AsyncExitStack | None = None
     _connection: AsyncConnection | None = None

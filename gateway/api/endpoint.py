@@ -10,31 +10,38 @@ Source: GraphQL over HTTP (working draft of 2025); security.md §1.10, §1.11.
 import asyncio
 import json
 import logging
+import re
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
 from graphql import (
     DocumentNode,
     GraphQLError,
-    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     OperationType,
     TokenKind,
-    specified_rules,
     validate,
 )
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from strawberry.extensions import SchemaExtension
-from strawberry.federation import Schema
 
 from gateway import telemetry
 from gateway.api.context import Context, Services
-from gateway.api.errors import malformed, present, raise_unavailable, top_level
+from gateway.api.errors import (
+    malformed,
+    present,
+    raise_unavailable,
+    top_level,
+    unknown_document,
+)
+from gateway.api.graph import Graph, Known
+from gateway.api.graphs import Graphs
 from gateway.api.limits import Limits, check, read
+from gateway.api.local import Document
+from gateway.api.merchant_graphs import shown
 from gateway.api.policies import admit, root_fields
 from gateway.errors import Denied
 from gateway.oauth.guard import ANONYMOUS, Actor
@@ -45,7 +52,6 @@ log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024
 BODY_SECONDS = 10.0
-DOCUMENTS_KEPT = 512
 GRAPHQL_JSON = "application/graphql-response+json"
 PLAIN_JSON = "application/json"
 
@@ -59,35 +65,27 @@ class Unreadable(Exception):
         self.document = document  # Under application/json a bad document is answered with 200.
         super().__init__(detail)
 
+    def told(self, *, locale: str, request_id: str) -> dict[str, Any]:
+        """The one error of the answer."""
+        return malformed(self.detail, locale=locale, request_id=request_id)
 
-class Prepared(SchemaExtension):
-    """Hand the parsed and validated document to the executor."""
 
-    def on_parse(self) -> Iterator[None]:
-        self.execution_context.graphql_document = self.execution_context.context.document
-        yield
+class UnknownDocument(Unreadable):
+    """A hash that is none of the client's trusted documents."""
 
-    def on_validate(self) -> Iterator[None]:
-        self.execution_context.pre_execution_errors = []
-        yield
+    def told(self, *, locale: str, request_id: str) -> dict[str, Any]:
+        return unknown_document(self.detail, locale=locale, request_id=request_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the client sent."""
+    """What the client sent: a document, or the SHA-256 of one that it has registered."""
 
     query: str
     operation_name: str | None
     variables: dict[str, Any]
     get: bool
-
-
-@dataclass(slots=True)
-class Known:
-    """A document seen before: parsed, and validated once it passed the limits."""
-
-    document: DocumentNode
-    errors: list[GraphQLError] | None = None
+    document: str | None = None
 
 
 @dataclass(slots=True)
@@ -107,22 +105,29 @@ class Seen:
         self.code = next(iter([*codes, *self.refused]), self.code)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that may run: on which graph, which document, at what cost."""
+
+    graph: Graph
+    document: Known
+    kind: OperationType
+    cost: int
+
+
 class Endpoint:
-    """Serves one schema.
+    """Serves the one graph, whichever version of it is live.
 
     Args:
         services: What every request shares.
         limits: What one request may ask.
     """
 
-    def __init__(self, schema: Schema, services: Services, limits: Limits | None = None) -> None:
-        self.schema = schema
+    def __init__(self, graphs: Graphs, services: Services, limits: Limits | None = None) -> None:
+        self.graphs = graphs
+        self.schema = graphs.schema
         self.services = services
         self.limits = limits or Limits()
-        self._core = schema._schema
-        self._documents: OrderedDict[str, Known] = OrderedDict()
-        hidden = () if services.settings.sandbox else (NoSchemaIntrospectionCustomRule,)
-        self._rules = (*specified_rules, *hidden)
 
     async def answer(self, request: Request) -> Response:
         """Serve one request; its id is in every log line it causes."""
@@ -138,14 +143,15 @@ class Endpoint:
         locale = locale_of(request.headers.get("accept-language", ""))
         kind = answer_type(request.headers.get("accept", ""))
         headers = {"x-request-id": request_id, "cache-control": "no-store", "vary": "accept"}
+        data: bytes | None = None
         try:
             if kind is None:
                 kind = GRAPHQL_JSON
                 raise Unreadable(f"accept {GRAPHQL_JSON} or {PLAIN_JSON}", 406)
-            status, body = await self._serve(request, locale, request_id, seen)
+            status, body, data = await self._serve(request, locale, request_id, seen)
         except Unreadable as error:
             status = 200 if error.document and kind == PLAIN_JSON else error.status
-            body = {"errors": [malformed(error.detail, locale=locale, request_id=request_id)]}
+            body = {"errors": [error.told(locale=locale, request_id=request_id)]}
             if status == 405:
                 headers["allow"] = "POST"
         except Denied as denied:
@@ -159,112 +165,153 @@ class Endpoint:
                 scope = denied.context.get("scope")
                 headers["www-authenticate"] = f'Bearer error="insufficient_scope", scope="{scope}"'
         seen.take(body)
-        if status >= 400 or "data" not in body:
+        if data is None:
             log.info("request %s refused: %s", request_id, body["errors"][0]["extensions"]["code"])
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         media = f"{kind}; charset=utf-8"
-        return Response(text, status, headers=headers, media_type=media)
+        return Response(_text(body, data), status, headers=headers, media_type=media)
 
     async def _serve(
         self, request: Request, locale: str, request_id: str, seen: "Seen"
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> tuple[int, dict[str, Any], bytes]:
         rates = self.services.rates
         rates.admit_address(request.client.host if request.client else "")
         actor = await self._authenticate(request)
         seen.role = actor.role
         rates.admit(actor)
-        asked = await _read_request(request)
-        document, kind, cost = self.prepare(actor, asked, seen)
-        if kind is OperationType.SUBSCRIPTION:
+        asked = await self._registered(actor, await _read_request(request))
+        found = self.prepare(actor, asked, seen)
+        if found.kind is OperationType.SUBSCRIPTION:
             raise Unreadable("a subscription is sent over a WebSocket", document=True)
-        context = Context(self.services, actor, locale, request_id, document)
+        context = Context(self.services, actor, locale, request_id)
         seen.refused = context.refused
+        run = self._federated if found.document.merchants else self._local
         try:
-            with tracing.span(f"graphql {seen.operation}", role=actor.role, cost=cost):
-                result = await self.schema.execute(
-                    asked.query,
-                    variable_values=asked.variables,
-                    context_value=context,
-                    operation_name=asked.operation_name,
-                )
+            with tracing.span(f"graphql {seen.operation}", role=actor.role, cost=found.cost):
+                data, errors = await run(found, asked, context)
         finally:
             await context.end_reads()
-        if result.errors:
-            raise_unavailable(result.data, result.errors)
-        body: dict[str, Any] = {}
-        if result.errors:
-            body["errors"] = [
-                present(error, locale=locale, request_id=request_id) for error in result.errors
-            ]
-        if result.data is None and all(error.path is None for error in result.errors or ()):
+        body: dict[str, Any] = {"errors": errors} if errors else {}
+        if data is None:
             raise _Coercion(body)  # The variables cannot be read: nothing has run.
-        body["data"] = result.data
-        used = {"requested": cost, "limit": self.limits.cost}
+        used = {"requested": found.cost, "limit": self.limits.cost}
         body["extensions"] = {"requestId": request_id, "cost": used}
-        return 200, body
+        return 200, body, data
 
-    def prepare(
-        self, actor: Actor, asked: Asked, seen: "Seen"
-    ) -> tuple[DocumentNode, OperationType, int]:
+    async def _registered(self, actor: Actor, asked: Asked) -> Asked:
+        """What is asked, with the text of the client's document if its hash was sent."""
+        if asked.document is None:
+            return asked
+        text = await self.graphs.document(actor.client_id, asked.document)
+        if text is None:
+            raise UnknownDocument(asked.document)
+        return replace(asked, query=text)
+
+    async def _local(
+        self, found: Prepared, asked: Asked, context: Context
+    ) -> tuple[bytes | None, list[Any]]:
+        """Our own schema's answer; no data: nothing has run."""
+        result = await found.graph.local.answer(
+            found.document.local, asked.operation_name, asked.variables, context
+        )
+        if result.errors:
+            raise_unavailable(result.errors)
+        errors = [
+            present(error, locale=context.locale, request_id=context.request_id)
+            for error in result.errors
+        ]
+        if result.data is None and all(error.path is None for error in result.errors):
+            return None, errors
+        return dumped(result.data), errors
+
+    async def _federated(
+        self, found: Prepared, asked: Asked, context: Context
+    ) -> tuple[bytes | None, list[Any]]:
+        """The answer of ours and of merchants' subgraphs; no data: nothing has run."""
+        graph, node = found.graph, found.document.local
+        result = await graph.answer(node.text, asked.operation_name, asked.variables, context)
+        if result.data is None:
+            facts = {"locale": context.locale, "request_id": context.request_id}
+            return None, [malformed(str(each["message"]), **facts) for each in result.errors]
+        return result.data, [await shown(each, context, graph) for each in result.errors]
+
+    def prepare(self, actor: Actor, asked: Asked, seen: "Seen") -> Prepared:
         """Read and measure what is asked, and check that the caller may.
-
-        Returns:
-            The document, what kind of operation it is, and its cost.
 
         Raises:
             Unreadable: It is no valid document.
             Denied: It is too expensive, or not for this caller.
         """
-        document, operation, cost = self._prepare(asked)
+        graph = self.graphs.current
+        known, operation, cost = self._prepare(graph, asked)
         kind: OperationType = operation.operation
         if asked.get and kind is not OperationType.QUERY:
             raise Unreadable("a mutation is sent by POST", 405)
         if kind is not OperationType.MUTATION:  # A mutation's input is checked by itself.
             _require_legible(asked.variables, "variables")
-        names = sorted(root_fields(document, operation))
+        names = sorted(root_fields(known.local.node, operation))
         seen.operation = names[0] if len(names) == 1 else "several"
+        if seen.operation in graph.queries:
+            seen.operation = "merchants"  # A label takes no names that are given from outside.
         metrics.GRAPHQL_COST.labels(actor.role).observe(cost)
         for name in names:
             if name not in ("__typename", "__schema", "__type"):
-                admit(actor, kind.value.title(), name)
+                admit(actor, kind.value.title(), name, merchants=graph.queries)
         self.services.rates.require_effects(actor, names)
-        return document, kind, cost
+        if known.merchants:
+            known.uses += 1
+            if known.uses > 1:  # What is sent once is seldom a program's.
+                self.graphs.note(actor, asked.query)
+        return Prepared(graph, known, kind, cost)
 
     async def _authenticate(self, request: Request) -> Actor:
         given = request.headers.get("authorization")
         return ANONYMOUS if given is None else await self.services.guard.authenticate(given)
 
-    def _prepare(self, asked: Asked) -> tuple[DocumentNode, OperationDefinitionNode, int]:
+    def _prepare(self, graph: Graph, asked: Asked) -> tuple[Known, OperationDefinitionNode, int]:
         """Read, measure and validate a document; each text is read and validated once."""
-        known = self._documents.get(asked.query)
+        known = graph.documents.get(asked.query)
         if known is None:
             try:
-                known = Known(read(asked.query, self.limits))
+                known = Known(Document(asked.query, read(asked.query, self.limits)))
             except GraphQLError as error:
                 raise Unreadable(error.message, document=True) from error
-            for text in _texts(known.document):
+            for text in _texts(known.local.node):
                 _require_legible(text, "document")
-            self._documents[asked.query] = known
-            if len(self._documents) > DOCUMENTS_KEPT:
-                self._documents.popitem(last=False)
-        operation = _operation(known.document, asked.operation_name)
+            graph.documents.put(asked.query, known)
+        node = known.local.node
+        operation = _operation(node, asked.operation_name)
         try:
             cost = check(
-                known.document,
-                operation,
-                schema=self._core,
-                variables=asked.variables,
-                limits=self.limits,
+                node, operation, schema=graph.schema, variables=asked.variables, limits=self.limits
             )
         except RecursionError as error:
             raise Unreadable("nested too deeply", document=True) from error
         if known.errors is None:
-            known.errors = validate(
-                self._core, known.document, self._rules, max_errors=10, hide_suggestions=True
-            )
+            errors = validate(graph.schema, node, graph.rules, max_errors=10, hide_suggestions=True)
+            known.merchants = not errors and graph.selects_merchants(known)
+            known.errors = errors
         if known.errors:
             raise Unreadable("; ".join(error.message for error in known.errors[:3]), document=True)
-        return known.document, operation, cost
+        return known, operation, cost
+
+
+def dumped(data: Any) -> bytes:
+    """An answer's data as JSON."""
+    try:
+        return orjson.dumps(data)
+    except TypeError:  # A number of more than 64 bits, in what a partner says freely.
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _text(body: Mapping[str, Any], data: bytes | None) -> bytes:
+    """The response's body: errors, data, extensions."""
+    shown = {"errors": body["errors"]} if "errors" in body else {}
+    parts = [dumped(shown)[1:-1]] if shown else []
+    if data is not None:
+        parts.append(b'"data":' + data)
+    if "extensions" in body:
+        parts.append(b'"extensions":' + dumped(body["extensions"]))
+    return b"{" + b",".join(parts) + b"}"
 
 
 class _Coercion(Unreadable):
@@ -319,16 +366,24 @@ async def _read_request(request: Request) -> Asked:
     for name, kind, wanted in _PARAMETERS:
         if not isinstance(given.get(name), kind):
             raise Unreadable(f"{name}: {wanted} is needed")
+    document = None
+    if given.get("query") is None:
+        persisted = (given.get("extensions") or {}).get("persistedQuery")
+        document = persisted.get("sha256Hash") if isinstance(persisted, dict) else None
+        if not isinstance(document, str) or not _HASH.fullmatch(document):
+            raise Unreadable("query: a text is needed")
     return Asked(
-        given["query"],
+        given.get("query") or "",
         given.get("operationName") or None,
         given.get("variables") or {},
         request.method == "GET",
+        document,
     )
 
 
+_HASH = re.compile(r"[0-9a-f]{64}")
 _PARAMETERS: tuple[tuple[str, Any, str], ...] = (
-    ("query", str, "a text"),
+    ("query", str | None, "a text"),
     ("operationName", str | None, "a text"),
     ("variables", dict | None, "an object"),
     ("extensions", dict | None, "an object"),

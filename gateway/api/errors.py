@@ -160,6 +160,14 @@ def malformed(detail: str, *, locale: str, request_id: str, **more: Any) -> dict
     return {"message": text, **more, "extensions": facts}
 
 
+def unknown_document(hash: str, *, locale: str, request_id: str) -> dict[str, Any]:
+    """The top-level error of a hash that is none of the client's trusted documents."""
+    text = "unknown query hash" if locale == "en" else "未登记的查询"
+    step = "register the document" if locale == "en" else "请先登记该查询"
+    facts: dict[str, Any] = {"code": "PERSISTED_QUERY_NOT_FOUND", "requestId": request_id}
+    return {"message": text, "extensions": facts | {"context": {"hash": hash}, "nextStep": step}}
+
+
 def top_level(error: GatewayError, *, locale: str, request_id: str, **more: Any) -> dict[str, Any]:
     """The top-level error of a denial or a bug."""
     facts: dict[str, Any] = {"code": error.code, "requestId": request_id}
@@ -197,10 +205,11 @@ def cause_of(error: GraphQLError) -> Exception | None:
     return cause
 
 
-def raise_unavailable(data: Mapping[str, Any] | None, errors: Sequence[GraphQLError]) -> None:
-    """Raise the database's own error if it is why nothing at all is answered: that is a 503."""
-    if any(value is not None for value in (data or {}).values()):
-        return
+def raise_unavailable(errors: Sequence[GraphQLError]) -> None:
+    """Raise the database's own error if it is why anything is not answered: that is a 503.
+
+    An effect that was done and cannot be read is no half an answer: the same key reads it later.
+    """
     for cause in map(cause_of, errors):
         if cause is not None and is_unavailable(cause):
             raise cause

@@ -4,7 +4,7 @@ A field without a row here is refused to everybody, and a test fails for it. Obj
 (one's own data only) are the resolvers'.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from graphql import (
@@ -65,7 +65,8 @@ QUERIES: Mapping[str, Policy] = dict(
         *_of(
             _PARTNER,
             {
-                "statement:read": "partner agreements obligations bills settlementLegs events",
+                "statement:read": "partner agreements obligations bills settlementLegs events"
+                " subgraphs",
                 "webhooks:manage": "webhooks",
             },
         ),
@@ -104,6 +105,7 @@ MUTATIONS: Mapping[str, Policy] = dict(
                 "offers:write": "publishOffer",
                 "redemption:serve": "verifyVoucher recordFulfilment",
                 "webhooks:manage": "registerWebhook resendEvents",
+                "subgraph:publish": "publishSubgraph",
                 "conformance:run": "startConformanceRun",
                 "agreement:sign": "proposeAgreement signAgreement",
                 ACK: "acknowledgeSettlementLeg",
@@ -162,17 +164,24 @@ POLICIES: Mapping[str, Mapping[str, Policy]] = {
 }
 
 
-def admit(actor: Actor, kind: str, name: str) -> None:
+MERCHANTS = Policy("catalog:read")
+"""Root queries of merchants' subgraphs: as the catalog, for everybody."""
+
+
+def admit(actor: Actor, kind: str, name: str, *, merchants: Collection[str] = ()) -> None:
     """Check that a caller may use a root field.
 
     Args:
         kind: `Query`, `Mutation` or `Subscription`.
+        merchants: Root queries of merchants' subgraphs.
 
     Raises:
         Unauthenticated: It needs a token.
         RoleForbidden, ScopeMissing: The token's role or scopes do not allow it.
     """
     policy = POLICIES.get(kind, {}).get(name)
+    if policy is None and kind == "Query" and name in merchants:
+        policy = MERCHANTS
     if policy is not None and policy.open:
         return
     if actor.anonymous:

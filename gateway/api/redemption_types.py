@@ -11,6 +11,7 @@ from gateway.api.context import Info
 from gateway.api.scalars import JSON, Fen, Points, Rate
 from gateway.catalog.model import QuoteLeg, StoredQuote
 from gateway.members import model as members
+from gateway.oauth.guard import Actor
 from gateway.oauth.scopes import Role
 from gateway.points import model as points_model
 from gateway.redemption import model as redemptions
@@ -307,8 +308,12 @@ class Redemption:
 
 
 def may_see(info: Info, redemption: redemptions.Redemption) -> bool:
+    """Whether the caller may see a redemption."""
+    return visible_to(info.context.actor, redemption)
+
+
+def visible_to(actor: Actor, redemption: redemptions.Redemption) -> bool:
     """Its member, its merchant, finance and the operator; to others it does not exist."""
-    actor = info.context.actor
     if actor.role == Role.MEMBER:
         return actor.member_id == redemption.member_id and "points:read" in actor.scopes
     if actor.role == Role.PARTNER:

@@ -199,11 +199,18 @@ class _Code:
 
 @cache
 def _codes() -> dict[str, _Code]:
-    """Every published code; MALFORMED_REQUEST comes before any code runs and has no leaf."""
+    """Every published code; two come before any code runs and have no leaf."""
     found = {
         leaf.code: _Code(leaf.when, leaf.zh, leaf.en, leaf.next_zh, leaf.next_en)
         for leaf in published()
     }
+    found["PERSISTED_QUERY_NOT_FOUND"] = _Code(
+        "the hash is not in the client's list of trusted documents",
+        "未登记的查询",
+        "unknown query hash",
+        "请先登记该查询",
+        "register the document",
+    )
     found["MALFORMED_REQUEST"] = _Code(
         "body, syntax, validation or a scalar's coercion fails",
         "请求格式有误:{detail}",

@@ -1,6 +1,8 @@
 """The schema: every role's queries and mutations in one graph, and its printed forms."""
 
+from copy import deepcopy
 from functools import cache
+from typing import Any
 
 import strawberry
 from graphql import (
@@ -13,6 +15,7 @@ from graphql import (
     SchemaExtensionNode,
     UnionTypeDefinitionNode,
     Visitor,
+    build_schema,
     parse,
     print_ast,
     visit,
@@ -23,10 +26,10 @@ from strawberry.schema.config import StrawberryConfig
 
 from gateway.api.audit import AuditQuery
 from gateway.api.catalog_query import CatalogQuery
-from gateway.api.endpoint import Prepared
 from gateway.api.events import EventMutation, EventQuery, Subscription
 from gateway.api.finance import FinanceQuery
 from gateway.api.finance_effects import FinanceMutation
+from gateway.api.local import Prepared
 from gateway.api.member import MemberQuery
 from gateway.api.member_effects import MemberMutation
 from gateway.api.operator import OperatorMutation, OperatorQuery
@@ -35,6 +38,8 @@ from gateway.api.partner_effects import PartnerMutation
 from gateway.api.reconciliation import ReconciliationMutation, ReconciliationQuery
 from gateway.api.reviews import ReviewMutation, ReviewQuery
 from gateway.api.scalars import SCALARS
+from gateway.api.subgraphs import SubgraphMutation, SubgraphQuery
+from gateway.subgraphs.composing import Ours
 from gateway.values import InvalidInput
 
 ENTITIES = ("Offer", "Merchant", "Redemption")
@@ -47,6 +52,7 @@ class Query(
     MemberQuery,
     PartnerQuery,
     EventQuery,
+    SubgraphQuery,
     FinanceQuery,
     ReconciliationQuery,
     OperatorQuery,
@@ -61,6 +67,7 @@ class Mutation(
     MemberMutation,
     PartnerMutation,
     EventMutation,
+    SubgraphMutation,
     FinanceMutation,
     ReconciliationMutation,
     OperatorMutation,
@@ -85,7 +92,8 @@ class GatewaySchema(Schema):
                 raise InvalidInput(where, "an object of __typename and id")
             if given["__typename"] not in ENTITIES or not isinstance(given["id"], str):
                 raise InvalidInput(where, f"{', '.join(ENTITIES)}, by an id")
-        return super().entities_resolver(info, representations)
+        copies: Any = deepcopy(representations)  # It writes into what it is given.
+        return super().entities_resolver(info, copies)
 
 
 @cache
@@ -110,6 +118,12 @@ def api_sdl() -> str:
 def subgraph_sdl() -> str:
     """The federation SDL of our schema as a subgraph."""
     return build().as_str() + "\n"
+
+
+@cache
+def ours() -> Ours:
+    """Our own schema as the first of the subgraphs."""
+    return Ours(subgraph_sdl(), build_schema(api_sdl()))
 
 
 class _WithoutFederation(Visitor):

@@ -130,6 +130,12 @@ async def sign_head(
     return token
 
 
+async def head_since(tx: AsyncConnection, since: datetime) -> str | None:
+    """The first signed head made since an instant, if there is one: a compact JWS."""
+    known = await store.first_head(tx, since)
+    return None if known is None else str(known.token)
+
+
 async def newest_head(tx: AsyncConnection) -> Mapping[str, Any] | None:
     """The newest signed head: number, seal, business_date, made_at, kid, jwk, token."""
     row = await store.newest_head(tx)

@@ -129,6 +129,7 @@ def price(
     value: Rate,
     book: int | None = None,
     promotion: tuple[int, str] | None = None,
+    worded: bool = True,
 ) -> Price | None:
     """The price of one unit of an offer in a programme's points.
 
@@ -138,6 +139,7 @@ def price(
     Args:
         value: Declared value of the programme, fen per point.
         promotion: Points and id of a running price promotion.
+        worded: Whether to say how the price comes about.
 
     Returns:
         None when the offer cannot be had for these points: it is sold for cash only, is a game
@@ -165,7 +167,9 @@ def price(
         points=points,
         rate=rate,
         basis=basis,
-        formula=formula(offer.cash_fen, points, unit_zh, basis=basis, value=value, regular=regular),
+        formula=formula(offer.cash_fen, points, unit_zh, basis=basis, value=value, regular=regular)
+        if worded
+        else "",
         own=own,
         promotion_id=promotion_id,
         regular_points=regular if promotion_id else None,

@@ -231,19 +231,28 @@ async def prices(
         at=at,
         kind=None,
     )
+    pairs = by_pair(agreements)
+    return {found.id: prices_of(found, wanted, book, running, pairs) for found in offers}
+
+
+def by_pair(agreements: Iterable[Agreement]) -> dict[tuple[str, str], list[Agreement]]:
+    """Agreements by issuer and redeemer."""
     pairs: dict[tuple[str, str], list[Agreement]] = {}
     for agreement in agreements:
         pairs.setdefault((agreement.issuer, agreement.redeemer), []).append(agreement)
-    return {found.id: _prices_of(found, wanted, book, running, pairs) for found in offers}
+    return pairs
 
 
-def _prices_of(
+def prices_of(
     found: Offer,
     programmes: Mapping[str, Programme],
     book: Mapping[tuple[str, str], int],
     running: Mapping[tuple[str, str], tuple[int, str]],
     pairs: Mapping[tuple[str, str], Sequence[Agreement]],
+    *,
+    worded: bool = True,
 ) -> list[Price]:
+    """An offer's prices in these programmes, its merchant's own first; see `prices`."""
     result = []
     for programme in programmes.values():
         key = (found.id, programme.id)
@@ -251,7 +260,9 @@ def _prices_of(
             between = pairs.get((programme.issuer, found.merchant_id), ())
             if not any(covers(agreement, found) for agreement in between):
                 continue
-        price = price_of(found, programme, book=book.get(key), promotion=running.get(key))
+        price = price_of(
+            found, programme, book=book.get(key), promotion=running.get(key), worded=worded
+        )
         if price is not None:
             result.append(price)
     return sorted(result, key=lambda price: (not price.own, price.programme_id))
@@ -263,6 +274,7 @@ def price_of(
     *,
     book: int | None,
     promotion: tuple[int, str] | None,
+    worded: bool = True,
 ) -> Price | None:
     """The price of an offer in a programme; see `pricing.price`."""
     return pricing.price(
@@ -273,6 +285,7 @@ def price_of(
         value=programme.rate,
         book=book,
         promotion=promotion,
+        worded=worded,
     )
 
 

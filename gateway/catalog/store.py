@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.batch import Ask
+from gateway.batch import Ask, among, padded, values_of
 from gateway.catalog.model import Offer, QuoteLeg, StoredQuote
 
 offers = sa.Table(
@@ -298,6 +299,18 @@ _BOOK = sa.select(price_book.c.programme_id, price_book.c.points).where(
 def ask_book(offer_id: str) -> Ask:
     """An offer's points by programme, as the price book has them."""
     return Ask(_BOOK, {"of_offer": offer_id})
+
+
+@cache
+def _books(count: int) -> sa.Select[Any]:
+    b = price_book.c
+    return sa.select(b.offer_id, b.programme_id, b.points).where(among(b.offer_id, "offer", count))
+
+
+def ask_books(offer_ids: Sequence[str]) -> Ask:
+    """Points by offer and programme, as the price book has them."""
+    ids = padded(offer_ids)
+    return Ask(_books(len(ids)), values_of("offer", ids))
 
 
 _INSERT_QUOTE = sa.insert(quotes)

@@ -362,10 +362,47 @@ def dev(
 @schema_app.command("export")
 def export(
     subgraph: Annotated[bool, typer.Option("--subgraph", help="the federation SDL")] = False,
+    supergraph: Annotated[
+        bool, typer.Option("--supergraph", help="what it composes to with merchants' subgraphs")
+    ] = False,
 ) -> None:
     """Print our API schema, as in schema.graphql."""
     schema = _load("gateway.api.schema")
+    if supergraph:
+        typer.echo(_run(_load("gateway.operations.graphs").supergraph(_settings())), nl=False)
+        return
     typer.echo(schema.subgraph_sdl() if subgraph else schema.api_sdl(), nl=False)
+
+
+@federation.app.command("versions")
+def list_graphs(
+    limit: Annotated[int, typer.Option(help="the newest so many")] = 20, as_json: AsJson = False
+) -> None:
+    """List the versions of the coalition's graph, newest first, and which is live."""
+    rows = _run(_load("gateway.operations.graphs").versions(_settings(), limit=limit))
+    _print_rows(("version", "live", "subgraphs", "made by", "made at"), rows, as_json=as_json)
+
+
+@federation.app.command("rollback")
+def roll_back(
+    version: Annotated[
+        int | None, typer.Argument(help="0: our schema alone; by default the one before")
+    ] = None,
+) -> None:
+    """Answer with an earlier version of the coalition's graph, in every gateway at once."""
+    before, now = _run(_load("gateway.operations.graphs").roll_back(_settings(), version))
+    _out.print(f"version {now or 0} is live, {before or 0} was", highlight=False)
+
+
+@federation.app.command("trust")
+def trust(
+    client: Annotated[str, typer.Argument(help="the client's id, as in member-app")],
+    documents: Annotated[list[Path], typer.Argument(help="files, each with one document")],
+) -> None:
+    """Register documents that a client may send by their SHA-256; publications keep to them."""
+    texts = [path.read_text(encoding="utf-8") for path in documents]
+    for name in _run(_load("gateway.operations.graphs").trust(_settings(), client, texts)):
+        typer.echo(name)
 
 
 @database_app.command("current")

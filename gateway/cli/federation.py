@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 CHECK_FAILED, USAGE = 1, 2
 
 app = typer.Typer(help="Supergraphs: composed, planned, looked at.", no_args_is_help=True)
-_err = Console(stderr=True)
 
 
 def router(
+    *,
     supergraph: Annotated[
         Path | None, typer.Option(envvar="SUPERGRAPH", help="the file to serve; watched")
     ] = None,
@@ -80,6 +79,7 @@ def router(
 def plan(
     supergraph: Annotated[Path, typer.Argument(help="the supergraph's file")],
     query: Annotated[str, typer.Argument(help="an operation, or the file it is in")],
+    *,
     variables: Annotated[str, typer.Option(help="JSON; only conditions depend on them")] = "{}",
     operation: Annotated[str | None, typer.Option(help="which, if there are several")] = None,
     label: Annotated[
@@ -155,5 +155,5 @@ def _run(work: Any) -> Any:
 
 
 def _fail(error: Exception, code: int) -> None:
-    _err.print(str(error), highlight=False, markup=False)
+    typer.echo(str(error), err=True)
     raise typer.Exit(code) from error

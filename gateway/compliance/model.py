@@ -1,7 +1,9 @@
 """Budgets, bases, and who may approve. Pure."""
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 
 from gateway.errors import Refused
 from gateway.ledger.model import Line, budget_book, credit, debit
@@ -18,6 +20,24 @@ BASES = (
     "COMPENSATION",
     "ADJUSTMENT",
 )
+
+
+# No name of the API may say that points pass between people, change their programme or become
+# money. Source: the red lines of requirements §5.
+_RED = re.compile(
+    r"transfer(s|red|able|ring)?|exchang(e|es|ed|eable|ing)|convert(s|ed|ing|ible)?|conversions?"
+    r"|swap(s|ped|ping)?|cash(outs?|able|back)|withdraw(s|n|als?|ing)?|payouts?"
+    r"|(re)?sells?|(re)?selling|sold|resale|lends?|lending|lent"
+)
+_RED_PAIRS = frozenset({("cash", "out"), ("cash", "back"), ("pay", "out")})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+def red_words(name: str) -> list[str]:
+    """The words in a name that a red line forbids, as in `pointsTransfer` or `cash_out`."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    pairs = [f"{a} {b}" for a, b in pairwise(words) if (a, b) in _RED_PAIRS]
+    return [word for word in words if _RED.fullmatch(word)] + pairs
 
 
 class FourEyesRequired(Refused):

@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey
 CALLBACK = "http://127.0.0.1:49152/callback"  # Never opened: the code is read off the redirect.
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MEMBER_APP, STAFF_CONSOLE = "member-app", "staff-console"
+PATIENCE = 120.0  # Seconds for an answer, on a machine of any speed.
 _keys = itertools.count(1)
 _run = secrets.token_hex(4)
 
@@ -40,7 +41,7 @@ class Wire:
 
     @classmethod
     def open(cls, base_url: str) -> "Wire":
-        return cls(base_url, httpx2.AsyncClient(timeout=30, trust_env=False))
+        return cls(base_url, httpx2.AsyncClient(timeout=PATIENCE, trust_env=False))
 
     async def aclose(self) -> None:
         await self.http.aclose()

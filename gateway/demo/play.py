@@ -24,10 +24,12 @@ from gateway.demo.world import World
 from gateway.settings import Settings
 
 STEPS = 58
-_FAST = {
+_PLAYED = {
     "worker_inside": False,
     "worker_poll_seconds": 0.25,
     "login_tries_per_minute": 1_000,  # Everybody logs in at once, from one address.
+    "live_timeout_seconds": 15.0,  # Else a slow machine's partners are warned of as if down.
+    "database_wait_seconds": 60.0,
 }
 
 
@@ -46,7 +48,7 @@ async def play(
         supervisor.on_signals(playing.cancel)
     home = Path(tempfile.mkdtemp(prefix="gateway-demo-"))
     with Show(console, steps=STEPS) as show:
-        made = replace(settings, home=home, **_FAST)  # type: ignore[arg-type]
+        made = replace(settings, home=home, **_PLAYED)  # type: ignore[arg-type]
         show.phase("启动", "start")
         try:
             async with supervisor.running(made) as stage:

@@ -24,8 +24,8 @@ from gateway.demo import install
 from gateway.demo.install import Install
 from gateway.settings import Settings
 
-STARTS_WITHIN = 60.0
-STOPS_WITHIN = 10.0
+STARTS_WITHIN = 180.0
+STOPS_WITHIN = 30.0  # Longer than the grace a process gives what it has begun.
 _ENVIRONMENT = (
     "PATH",
     "LANG",
@@ -170,7 +170,7 @@ class Stage:
             await asyncio.gather(ready, return_exceptions=True)
 
     async def _ready(self) -> None:
-        async with httpx2.AsyncClient(trust_env=False, timeout=5) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=STARTS_WITHIN) as http:
             while True:
                 with contextlib.suppress(httpx2.TransportError):
                     if (await http.get(f"{self.base_url}/readyz")).status_code == 200:

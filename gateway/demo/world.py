@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from gateway.demo.clients import (
+    PATIENCE,
     STAFF_CONSOLE,
     Caller,
     MemberApp,
@@ -21,7 +22,6 @@ from gateway.demo.show import Show
 from partners.simulators.remote import Control
 
 T = TypeVar("T")
-PATIENCE = 30.0
 REDEMPTION = (
     "id state slot quantity listFen cashFen finalFareFen savedFen bookingRef since nextCheckAt"
     " offer { nameZh } voucher { code holder }"

@@ -21,6 +21,7 @@ from graphql import (
     UnionTypeDefinitionNode,
     build_ast_schema,
     specified_directives,
+    validate_schema,
 )
 
 from gateway.federation.errors import InvalidSupergraph
@@ -28,7 +29,7 @@ from gateway.federation.links import SPECS, Feature
 
 _BUILT_IN = frozenset(one.name for one in specified_directives)
 _EXECUTABLE = frozenset(
-    one.value
+    one.name
     for one in (
         DirectiveLocation.QUERY,
         DirectiveLocation.MUTATION,
@@ -42,17 +43,26 @@ _EXECUTABLE = frozenset(
 )
 
 
-def api_schema(document: DocumentNode, linked: tuple[Feature, ...]) -> GraphQLSchema:
+def api_schema(
+    document: DocumentNode, linked: tuple[Feature, ...], *, valid: bool = True
+) -> GraphQLSchema:
     """Build the clients' schema from a supergraph and the specs it links.
+
+    Args:
+        valid: Whether it must be a valid schema; it must be one to validate documents.
 
     Raises:
         InvalidSupergraph: what remains is no schema.
     """
     kept = _Remover(document, linked).remove()
     try:
-        return build_ast_schema(DocumentNode(definitions=tuple(kept)), assume_valid_sdl=True)
+        made = build_ast_schema(DocumentNode(definitions=tuple(kept)), assume_valid_sdl=True)
+        errors = validate_schema(made) if valid else []
     except (GraphQLError, TypeError, ValueError, KeyError, RecursionError) as error:
         raise InvalidSupergraph(f"The supergraph is no valid schema: {error}") from error
+    if errors:
+        raise InvalidSupergraph(f"The supergraph is no valid schema: {errors[0].message}")
+    return made
 
 
 class _Remover:

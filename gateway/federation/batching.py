@@ -26,6 +26,8 @@ def batch(groups: Sequence[Group]) -> list[Batch]:
     if len(batches) <= MAX_DELAYED:
         batches = _join_with_slack(batches)
     _level(batches)
+    if len(batches) <= MAX_DELAYED:
+        _reduce(batches)
     order = {one: number for number, one in enumerate(batches)}
     return sorted(batches, key=lambda one: (one.level, order[one]))
 
@@ -105,6 +107,15 @@ def _join_with_slack(batches: list[Batch]) -> list[Batch]:
             if changed:
                 break
     return batches
+
+
+def _reduce(batches: list[Batch]) -> None:
+    """Wait for nobody whom one waits for anyway."""
+    above: dict[Batch, set[Batch]] = {}
+    for one in sorted(batches, key=lambda each: each.level):
+        indirect = set[Batch]().union(*(above[other] for other in one.after))
+        above[one] = indirect | one.after
+        one.after -= indirect
 
 
 def _latest(batches: list[Batch], depth: int) -> dict[Batch, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from gateway.federation.composition import compose
+from gateway.federation.composition import CompositionFailed, compose
 from gateway.federation.errors import CompositionError, Hint
 
 
@@ -54,3 +54,12 @@ def listed(path: Path) -> list[tuple[str, str, Path]]:
 
 
 _NEEDED = ("name", "sdl")
+
+
+def composed(subgraphs: Sequence[tuple[str, str, str]]) -> Made:
+    """Compose (name, url, SDL) of each subgraph."""
+    try:
+        made = compose(subgraphs)
+    except CompositionFailed as failed:
+        return Made(None, failed.errors, failed.hints)
+    return Made(made.sdl, (), made.hints)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from gateway.federation.documents import Mode
 
@@ -109,7 +109,24 @@ def read(path: Path | None, **given: Any) -> Config:
         config = _make(Config, written or {}, str(path))
         config = _placed(config, path.parent)
     named = {name: value for name, value in given.items() if value is not None}
-    config = dataclasses.replace(config, **named)
+    return _whole(dataclasses.replace(config, **named))
+
+
+def with_trusted(config: Config, manifest: Path | None, mode: str | None) -> Config:
+    """The same with another manifest or mode; a manifest alone means mode `only`.
+
+    Raises:
+        InvalidConfig: There is no such mode, or no manifest.
+    """
+    before = config.trusted
+    named = mode or ("only" if before.mode == "off" else before.mode)
+    if named not in get_args(Mode):
+        raise InvalidConfig(f"trusted documents: one of {', '.join(get_args(Mode))} is needed")
+    trusted = TrustedConfig(cast(Mode, named), manifest or before.manifest)
+    return _whole(dataclasses.replace(config, trusted=trusted))
+
+
+def _whole(config: Config) -> Config:
     if config.trusted.mode != "off" and config.trusted.manifest is None:
         raise InvalidConfig("trusted documents need a manifest")
     return config

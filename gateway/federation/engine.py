@@ -20,7 +20,6 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
-    validate,
 )
 
 from gateway.federation.caches import Lru
@@ -37,7 +36,7 @@ from gateway.federation.requests import (
     refuse,
     refuse_all,
 )
-from gateway.federation.validation import rules
+from gateway.federation.validation import rules, validated
 from gateway.federation.variables import Uncoercible, Variables
 
 _INLINE_CHARACTERS = 3_000  # A longer document is prepared on the thread.
@@ -63,6 +62,9 @@ class Machinery(Protocol):
 
     schema: GraphQLSchema
 
+    def labels(self, request: Request) -> frozenset[str]:
+        """Labels of its own, asked for if the engine's option `entities` is on."""
+
     def prepare(self, operation: Operation, labels: frozenset[str]) -> Runnable:
         """Raises NoPlan where no subgraph can answer."""
 
@@ -81,6 +83,7 @@ class Options:
     trusted: Trusted = field(default_factory=Trusted)
     automatic: bool = True
     labels: Labels | None = None
+    entities: bool = False
     untrusted: Callable[[str | None, str], None] | None = None  # Told client and text in mode log.
 
 
@@ -121,9 +124,7 @@ class _Graph:
         try:
             document = read(text, self.options.limits)
             check_shape(document, schema=self.schema, limits=self.options.limits)
-            errors = validate(
-                self.schema, document, self.rules, max_errors=20, hide_suggestions=True
-            )
+            errors = validated(self.schema, document, self.rules)
         except TooExpensive as error:
             return _Known(None, too_expensive(error))
         except GraphQLError as error:
@@ -144,7 +145,13 @@ class _Graph:
             message = str(error)
             raise refuse("operation", f"{message[:1].upper()}{message[1:]}.") from error
         meter = Meter(self.schema, document, definition, {}, self.options.limits.pricing)
-        cost = meter.measure().cost
+        limits = self.options.limits
+        try:
+            cost = meter.measure().cost
+            if not meter.paged:  # Else the values of variables decide, at each request.
+                meter.require_cost(cost, limits)
+        except TooExpensive as error:
+            raise too_expensive(error) from error
         kind: OperationKind = definition.operation.value
         return Prepared(
             kind,
@@ -197,7 +204,14 @@ class Engine:
         self._documents = Documents(self.options.trusted, automatic=self.options.automatic)
         self._flights: dict[tuple[object, ...], asyncio.Task[Any]] = {}
         self._thread: ThreadPoolExecutor | None = None
+        self.labelled = self.options.entities
         self.version = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether what may run depends on the body of a request alone."""
+        options = self.options
+        return options.labels is None and not options.entities and not self._documents.strict
 
     @property
     def schema(self) -> GraphQLSchema:
@@ -263,7 +277,7 @@ class Engine:
             RequestError: It is known to be refused.
         """
         graph = self._graph
-        text = self._text(request)
+        text = self._text(request, first=True)
         known = graph.documents.get(text)
         if known is None:
             return None
@@ -321,7 +335,8 @@ class Engine:
             prepared.plans[key] = found
         return Ready(found, prepared.kind, variables, prepared.cost)
 
-    def _text(self, request: Request) -> str:
+    def _text(self, request: Request, *, first: bool = False) -> str:
+        """The text meant. What is not trusted is told the first time."""
         query = request.query
         if query is not None and request.document is None and not self._documents.strict:
             return query
@@ -337,7 +352,7 @@ class Engine:
             ) from error
         except Mismatch as error:
             raise refuse("request", "The hash is not the SHA-256 of the query.") from error
-        if not trusted and self.options.untrusted is not None:
+        if first and not trusted and self.options.untrusted is not None:
             self.options.untrusted(request.client, text)
         return text
 
@@ -374,7 +389,8 @@ class Engine:
         return (labels, *[variables.get(name) for name in prepared.conditions])
 
     def _labels(self, request: Request) -> frozenset[str]:
-        return _NO_LABELS if self.options.labels is None else self.options.labels(request)
+        labels = _NO_LABELS if self.options.labels is None else self.options.labels(request)
+        return labels | self._graph.machinery.labels(request) if self.labelled else labels
 
     async def _once(self, key: tuple[object, ...], size: int, make: Callable[[], Any]) -> Any:
         """What `make` returns, made once for all who ask for `key` at the same time."""

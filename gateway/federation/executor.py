@@ -7,7 +7,7 @@ representations and builds the data.
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from graphql import GraphQLSchema, value_from_ast_untyped
 from gateway.federation.introspection import Introspection
 from gateway.federation.plan import EntityCall, Fetch, Plan
 from gateway.federation.projection.careful import CallRecord, Careful, FetchRecord
+from gateway.federation.projection.generated import STUMBLES, Entities, generate
 from gateway.federation.services import (
     Answer,
     Headers,
@@ -28,6 +29,7 @@ from gateway.federation.services import (
 from gateway.federation.sharing import Flight, Flights
 
 _ABSENT: Any = object()
+_NO_KEYS: Mapping[Any, Any] = {}
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +37,7 @@ def _no_headers(service: str) -> Headers:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """For whom a plan is carried out.
 
@@ -52,7 +54,7 @@ class Caller:
     state: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """`data` is JSON text; `errors` are GraphQL errors, in the order of the plan's fetches."""
 
@@ -64,7 +66,11 @@ class _FetchPart:
     """What is known of a fetch before it runs."""
 
     def __init__(
-        self, fetch: Fetch, ancestors: frozenset[int], defaults: Mapping[str, Any]
+        self,
+        fetch: Fetch,
+        ancestors: frozenset[int],
+        defaults: Mapping[str, Any],
+        first_call: int,
     ) -> None:
         self.fetch = fetch
         self.number = fetch.number
@@ -72,6 +78,7 @@ class _FetchPart:
         self.prefix = body_prefix(fetch.text)
         self.variables = [(name, defaults.get(name, _ABSENT)) for name in fetch.variables]
         self.dependents: list[int] = []
+        self.first_call = first_call
 
 
 class Executable:
@@ -87,19 +94,24 @@ class Executable:
         self.kind = plan.operation.kind
         self.introspection = Introspection(schema, plan.operation)
         self.careful = Careful(plan, schema)
+        self.generated = generate(plan, schema)
         defaults = {
             one.variable.name.value: value_from_ast_untyped(one.default_value)
             for one in plan.operation.variables
             if one.default_value is not None
         }
         self.parts: list[_FetchPart] = []
+        self.calls = 0
         for fetch in plan.fetches:
             ancestors = frozenset(fetch.after).union(
                 *(self.parts[number].ancestors for number in fetch.after)
             )
-            self.parts.append(_FetchPart(fetch, ancestors, defaults))
+            self.parts.append(_FetchPart(fetch, ancestors, defaults, self.calls))
+            self.calls += len(fetch.entities)
             for number in fetch.after:
                 self.parts[number].dependents.append(fetch.number)
+        self.waiting = [len(part.fetch.after) for part in self.parts]
+        self.first = [part.number for part in self.parts if not part.fetch.after]
 
 
 async def run(
@@ -133,7 +145,8 @@ class _Execution:
         self.caller = caller
         self.flights = flights
         self.records = [FetchRecord() for _ in executable.parts]
-        self.waiting = [len(part.fetch.after) for part in executable.parts]
+        self.gathered = _Gathered(executable, self.records)
+        self.waiting = executable.waiting.copy()
         self.left = len(executable.parts)
         self.under_way: dict[int, tuple[Flight, Callable[[Any], None]]] = {}
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -144,9 +157,10 @@ class _Execution:
         if self.caller.deadline is not None:
             loop = asyncio.get_running_loop()
             self.timer = loop.call_at(self.caller.deadline, self.expire)
-        ready = [part.number for part in self.executable.parts if not part.fetch.after]
+        ready = self.executable.first.copy()
         if first is not None:
             self.records[0].answer = first
+            self.gathered.take(self.executable.parts[0], first)
             ready[0:1] = self.ended(0)
         self.start(ready)
         if self.left:
@@ -191,13 +205,12 @@ class _Execution:
             if value is not _ABSENT:
                 variables[name] = value
         if fetch.entities:
-            record = self.records[number]
-            collected = self.executable.careful.collect(fetch, self.records, part.ancestors)
-            record.calls = [CallRecord(sent) for sent in collected]
-            if not any(collected):
+            calls = self.records[number].calls = self.gathered.collect(part)
+            if not any(call.sent for call in calls):
+                self.gathered.take(part, None)
                 return False
-            for call, sent in zip(fetch.entities, collected, strict=True):
-                variables[call.variable] = sent
+            for call, made in zip(fetch.entities, calls, strict=True):
+                variables[call.variable] = made.sent
         service = self.services.get(fetch.service)
         if service is None:
             failure = ServiceFailure("SUBGRAPH_UNREACHABLE", "the service is not known")
@@ -216,8 +229,8 @@ class _Execution:
         flight = self.flights.send(service, request, self.caller.identity)
 
         def told(task: asyncio.Task[Answer]) -> None:
-            del self.under_way[number]
-            self.answered(number, task)
+            if self.under_way.pop(number, None) is not None:  # Else nobody waits for it any more.
+                self.answered(number, task)
 
         self.under_way[number] = (flight, told)
         flight.task.add_done_callback(told)
@@ -225,13 +238,21 @@ class _Execution:
 
     def answered(self, number: int, task: asyncio.Task[Answer]) -> None:
         """Take a service's answer, and start what waited for it."""
-        record = self.records[number]
+        try:
+            self.receive(number, task)
+            self.start(self.ended(number))
+        except BaseException as error:
+            # Nobody else would hear of it: this is a callback.
+            if not self.done.done():
+                self.done.set_exception(error)
+
+    def receive(self, number: int, task: asyncio.Task[Answer]) -> None:
+        """Note a service's answer or failure."""
+        record, part = self.records[number], self.executable.parts[number]
         try:
             answer = task.result()
-            fetch = self.executable.parts[number].fetch
-            for call, made in zip(fetch.entities, record.calls, strict=True):
+            for call, made in zip(part.fetch.entities, record.calls, strict=True):
                 made.entities = _entities(answer, call, len(made.sent))
-            record.answer = answer
         except ServiceFailure as failure:
             record.fail(failure)
         except asyncio.CancelledError:
@@ -239,11 +260,9 @@ class _Execution:
         except Exception:
             _log.exception("a service failed in an unforeseen way")
             record.fail(ServiceFailure("SUBGRAPH_FAILED", "the request failed"))
-        try:
-            self.start(self.ended(number))
-        except Exception as error:
-            if not self.done.done():
-                self.done.set_exception(error)
+        else:
+            record.answer = answer
+            self.gathered.take(part, answer)
 
     def expire(self) -> None:
         """The deadline: what is under way has failed, what follows is not begun."""
@@ -256,8 +275,130 @@ class _Execution:
     def outcome(self) -> Outcome:
         """The data and the errors."""
         local = self.executable.introspection.answer(self.caller.variables)
+        data = self.gathered.join(local)
+        if data is not None:
+            return Outcome(orjson.dumps(data), [])
         data, errors = self.executable.careful.finish(self.records, local)
         return Outcome(orjson.dumps(data), errors)
+
+
+class _Gathered:
+    """Answers as generated code reads them; by the careful way where that code does not do.
+
+    `clean` holds until anything is wrong with an answer: then the careful way builds the data.
+    `quick` holds until generated code stumbles: then the careful way gathers representations, too.
+    """
+
+    def __init__(self, executable: Executable, records: list[FetchRecord]) -> None:
+        self.executable = executable
+        self.records = records
+        self.generated = executable.generated
+        self.quick = self.clean = self.generated is not None
+        if self.generated is not None:
+            self.data: list[Mapping[str, Any]] = self.generated.blank_roots.copy()
+            self.entities: list[Entities] = self.generated.nothing.copy()
+            self.lists: list[Sequence[dict[str, Any]]] = [()] * len(self.entities)
+            self.keys: list[Mapping[Any, Any]] = [_NO_KEYS] * len(self.entities)
+            self.reused: dict[int, Entities] = {}
+
+    def collect(self, part: _FetchPart) -> list[CallRecord]:
+        """The representations of each of a fetch's calls."""
+        if self.quick and self.generated is not None:
+            try:
+                first = part.first_call
+                return [self.draw(first + offset) for offset in range(len(part.fetch.entities))]
+            except STUMBLES:
+                self.quick = self.clean = False
+        found = self.executable.careful.collect(part.fetch, self.records, part.ancestors)
+        return [CallRecord(one) for one in found]
+
+    def draw(self, index: int) -> CallRecord:
+        """A call's representations; those whose entities are known are not sent."""
+        generated = self.generated
+        assert generated is not None
+        made = generated.collect(index, self.data, self.entities, self.lists)
+        self.keys[index] = made
+        if generated.sites[index] and made:
+            known = generated.known(index, self.data, self.entities, self.lists, self.usable)
+            hits = {key: known[key] for key in made if key in known}
+            if hits:
+                self.reused[index] = hits
+                reused = [(made.pop(key), entity) for key, entity in hits.items()]
+                return CallRecord(list(made.values()), (), reused)
+        return CallRecord(list(made.values()))
+
+    def usable(self, number: int) -> bool:
+        """Whether a fetch has answered without errors."""
+        answer = self.records[number].answer
+        return isinstance(answer, Answer) and not answer.errors
+
+    def take(self, part: _FetchPart, answer: Answer | None) -> None:
+        """Take an answer, or that nothing had to be asked, in for what follows."""
+        generated = self.generated
+        if not self.quick or generated is None:
+            return
+        if answer is None:
+            whole = [True] * len(part.fetch.entities)
+        else:
+            holds, whole = self.looked_over(part, answer)
+            self.clean = self.clean and holds and not answer.errors
+        if not part.fetch.entities:
+            if answer is not None and answer.data is not None:
+                self.data[part.number] = answer.data
+            return
+        index = part.first_call
+        for made, complete in zip(self.records[part.number].calls, whole, strict=True):
+            blank = generated.blanks[index]
+            given = made.entities
+            entities = dict(zip(self.keys[index], given, strict=False))
+            if not complete:
+                entities = {key: blank if one is None else one for key, one in entities.items()}
+                given = [one for one in given if one is not None]
+            entities[None] = blank
+            hits = self.reused.get(index)
+            if hits is not None:
+                entities.update(hits)
+                given = [*given, *hits.values()]
+                self.clean = self.clean and generated.entities_hold(index, [*hits.values()])
+            self.entities[index] = entities
+            self.lists[index] = given
+            index += 1
+
+    def looked_over(self, part: _FetchPart, answer: Answer) -> tuple[bool, list[bool]]:
+        """Whether an answer is as the schema says, and which calls got no null entity.
+
+        It is looked over once, however many operations share it.
+        """
+        generated = self.generated
+        assert generated is not None
+        known: tuple[bool, list[bool]] | None = answer.checked.get((generated, part.number))
+        if known is not None:
+            return known
+        if not part.fetch.entities:
+            data = answer.data
+            known = (data is not None and generated.root_holds(part.number, data), [])
+        else:
+            lists = [made.entities for made in self.records[part.number].calls]
+            known = (
+                all(
+                    generated.entities_hold(part.first_call + offset, entities)
+                    for offset, entities in enumerate(lists)
+                ),
+                [None not in entities for entities in lists],
+            )
+        answer.checked[generated, part.number] = known
+        return known
+
+    def join(self, local: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The client's data, if all went well."""
+        if not self.clean or self.generated is None:
+            return None
+        if any(isinstance(one.answer, ServiceFailure) for one in self.records):
+            return None
+        try:
+            return self.generated.join(self.data, self.entities, local)
+        except STUMBLES:
+            return None
 
 
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:

@@ -118,7 +118,7 @@ class Endpoint:
         self._mutations: set[asyncio.Task[Result]] = set()
         self._accepted: dict[bytes, Accepted] = {}
         self._json: set[bytes] = {b"application/json"}
-        self._reusable = engine.options.labels is None and engine.options.trusted.mode == "off"
+        self._reusable = engine.plain
 
     async def answer(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Reply:
         """The answer to one request; `target` is the URL's path and query."""

@@ -192,12 +192,15 @@ class Meter:
         """The operation's cost; raises TooExpensive when any measure is above its limit."""
         found = self.measure()
         self.require_shape(found, limits)
-        if limits.cost is not None and found.cost > limits.cost:
-            name, without = self.what_to_drop(found.cost, limits.cost)
-            raise TooExpensive(
-                "cost", asked=found.cost, limit=limits.cost, drop=name, without=without
-            )
+        self.require_cost(found.cost, limits)
         return found.cost
+
+    def require_cost(self, cost: int, limits: Limits) -> None:
+        """Raise TooExpensive when a cost is above its limit; names what to drop."""
+        most = limits.cost
+        if most is not None and cost > most:
+            name, without = self.what_to_drop(cost, most)
+            raise TooExpensive("cost", asked=cost, limit=most, drop=name, without=without)
 
     def require_shape(self, found: Sum, limits: Limits) -> None:
         """Raise TooExpensive when `found` is above a limit, whatever it costs."""

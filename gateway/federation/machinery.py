@@ -7,9 +7,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from graphql import GraphQLSchema
 
+from gateway.federation.caches import Lru
+from gateway.federation.entities import Entities
 from gateway.federation.executor import Caller, Executable, run
 from gateway.federation.operation import Operation
-from gateway.federation.plan import Fetch
+from gateway.federation.plan import INPUT, Fetch
 from gateway.federation.planner import Planner
 from gateway.federation.requests import Request, Result
 from gateway.federation.services import Answer, Headers, Service, ServiceFailure, SubgraphRequest
@@ -25,6 +27,9 @@ class Subscribable(Protocol):
         """Its events, until it or the taker ends; raises ServiceFailure."""
 
 
+_NO_LABELS: frozenset[str] = frozenset()
+_INPUTS = 16  # Planners for so many sorts of representations are kept.
+
 Added = Callable[[str, Request], Headers]
 """The headers a service is sent for a client's request."""
 
@@ -37,6 +42,7 @@ class Planned:
         flights: Requests under way; shared by all supergraphs of an engine.
         seconds: The time a query or mutation has.
         headers: What a service is sent; the request's own headers by default.
+        entities: Serve as a subgraph, too: `_service` and `_entities`.
     """
 
     def __init__(
@@ -47,19 +53,40 @@ class Planned:
         flights: Flights | None = None,
         seconds: float | None = 30.0,
         headers: Added | None = None,
+        entities: bool = False,
     ) -> None:
         self.supergraph = supergraph
+        self.entities = Entities(supergraph) if entities else None
         self.schema: GraphQLSchema = supergraph.api_schema
         self.services = services
+        if self.entities is not None:
+            self.schema = self.entities.schema
+            self.services = {**services, INPUT: self.entities.service}
         self.flights = flights or Flights()
         self.seconds = seconds
         self.headers = headers
         self._planner = Planner(supergraph)
+        self._inputs: Lru[frozenset[str], Planner] = Lru(_INPUTS)
 
     def prepare(self, operation: Operation, labels: frozenset[str]) -> "Run":
         """An operation planned and compiled; raises NoPlan."""
-        plan = self._planner.plan(operation, labels)
+        plan = self._planner_for(operation, labels).plan(operation, labels)
         return Run(self, Executable(plan, self.schema))
+
+    def labels(self, request: Request) -> frozenset[str]:
+        """What plans depend on besides the operation and the overrides: keys of representations."""
+        return self.entities.labels(request) if self.entities is not None else _NO_LABELS
+
+    def _planner_for(self, operation: Operation, labels: frozenset[str]) -> Planner:
+        if self.entities is None or not self.entities.concerns(operation):
+            return self._planner
+        keys = frozenset(one for one in labels if one.startswith(INPUT))
+        keys |= self.entities.written(operation)
+        found = self._inputs.get(keys)
+        if found is None:
+            found = Planner(self.entities.view(keys))
+            self._inputs.put(keys, found)
+        return found
 
 
 class Run:

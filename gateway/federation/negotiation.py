@@ -22,7 +22,7 @@ class Accepted:
 def accepted(header: str) -> Accepted:
     """What a client accepts; one that says nothing is sent application/json."""
     weights = _weights(header)
-    if not weights:
+    if not header.strip(" ,"):
         return Accepted(PLAIN_JSON, None)
     graphql, plain = _weight(weights, GRAPHQL_JSON), _weight(weights, PLAIN_JSON)
     answer: str | None = None

@@ -21,13 +21,20 @@ from gateway.federation.graph import (
     WantedOn,
     WantedSet,
 )
+from gateway.federation.supergraph import TypeKind
 
-HOP = 1_000
-"""The cost of a request; of the choices with as many requests, the one with fewer fields wins."""
+HOP = 1_000_000
+"""The cost of a request. Of choices with as many requests the one wins that has fewer fields
+behind requests, then the one that selects fewer fields."""
 
-IMPOSSIBLE = 1_000_000_000
+LOST = HOP // 10
+"""The cost of a fragment that no object can be of here; a subgraph that has the type is better."""
+
+APART = HOP // 40
+"""The cost of each part of an object that is taken apart; one subgraph's answer is surer."""
+
+IMPOSSIBLE = 1_000_000_000_000_000
 MAX_COMBINATIONS = 128
-MAX_SPLIT = 16
 MAX_UNSURE = 20_000
 
 Nodes = tuple[Node, ...]
@@ -74,10 +81,12 @@ class Narrow:
 
 @dataclass(slots=True, eq=False)
 class Solution:
-    """How what is wanted is had. `cost` counts all below; `missing` is a path that fails."""
+    """How what is wanted is had. `cost` and `size` (fields) count all below; `missing` is a path
+    that fails."""
 
     nodes: Nodes
     cost: int = 0
+    size: int = 0
     picks: list[Pick] = field(default_factory=list)
     narrows: list[Narrow] = field(default_factory=list)
     hops: frozenset[Hop] = frozenset()
@@ -191,7 +200,7 @@ class Paths:
     def call(self, nodes: Nodes, target: Node, reached: dict[Node, Reach]) -> Reach | None:
         """The cheapest key for an entity call to `target`, from `nodes` or what is reached."""
         best: Reach | None = None
-        for _, key in self.graph.keys(target):
+        for _, key in self.graph.keys(target, again=target in nodes):
             one = self._by_key(nodes, target, key, reached)
             if one is not None and (best is None or one.total < best.total):
                 best = one
@@ -303,6 +312,8 @@ class _Solving:
                 yield from self._fields(item.sub.items)
             elif cover:
                 self.parts.append(item)
+            elif any(one.here.kind is TypeKind.INTERFACE for one in self.nodes):
+                self.solution.cost += LOST
 
     def _sharper(self, on: str) -> bool:
         """Whether an object type tells more of its fields than the abstract type we are at."""
@@ -311,7 +322,7 @@ class _Solving:
     def _fail(self, item: Wanted) -> Solution:
         key = item.key or item.name
         deepest: tuple[str, ...] = ()
-        for node in self.nodes:
+        for node in (*self.nodes, *self._reach()):
             move = self.graph.move(node, item.name)
             if move is not None and move.child is not None and item.sub is not None:
                 missing = self.paths.solve((move.child,), item.sub).missing or ()
@@ -321,6 +332,7 @@ class _Solving:
     def _add(self, pick: Pick, cost: int, uses: Iterable[Node]) -> None:
         self.solution.picks.append(pick)
         self.solution.cost += cost
+        self.solution.size += 1 + (pick.child.size if pick.child is not None else 0)
         self.solution.uses = self.solution.uses.union(uses)
 
     # -- fields that are here
@@ -353,8 +365,8 @@ class _Solving:
             if move is not None:
                 moves.append((node, move, how.needs | {node}, how.uses))
         options = [one for each in moves for one in self._option(item, *each)]
-        if len(moves) > 1 and item.sub is not None and (not options or len(self.nodes) > 1):
-            options.extend(self._split(item, moves, options))
+        if len(moves) > 1 and item.sub is not None:
+            options.extend(self._split(item, moves))
         return options
 
     def _reach(self) -> dict[Node, Reach]:
@@ -375,6 +387,8 @@ class _Solving:
             cost += child.cost
         if cost >= IMPOSSIBLE:
             return
+        if needs:
+            cost += 1 + (child.size if child is not None else 0)
         if move.requires is not None:
             required = self.paths.solve(self.nodes, move.requires)
             if required.cost >= IMPOSSIBLE:
@@ -396,20 +410,17 @@ class _Solving:
         self,
         item: Wanted,
         moves: list[tuple[Node, Move, frozenset[Hop], frozenset[Node]]],
-        options: list[_Option],
     ) -> Iterator[_Option]:
         """Take parts of a field's object from several subgraphs."""
         assert item.sub is not None
         ways = {
             one[1].child: one
             for one in reversed(moves)
-            if one[1].child is not None
-            and one[1].requires is None
-            and (not options or one[0] in self.nodes)
+            if one[1].child is not None and one[1].requires is None
         }
         if len(ways) < 2:
             return
-        children = tuple(reversed([one for one in ways if one is not None]))[:MAX_SPLIT]
+        children = tuple(reversed([one for one in ways if one is not None]))
         solution = self.paths.solve(children, item.sub)
         if solution.cost >= IMPOSSIBLE:
             return
@@ -423,7 +434,7 @@ class _Solving:
             needs |= ways[one][2]
             uses |= ways[one][3]
         sources = tuple((ways[one][0], ways[one][1]) for one in children)
-        yield _Option(needs, solution.cost + len(sources), sources, solution, uses)
+        yield _Option(needs, solution.cost + APART * len(sources), sources, solution, uses)
 
     def _assign(self) -> None:
         """One option for each pending field, so that all hops together cost least."""
@@ -500,6 +511,9 @@ class _Solving:
 
     def _narrow(self) -> None:
         """Solve what is wanted of some runtime types, where the runtime type is known."""
+        if len(self.sighted) > 1 and not self._one_knows_all():
+            self.solution.fail(self._first())
+            return
         if self.sighted:
             self._narrow_from(self.nodes)
             return
@@ -513,6 +527,7 @@ class _Solving:
             tried = Solution(
                 self.nodes,
                 before.cost + self._cost(hops - before.hops),
+                before.size,
                 list(before.picks),
                 [],
                 before.hops | hops,
@@ -525,6 +540,22 @@ class _Solving:
             elif best is None or tried.cost < best.cost:
                 best = tried
         self.solution = best if best is not None else before.fail(failed or self._first())
+
+    def _one_knows_all(self) -> bool:
+        """Whether one view alone leads to the interface's own leaves, for every type.
+
+        Where an object is taken apart, an interface's field is not put together of what one
+        subgraph has for one type and another for another: none of them has the field.
+        """
+        leaves = [one for one in self.spread if one.sub is None]
+        if not leaves:
+            return True
+        wanted = self.wanted.combined(leaves)
+        return any(all(self._had(node, one, wanted) for one in self.types) for node in self.sighted)
+
+    def _had(self, node: Node, name: str, wanted: WantedSet) -> bool:
+        narrowed = self.graph.narrow(node, name, frozenset((name,)))
+        return narrowed is not None and self.paths.solve((narrowed,), wanted).missing is None
 
     def _first(self) -> tuple[str, ...]:
         for item in self.spread:
@@ -540,12 +571,27 @@ class _Solving:
                     for one in sorted(cover):
                         self._narrow_to(base, one, frozenset((one,)), part.sub)
             return
+        alike: dict[object, tuple[list[Wanted | WantedOn], list[str]]] = {}
+        names = [one.name for one in self.spread]
         for one in sorted(types):
             items: list[Wanted | WantedOn] = list(self.spread)
             for part in self.parts:
                 if one in self.graph.possible(part.on):
                     items.extend(part.sub.items)
-            self._narrow_to(base, one, frozenset((one,)), self.wanted.combined(items))
+            key = (tuple(map(id, items)), self.graph.likeness(one, names))
+            alike.setdefault(key, (items, []))[1].append(one)
+        for items, group in alike.values():
+            wanted = self.wanted.combined(items)
+            together = frozenset(group)
+            if 1 < len(group) < len(types) and self._narrow_like(base, together, wanted):
+                continue
+            for one in group:
+                self._narrow_to(base, one, frozenset((one,)), wanted)
+
+    def _narrow_like(self, base: Nodes, types: frozenset[str], wanted: WantedSet) -> bool:
+        """Solve `wanted` for object types that are alike, all at once."""
+        name = next(one.name for one in base if not one.blind)
+        return self._narrow_to(base, name, types, wanted)
 
     def _narrow_to(self, base: Nodes, on: str, types: frozenset[str], wanted: WantedSet) -> bool:
         """Solve `wanted` for objects of `types`; False where it must be done type by type."""
@@ -562,6 +608,7 @@ class _Solving:
         kept = tuple(one for one, seen in pairs if seen is not None)
         self.solution.narrows.append(Narrow(types, kept, nodes, solution))
         self.solution.cost += solution.cost
+        self.solution.size += solution.size
         uses = (one for one, seen in pairs if seen in solution.uses and one in self.nodes)
         self.solution.uses = self.solution.uses.union(uses)
         return True

@@ -23,6 +23,7 @@ from gateway.federation.http import Reply
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.5
+_LINGER_SECONDS = 1.0  # that a refused client has to take its answer
 _WAITING_REQUESTS = 16  # of one connection; it is not read from beyond
 _HEAD_BYTES = 32 * 1024
 _PHRASES = {one.value: one.phrase for one in HTTPStatus}
@@ -240,7 +241,7 @@ class Connection(asyncio.Protocol):
         self._enter("body")
         declared = headers.get(b"content-length")
         if declared is not None and int(declared) > self.server.patience.body_bytes:
-            message.bad = 413
+            self._too_large()
         elif headers.get(b"expect", b"").lower() == b"100-continue" and self.idle:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -248,7 +249,7 @@ class Connection(asyncio.Protocol):
         message = self.message
         message.size += len(body)
         if message.size > self.server.patience.body_bytes:
-            message.bad = 413
+            self._too_large()
         if message.bad:
             return
         if not message.body:
@@ -259,7 +260,7 @@ class Connection(asyncio.Protocol):
             message.body.append(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade() and _to_websocket(self.message):
+        if self.parser.should_upgrade():
             return
         self.phase = "idle"
         self.waiting.append(self.message)
@@ -267,6 +268,12 @@ class Connection(asyncio.Protocol):
             self._begin()
         elif len(self.waiting) >= _WAITING_REQUESTS:
             self.transport.pause_reading()
+
+    def _too_large(self) -> None:
+        """Refuse a body before it is read, or after the answers that are due before."""
+        self.message.bad = 413
+        if self.task is None and not self.waiting:
+            self._refuse(413)
 
     # Answering.
 
@@ -336,17 +343,22 @@ class Connection(asyncio.Protocol):
         if self.closing:
             return
         self.closing = True
+        self.since = self.server.now
         if self.task is None or self.task is asyncio.current_task():
             self.transport.write(_whole(_plain(status), keep=False, head=False))
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()  # The client may be sending still, and reads afterwards.
+        self.server.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _upgrade(self, rest: bytes) -> None:
         """Become what the client wants; other protocols than WebSocket are not heard of."""
         message = self.message
+        if message.method == b"CONNECT":
+            self._refuse(405)
+            return
         if not _to_websocket(message):
             self.parser = httptools.HttpRequestParser(self)
-            if rest:
-                self.data_received(rest)
+            self.data_received(_without_upgrade(message) + rest)
             return
         upgrade = self.server.upgrade
         if upgrade is None or self.task is not None:
@@ -368,7 +380,7 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """End the connection if its client is late."""
-        if self.upgraded is not None:
+        if self.upgraded is not None or self.closing:
             return
         patience, spent = self.server.patience, now - self.since
         if self.writable is not None:
@@ -397,6 +409,16 @@ class Connection(asyncio.Protocol):
 
 def _to_websocket(message: _Message) -> bool:
     return message.method == b"GET" and message.headers.get(b"upgrade", b"").lower() == b"websocket"
+
+
+def _without_upgrade(message: _Message) -> bytes:
+    """The head of a request as if it had not asked to become something else."""
+    kept = [
+        b"%b: %b" % (name, value)
+        for name, value in message.headers.items()
+        if name not in (b"upgrade", b"connection", b"http2-settings", b"expect")
+    ]
+    return b"\r\n".join([b"%b %b HTTP/1.1" % (message.method, message.target), *kept, b"", b""])
 
 
 _HEADS: dict[tuple[int, str, bool], bytes] = {}

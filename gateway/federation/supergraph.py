@@ -173,7 +173,7 @@ class Supergraph:
             views={graph.name: reader.views[graph.enum] for graph in reader.graphs.values()},
             types=reader.types,
             roots=reader.roots,
-            api_schema=api_schema(document, linked),
+            api_schema=api_schema(document, linked, valid=to_answer),
             labels=frozenset(reader.labels),
         )
 

@@ -103,8 +103,8 @@ class Source:
             self._client.post(self._url)
             .header("content-type", "application/json")
             .header("accept", _ACCEPT)
-            .timeout(timedelta(days=7))
             .body_bytes(request.body)
+            .streamed_read_buffer_limit(0)  # Else it waits for more than the first event.
         )
         for name, value in request.headers:
             sent = sent.header(name, value)

@@ -111,6 +111,16 @@ def ask_one(merchant_id: str) -> Ask:
     return store.ask_merchant(_ONE, {"merchant": merchant_id})
 
 
+def ask_several(merchant_ids: Sequence[str]) -> Ask:
+    """Some merchants, for `by_id`."""
+    return store.ask_several(merchant_ids)
+
+
+def by_id(rows: Sequence[sa.Row[Any]]) -> dict[str, Merchant]:
+    """The merchants out of the rows of `ask_several`."""
+    return {row.merchant_id: _merchant(row) for row in rows}
+
+
 _ONE = sa.bindparam("merchant", type_=sa.String)
 
 

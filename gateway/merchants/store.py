@@ -1,6 +1,6 @@
 """Tables of merchants and their SQL."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.batch import Ask
+from gateway.batch import Ask, among, padded, values_of
 from gateway.db import Instant, Json, metadata
 
 merchants = sa.Table(
@@ -77,6 +77,16 @@ def _named(merchant: Any) -> sa.Select[Any]:
 
 def ask_merchant(merchant: Any, values: Mapping[str, Any]) -> Ask:
     return Ask(_named(merchant), values)
+
+
+@cache
+def _several(count: int) -> sa.Select[Any]:
+    return sa.select(merchants).where(among(merchants.c.merchant_id, "merchant", count))
+
+
+def ask_several(merchant_ids: Sequence[str]) -> Ask:
+    ids = padded(merchant_ids)
+    return Ask(_several(len(ids)), values_of("merchant", ids))
 
 
 async def update(

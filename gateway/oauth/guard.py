@@ -1,21 +1,20 @@
 """Token → Actor: who asks, in which role, with which scopes. Source: RFC 9068, RFC 6750."""
 
-import asyncio
 import hashlib
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from joserfc.errors import JoseError
 
-from gateway.db import Database
+from gateway.db import Database, system_now
 from gateway.errors import Denied
 from gateway.oauth import jose, scopes, store
 from gateway.oauth.keys import KeyRing
 from gateway.oauth.scopes import Role
+from gateway.oauth.shared import SharedReading
 
 _TYPES = ("at+jwt", "application/at+jwt")
 _MAX_TOKEN = 8_192
@@ -103,29 +102,30 @@ class Revocations:
     Args:
         patience: Seconds for which what was read is believed: how long a token that another
             process revoked may still pass. `forget` makes this process ask at once.
+        now: System time, UTC.
     """
 
-    def __init__(self, database: Database, *, patience: float = 1.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        patience: float = 1.0,
+        now: Callable[[], datetime] = system_now,
+    ) -> None:
         self._database = database
         self._patience = patience
-        self._ids: frozenset[str] = frozenset()
-        self._read_at = float("-inf")
-        self._turn = asyncio.Lock()
+        self._now = now
+        self._shared = SharedReading(self._read, frozenset[str]())
 
     def forget(self) -> None:
-        self._read_at = float("-inf")
+        self._shared.forget()
 
-    async def ids(self, *, now: datetime) -> frozenset[str]:
-        if time.monotonic() - self._read_at < self._patience:
-            return self._ids
-        async with self._turn:
-            if time.monotonic() - self._read_at < self._patience:
-                return self._ids
-            began = time.monotonic()
-            async with self._database.reading() as tx:
-                self._ids = await tx.run_sync(store.revoked_ids, now=now)
-            self._read_at = began
-        return self._ids
+    async def ids(self) -> frozenset[str]:
+        return await self._shared.of(seconds=self._patience)
+
+    async def _read(self) -> frozenset[str]:
+        async with self._database.reading() as tx:
+            return await tx.run_sync(store.revoked_ids, now=self._now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Guard:
         issuer: str,
         audience: str,
         skew_seconds: int = 60,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = system_now,
     ) -> None:
         self._keys = keys
         self.revocations = revocations
@@ -184,7 +184,7 @@ class Guard:
         elif checked.expires <= now.timestamp() or not self._keys.cached(checked.kid, now=now):
             self._seen.pop(name, None)
             raise Unauthenticated
-        if checked.ids & await self.revocations.ids(now=now):
+        if checked.ids & await self.revocations.ids():
             raise Unauthenticated
         return checked.actor
 

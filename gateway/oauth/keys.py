@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import Database, lock_exclusive
 from gateway.oauth import jose, store
+from gateway.oauth.shared import SharedReading
 
 _ROTATION = 0x0A07  # Advisory lock: one process makes or rotates keys at a time.
 _MARGIN = timedelta(minutes=2)  # A process may sign with a key that was just retired.
@@ -119,18 +119,24 @@ class KeyRing:
         self._vault = vault
         self._life = timedelta(seconds=token_seconds) + _MARGIN
         self._patience = patience
-        self._known: dict[str, _Known] = {}
         self._private: dict[str, ECKey] = {}
-        self._asked = -patience
+        self._shared = SharedReading(self._read, dict[str, _Known]())
 
     async def load(self) -> None:
         """Read the public keys."""
-        self._asked = time.monotonic()
+        await self._shared.of(seconds=0)
+
+    @property
+    def _known(self) -> Mapping[str, _Known]:
+        return self._shared.value
+
+    async def _read(self) -> dict[str, _Known]:
         async with self._database.reading() as tx:
             rows = list(await tx.execute(sa.select(store.signing_keys)))
-        self._known = {
+        known = self._known
+        return {
             row.kid: _Known(
-                self._known[row.kid].key if row.kid in self._known else jose.load(row.jwk),
+                known[row.kid].key if row.kid in known else jose.load(row.jwk),
                 row.jwk,
                 row.retired_at and row.retired_at + self._life,
             )
@@ -141,9 +147,8 @@ class KeyRing:
         """The key that verifies tokens with this kid, if there is one still."""
         if not isinstance(kid, str):
             return None
-        age = time.monotonic() - self._asked
-        if age >= _STALE or (kid not in self._known and age >= self._patience):
-            await self.load()
+        believed = _STALE if kid in self._known else self._patience
+        await self._shared.of(seconds=believed)
         return self.cached(kid, now=now)
 
     def cached(self, kid: str, *, now: datetime) -> jose.PublicKey | None:

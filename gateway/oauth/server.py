@@ -56,7 +56,7 @@ class OAuth:
         self.ring = KeyRing(database, self.vault, token_seconds=settings.access_token_seconds)
         self.guard = Guard(
             self.ring,
-            Revocations(database),
+            Revocations(database, now=now),
             issuer=settings.base_url,
             audience=audience(settings),
             skew_seconds=settings.clock_skew_seconds,

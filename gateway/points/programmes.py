@@ -123,6 +123,16 @@ def ask_programmes(ids: Sequence[str]) -> Ask:
     return store.ask_programmes(ids)
 
 
+def ask_all_programmes() -> Ask:
+    """All programmes under the policies in force, for `all_programmes`."""
+    return store.ask_all_programmes()
+
+
+def all_programmes(found: Sequence[Any]) -> list[Programme]:
+    """The programmes out of the rows of `ask_all_programmes`, by id."""
+    return [rows.programme(row) for row in found]
+
+
 def found_programmes(found: Sequence[Any], ids: Sequence[str]) -> tuple[Programme, ...]:
     """The programmes of some ids, in their order, out of the rows of `ask_programmes`.
 

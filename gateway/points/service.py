@@ -41,6 +41,8 @@ from gateway.points.model import Earning, Lot, Movement, Wallet
 from gateway.points.programmes import (
     DisclosureMissing,
     ValueGuaranteeViolation,
+    all_programmes,
+    ask_all_programmes,
     ask_programmes,
     found_programmes,
     policy,
@@ -56,6 +58,8 @@ __all__ = [
     "InsufficientPoints",
     "Taken",
     "ValueGuaranteeViolation",
+    "all_programmes",
+    "ask_all_programmes",
     "ask_available",
     "ask_free",
     "ask_programmes",

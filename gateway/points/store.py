@@ -171,6 +171,16 @@ async def select_programmes(
 
 
 @cache
+def _all_programmes() -> sa.Select[Any]:
+    return _current().order_by(programmes.c.programme_id)
+
+
+def ask_all_programmes() -> Ask:
+    """Every programme under the policy in force, by id."""
+    return Ask(_all_programmes(), {})
+
+
+@cache
 def _programmes(count: int) -> sa.Select[Any]:
     return _current().where(_named(count)).order_by(programmes.c.programme_id)
 

@@ -150,6 +150,24 @@ async def price_points(
     return await _price_points(tx, found, programmes=programmes, at=at, slot_on=slot_on)
 
 
+def ask_prices(offer_ids: Sequence[str]) -> Ask:
+    """The promotions that set offers' prices; for `prices_of`."""
+    return store.ask_prices(offer_ids)
+
+
+async def prices_of(
+    tx: AsyncConnection,
+    rows: Sequence[Any],
+    *,
+    programmes: Mapping[str, str],
+    at: datetime,
+    slot_on: date | None = None,
+) -> dict[tuple[str, str], tuple[int, str]]:
+    """As `price_points`, out of the rows of `ask_prices`; days are read if one has a price."""
+    found = store.promotions_of(rows)
+    return await _price_points(tx, found, programmes=programmes, at=at, slot_on=slot_on)
+
+
 def ask_of_offer(offer_id: str) -> Ask:
     """The promotions that set an offer's price, or open it; for `of_offer`."""
     return store.ask_of_offer(offer_id)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.batch import Ask
+from gateway.batch import Ask, among, padded, values_of
 from gateway.promotions.calendar import Day
 from gateway.promotions.model import Promotion
 
@@ -148,6 +149,20 @@ _OF_OFFER = (
 def ask_of_offer(offer_id: str) -> Ask:
     """Promotions that set an offer's price, or open it."""
     return Ask(_OF_OFFER, {"of_offer": offer_id})
+
+
+@cache
+def _prices(count: int) -> sa.Select[Any]:
+    p = promotions.c
+    priced = (p.effect_kind == "price") & (p.target_kind == "offer")
+    query = sa.select(promotions).where(priced, among(p.target_id, "target", count))
+    return query.order_by(p.promotion_id)
+
+
+def ask_prices(offer_ids: Sequence[str]) -> Ask:
+    """Promotions that set offers' prices."""
+    ids = padded(offer_ids)
+    return Ask(_prices(len(ids)), values_of("target", ids))
 
 
 def promotions_of(rows: Iterable[sa.Row[Any]]) -> list[Promotion]:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.errors import NotFound
-from gateway.jobs import enqueue
+from gateway.jobs import enqueue, queued
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
 from gateway.points.service import InsufficientPoints
@@ -41,6 +41,7 @@ from gateway.values import amount, new_id
 
 TOO_OLD = "DOUBT_TOO_OLD"
 REVIEW_WITHIN = timedelta(hours=24)  # A person answers within a day (default).
+_CANCEL_LATE = "cancel_late"
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
@@ -433,7 +434,10 @@ async def release(
 async def late_confirm(
     tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
 ) -> Redemption:
-    """A confirmation after the release (contracts §5.5): hold the same points again and burn."""
+    """A confirmation after the release (contracts §5.5): hold the same points again and burn.
+
+    Once its cancellation is decided it stays decided, however often the booking is told.
+    """
     released_at = redemption.released_at or now
     if redemption.state is State.RELEASING:
         redemption = await move(tx, redemption, State.RELEASED, now=now, released_at=now)
@@ -442,6 +446,8 @@ async def late_confirm(
         await store.add_finding(
             tx, redemption_id=redemption.id, code="FENCE_VIOLATED", detail=detail, now=now
         )
+        return redemption
+    if await queued(tx, name=_CANCEL_LATE, key=redemption.id):
         return redemption
     again = replace(redemption, epoch=redemption.epoch + 1, state=State.RELEASED)
     in_time = now <= released_at + timedelta(seconds=settings.late_confirm_seconds)
@@ -465,7 +471,7 @@ async def late_confirm(
             pass  # The savepoint is gone; the booking must go too.
     payload = {"redemption": redemption.id, "booking_ref": fact.booking_ref}
     lane = redemption.merchant_id
-    await enqueue(tx, name="cancel_late", key=redemption.id, payload=payload, lane=lane)
+    await enqueue(tx, name=_CANCEL_LATE, key=redemption.id, payload=payload, lane=lane)
     return redemption
 
 

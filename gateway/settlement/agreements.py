@@ -274,6 +274,17 @@ async def agreements_between(
     return sorted(found, key=lambda each: (each.issuer, each.redeemer, -each.version, each.id))
 
 
+def ask_towards(redeemers: Sequence[str], *, at: datetime) -> Ask:
+    """Signed agreements in force with redeemers, for `towards`."""
+    return store.ask_towards(redeemers, business_day(at))
+
+
+def towards(rows: Sequence[Any]) -> list[Agreement]:
+    """The agreements out of the rows of `ask_towards`, as `agreements_between` has them."""
+    found = [store.agreement_of(row) for row in rows]
+    return sorted(found, key=lambda each: (each.issuer, each.redeemer, -each.version, each.id))
+
+
 async def agreements(
     tx: AsyncConnection,
     *,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.batch import Ask
+from gateway.batch import Ask, among, padded, values_of
 from gateway.db import Instant, Json, metadata
 from gateway.settlement.model import (
     Agreement,
@@ -266,6 +266,22 @@ _PAIR = (
     )
     .order_by(agreements.c.agreement_id, agreements.c.version)
 )
+
+
+@cache
+def _towards(count: int) -> sa.Select[Any]:
+    a = agreements.c
+    in_force = a.signed_at.is_not(None), a.valid_from <= _ON, a.valid_until > _ON
+    return sa.select(agreements).where(among(a.redeemer, "redeemer", count), *in_force)
+
+
+_ON = sa.bindparam("in_force_on", type_=sa.Date)
+
+
+def ask_towards(redeemers: Sequence[str], day: date) -> Ask:
+    """Signed agreements in force on a day that redeemers are in."""
+    ids = padded(redeemers)
+    return Ask(_towards(len(ids)), values_of("redeemer", ids) | {"in_force_on": day})
 
 
 def ask_pair(issuer: str, redeemer: str) -> Ask:

@@ -19,7 +19,7 @@ class Control:
         self._http = httpx2.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {token}"},
-            timeout=10,
+            timeout=60,
             trust_env=False,
         )
 

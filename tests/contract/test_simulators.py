@@ -374,9 +374,9 @@ async def test_sixteen_merchants_start_fast_and_end_cleanly(tmp_path: Path) -> N
         control = Control(process.ports["control"], "t")
         state = await control.state("M15")
         await control.aclose()
-        assert process.seconds < 10, f"took {process.seconds:.1f} s on a busy machine"
+        assert process.seconds < 30, f"took {process.seconds:.1f} s on a busy machine"
         process.process.terminate()
-        assert process.process.wait(10) == 0
+        assert process.process.wait(60) == 0
     assert state["bookings"] == []
 
 
@@ -385,7 +385,7 @@ def test_an_unknown_kind_is_refused_at_once(tmp_path: Path) -> None:
     config.write_text(json.dumps({"merchants": [{"id": "M00", "kind": "zoo"}]}))
     command = [*simulators.COMMAND, "--config", str(config), "--state", str(tmp_path)]
     ended = subprocess.run(
-        command, cwd=simulators.ROOT, capture_output=True, text=True, check=False, timeout=30
+        command, cwd=simulators.ROOT, capture_output=True, text=True, check=False, timeout=120
     )
 
     assert ended.returncode != 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.demo.data import demo_day
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 240  # Far more than it needs on an idle machine.
+PATIENCE = 900  # Far more than it needs on an idle machine.
 
 
 def run(tmp_path: Path, *words: str, database_url: str | None = None) -> tuple[int, str]:

@@ -88,7 +88,7 @@ async def test_disk_full_while_the_partner_confirms(box: Box) -> None:
     story = await Story.begin(box, POPCORN)
     mutation, asked = await story.prepared("confirm")
     asked |= {"idempotencyKey": "disk-2"}
-    await box.control.fault("M05", "latency", verb="confirm", value=1, count=1)
+    await box.control.fault("M05", "latency", verb="confirm", value=3, count=1)
     asking = asyncio.create_task(once(box, mutation, **asked))
     await box.fault_used("M05", "latency")
     with full_disk(box):

@@ -44,7 +44,7 @@ def served(home: Path) -> Iterator[tuple[str, str]]:
         yield url[1], password[1]
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stdout
         process.stdout.close()
 

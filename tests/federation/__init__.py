@@ -1,1 +1,1 @@
-"""Federations of our own, one for every behaviour a gateway must get right, and what checks them."""
+"""Federations of our own, one for every behaviour a gateway must get right, and their judges."""

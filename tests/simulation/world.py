@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,7 @@ from tests.simulation.partner import Merchant
 
 LEASES = (2, 10, 10, 60)
 PARTS = ("statement", "commit", "partner")
+CLOCK_SECONDS = 1.0  # How long the API may go without reading the sandbox clock.
 
 
 class Down(Exception):
@@ -58,6 +60,7 @@ class Process:
         self.context.run(entropy.skew_us.set, lambda: self.skew_us)
         self.database: Database = storage.database()
         self.clock = Clock()
+        self.clock_read_at = -inf
         self.partners = {code: Line(self, made) for code, made in world.merchants.items()}
         self.redemptions = Redemptions(
             self.database, self.partners, self.clock, world.settings, b"simulated"
@@ -139,9 +142,10 @@ class Process:
             raise Down(self.name)
 
         async def serve() -> Any:
-            if self.world.rng.random() < 0.2:  # As the API does: now and then.
+            if self.world.loop.time() > self.clock_read_at + CLOCK_SECONDS:  # As the API does.
                 async with self.database.reading() as tx:
                     await self.clock.refresh(tx)
+                self.clock_read_at = self.world.loop.time()
             return await make(self)
 
         task = self.spawn(serve())

@@ -31,7 +31,7 @@ from tests.support.processes import Child
 from tests.support.skewed import Skewed
 
 T = TypeVar("T")
-PATIENCE = 40.0
+PATIENCE = 120.0  # Far more than anything needs on an idle machine.
 POINTS = 1_000_000  # what each member gets more of each of its programmes
 RICH = {
     "mbr_demo_02": ("P-LL",),

@@ -186,6 +186,7 @@ async def running(
         connections: For their webhook secrets only.
     """
     listening, port = bound()
+    more.setdefault("subgraphs_poll_seconds", 60.0)  # Who counts statements counts no look.
     settings = Settings(home=home, port=port, worker_inside=False, **more)
     oauth = OAuth(database, settings)
     everyone = Partners(partners, database, clock)

@@ -37,10 +37,10 @@ def running(document: Mapping[str, Any], folder: Path) -> Iterator[Running]:
     try:
         while not ports.exists():
             assert process.poll() is None, "the simulators did not start"
-            assert time.perf_counter() - began < 30, "the simulators do not listen"
+            assert time.perf_counter() - began < 120, "the simulators do not listen"
             time.sleep(0.02)
         read = json.loads(ports.read_text(encoding="utf-8"))
         yield Running(process, read, time.perf_counter() - began)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

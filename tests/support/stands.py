@@ -211,7 +211,7 @@ async def _listening(listener: Listener | None) -> AsyncIterator[str]:
         await door.shut()
 
 
-async def settled(stand: Stand, op_key: str, *, seconds: float = 5) -> Fact:
+async def settled(stand: Stand, op_key: str, *, seconds: float = 60) -> Fact:
     """Poll until the partner has decided."""
     async with asyncio.timeout(seconds):
         while True:
@@ -222,7 +222,7 @@ async def settled(stand: Stand, op_key: str, *, seconds: float = 5) -> Fact:
 
 
 async def told(
-    stand: Stand, listener: Listener, number: int, *, seconds: float = 5
+    stand: Stand, listener: Listener, number: int, *, seconds: float = 60
 ) -> PartnerEvent:
     """Wait for that many webhooks; the last one as the adapter reads it."""
     async with asyncio.timeout(seconds):

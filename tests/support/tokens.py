@@ -43,7 +43,7 @@ def client_for(
     return httpx2.AsyncClient(
         base_url=connection.base_url,
         auth=Bearer(connection),
-        timeout=5,
+        timeout=60,
         trust_env=False,
         event_hooks={"request": [tell]},
     )

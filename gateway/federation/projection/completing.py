@@ -39,6 +39,7 @@ class Completion:
 
     schema: GraphQLSchema
     local: Mapping[str, Any]
+    abstract: frozenset[str]
     errors: list[Error] = field(default_factory=list)
     types: dict[str, frozenset[str]] = field(default_factory=dict)
     told: set[ResponsePath] = field(default_factory=set)
@@ -56,7 +57,7 @@ class Completion:
     def object(
         self,
         selections: Sequence[Selection],
-        typename: str,
+        typename: str | None,
         source: Mapping[str, Any],
         path: ResponsePath,
     ) -> dict[str, Any]:
@@ -73,19 +74,21 @@ class Completion:
                 made[key] = self.value(one, one.type, inner, source.get(key), below)
         return made
 
-    def collect(self, selections: Sequence[Selection], typename: str) -> dict[str, list[Field]]:
+    def collect(
+        self, selections: Sequence[Selection], typename: str | None
+    ) -> dict[str, list[Field]]:
         """Fields by response key for an object of one type."""
         made: dict[str, list[Field]] = {}
         self._collect(selections, typename, made)
         return made
 
     def _collect(
-        self, selections: Sequence[Selection], typename: str, made: dict[str, list[Field]]
+        self, selections: Sequence[Selection], typename: str | None, made: dict[str, list[Field]]
     ) -> None:
         for one in selections:
             if isinstance(one, Field):
                 made.setdefault(one.key, []).append(one)
-            elif typename in self.possible(one.on):
+            elif typename is None or typename in self.possible(one.on):
                 self._collect(one.selections, typename, made)
 
     def value(
@@ -134,13 +137,36 @@ class Completion:
             return self.leaf(one, kind, value, path)
         if not isinstance(value, dict):
             return self.wrong(one, "an object", path)
-        typename = kind.name  # type: ignore[union-attr]
-        if is_abstract_type(kind):
-            given = value.get("__typename")
-            if given not in self.possible(typename):
-                return None
-            typename = given
-        return self.object(selections, typename, value, path)
+        return self.complex(kind.name, selections, value, path)  # type: ignore[union-attr]
+
+    def complex(
+        self,
+        kind: str,
+        selections: Sequence[Selection],
+        source: Mapping[str, Any],
+        path: ResponsePath,
+    ) -> dict[str, Any] | None:
+        """An object of a type. One of an unknown type is null; one nobody was asked for is not."""
+        possible = self.possible(kind)
+        if possible == {kind}:
+            return self.object(selections, kind, source, path)
+        given = source.get("__typename")
+        if given in possible:
+            return self.object(selections, given, source, path)
+        if given is not None and given not in self.abstract:
+            return None
+        if self.wants_type(selections, possible):
+            return None
+        return self.object(selections, None, source, path)
+
+    def wants_type(self, selections: Sequence[Selection], possible: frozenset[str]) -> bool:
+        """Whether an object's data depends on which of the types it is."""
+        return any(
+            one.name == "__typename"
+            if isinstance(one, Field)
+            else not possible <= self.possible(one.on) or self.wants_type(one.selections, possible)
+            for one in selections
+        )
 
     def leaf(
         self,
@@ -152,7 +178,7 @@ class Completion:
         if isinstance(kind, GraphQLEnumType):
             if isinstance(value, str) and value in kind.values:
                 return value
-        elif not is_specified_scalar_type(kind):
+        elif not is_specified_scalar_type(kind) or (kind.name == "Float" and type(value) is int):
             return value
         else:
             try:

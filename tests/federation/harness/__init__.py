@@ -1,1 +1,1 @@
-"""Subgraphs that throw when they are called wrongly, the data behind them, and who judges answers."""
+"""Subgraphs that throw when called wrongly, the data behind them, and who judges answers."""

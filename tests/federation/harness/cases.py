@@ -1,10 +1,12 @@
 """What a federation is: its subgraphs, its data, and the questions asked of it."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.federation.composition import compose
 from tests.federation.harness.world import World
 
 SUPERGRAPHS = Path(__file__).parents[1] / "supergraphs"
@@ -51,9 +53,16 @@ class Federation:
     world: Callable[[], World]
     cases: tuple[Case, ...]
     random: bool = True  # fit for random queries: they all have plans, and no errors
-    by_hand: str = ""  # why its supergraph is kept as text: composition would refuse it
+    by_hand: str = ""  # why its supergraph is kept as text and not composed
 
     @property
     def supergraph(self) -> str:
-        """The SDL of the supergraph."""
-        return (SUPERGRAPHS / f"{self.name}.graphql").read_text("utf-8")
+        """The SDL of the supergraph: our composition's, or a text where that would refuse."""
+        if self.by_hand:
+            return (SUPERGRAPHS / f"{self.name}.graphql").read_text("utf-8")
+        return _composed(tuple(self.subgraphs.items()))
+
+
+@functools.cache
+def _composed(subgraphs: tuple[tuple[str, str], ...]) -> str:
+    return compose([(name, f"http://{name}.test/graphql", sdl) for name, sdl in subgraphs]).sdl

@@ -29,6 +29,11 @@ NAMES = (
     "interfaceObject", "extends", "composeDirective",
 )  # fmt: skip
 
+_KEYWORDS = {
+    "object_type": "type", "interface_type": "interface", "union_type": "union",
+    "enum_type": "enum", "input_object_type": "input", "scalar_type": "scalar",
+}  # fmt: skip
+
 
 @dataclass
 class FieldRules:
@@ -130,9 +135,7 @@ def plain(document: DocumentNode, extra: str) -> DocumentNode:
 def _joined(nodes: list[Any]) -> str:
     """Definition and extensions of a type as one definition, without directives."""
     kind = nodes[0].kind.removesuffix("_definition").removesuffix("_extension")
-    word = {"object_type": "type", "interface_type": "interface", "union_type": "union",
-            "enum_type": "enum", "input_object_type": "input", "scalar_type": "scalar"}[kind]  # fmt: skip
-    head = f"{word} {nodes[0].name.value}"
+    head = f"{_KEYWORDS[kind]} {nodes[0].name.value}"
     interfaces = [i.name.value for node in nodes for i in getattr(node, "interfaces", None) or ()]
     if interfaces:
         head += " implements " + " & ".join(dict.fromkeys(interfaces))

@@ -84,7 +84,9 @@ def _conditions(document: Any, case: Case) -> dict[str, Any]:
     for node in document.definitions:
         for variable in getattr(node, "variable_definitions", None) or ():
             if variable.default_value is not None:
-                values[variable.variable.name.value] = getattr(variable.default_value, "value", None)
+                values[variable.variable.name.value] = getattr(
+                    variable.default_value, "value", None
+                )
     return {**values, **case.variables}
 
 

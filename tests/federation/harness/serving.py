@@ -22,11 +22,15 @@ class _Handler(BaseHTTPRequestHandler):
         federation, subgraph = self.path.strip("/").split("/")
         sent = json.loads(body)
         with self.lock:
-            answer = self.running[federation].subgraphs[subgraph].answer(
-                sent["query"],
-                sent.get("variables"),
-                sent.get("operationName"),
-                {key.lower(): value for key, value in self.headers.items()},
+            answer = (
+                self.running[federation]
+                .subgraphs[subgraph]
+                .answer(
+                    sent["query"],
+                    sent.get("variables"),
+                    sent.get("operationName"),
+                    {key.lower(): value for key, value in self.headers.items()},
+                )
             )
         self._send(json.dumps(answer).encode())
 
@@ -61,5 +65,7 @@ def addressed(running: Running, base: str) -> str:
     """A federation's supergraph with the addresses its subgraphs answer at."""
     sdl = running.federation.supergraph
     for name in running.subgraphs:
-        sdl = sdl.replace(f'"http://{name}.test/graphql"', f'"{base}/{running.federation.name}/{name}"')
+        sdl = sdl.replace(
+            f'"http://{name}.test/graphql"', f'"{base}/{running.federation.name}/{name}"'
+        )
     return sdl

@@ -1,5 +1,6 @@
 """A subgraph in process: it answers what it is asked by the rules, and throws at anything else."""
 
+import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ class Subgraph:
         """The answers of a subscription, one an event."""
         self.log.requests.append(Asked(self.name, query, dict(variables or {}), {}))
         document = self._checked(query, variables or {})
-        stream = await subscribe(
+        stream: Any = subscribe(
             self.schema,
             document,
             root_value=Seen(self._world.subscription),
@@ -119,6 +120,11 @@ class Subgraph:
             field_resolver=self._resolve_event,
             subscribe_field_resolver=self._stream,
         )
+        if inspect.isawaitable(stream):
+            stream = await stream
+        if not hasattr(stream, "__aiter__"):
+            yield dict(stream.formatted)  # Nothing could be started.
+            return
         async for result in stream:
             yield dict(result.formatted)
 
@@ -260,7 +266,9 @@ class Subgraph:
         for node in key.selections:
             if isinstance(node, FieldNode) and node.name.value != "__typename":
                 found = sent.get(node.name.value)
-                if found is None or (node.selection_set and not self._has(found, node.selection_set)):
+                if found is None or (
+                    node.selection_set and not self._has(found, node.selection_set)
+                ):
                     return False
         return True
 
@@ -371,7 +379,7 @@ def _named(type_: Any) -> str:
 
 def _operation(document: Any, name: str | None) -> OperationDefinitionNode:
     for node in document.definitions:
-        if isinstance(node, OperationDefinitionNode):
-            if name is None or (node.name is not None and node.name.value == name):
-                return node
+        named = getattr(node, "name", None)
+        if isinstance(node, OperationDefinitionNode) and name in {None, named and named.value}:
+            return node
     raise CalledWrongly(f"no operation {name}")

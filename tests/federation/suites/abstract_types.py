@@ -152,7 +152,7 @@ CASES = (
         " ... on Garage { offers { price { fen } } } } }",
         requests=4,
     ),
-    Case("the seller of each", "{ offers { seller { __typename ... on House { name } } } }", requests=3),
+    Case("all sellers", "{ offers { seller { __typename ... on House { name } } } }", requests=3),
     Case(
         "a field in an implementation's own interface",
         '{ similar(to: "r1") { dimension ... on Offer { inStock } } }',
@@ -165,7 +165,7 @@ CASES = (
         {"similar": [{"deal": "7 points", "family": True}]},
         requests=5,
     ),
-    Case("voices and their offers", "{ voice(id: 2) { text offer { id price { fen } } } }", requests=2),
+    Case("a voice's offer", "{ voice(id: 2) { text offer { id price { fen } } } }", requests=2),
     Case(
         "the offer of a voice by its implementation",
         "{ voice(id: 3) { offer { ... on Wash { minutes seller { ... on Garage { bays } } }"

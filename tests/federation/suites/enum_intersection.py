@@ -26,7 +26,10 @@ def world() -> World:
     w = World()
     gold = w.add("Member", id="g", tier="GOLD", perk="lounge", friends=[])
     staff = w.add(
-        "Member", id="s", perk="keys", friends=[gold],
+        "Member",
+        id="s",
+        perk="keys",
+        friends=[gold],
         tier=PerGraph("STAFF", {"members": "SILVER", "perks": "STAFF"}),
     )
     w.query |= {"member": gold, "staff": staff, "members": [gold, staff]}
@@ -68,5 +71,4 @@ FEDERATION = Federation(
             variables={"t": "GOLD"},
         ),
     ),
-    random=False,
 )

@@ -31,7 +31,9 @@ def world() -> World:
     """Trips whose drivers and prices fail here and there."""
     w = World()
     badge = w.add("Badge", code="B", colour=ValueError("no colour"))
-    ma = w.add("Driver", id="d1", name="Ma", rank=ValueError("rank is secret"), badge=badge, list=[1])
+    ma = w.add(
+        "Driver", id="d1", name="Ma", rank=ValueError("rank is secret"), badge=badge, list=[1]
+    )
     li = w.add("Driver", id="d2", name=None, rank=2, badge=None, list=[1, None])
     one = w.add("Trip", id="1", **{"from": "A"}, driver=ma, strictDriver=ma, fen=10, tip=1)
     two = w.add("Trip", id="2", **{"from": "B"}, driver=li, strictDriver=li, fen=None, tip=None)
@@ -101,5 +103,4 @@ FEDERATION = Federation(
         Case("one root fails, the other answers", "{ down trips { id } }", requests=2,
              paths=(("down",),)),
     ),
-    random=False,
 )  # fmt: skip

@@ -44,6 +44,4 @@ CASES = (
     Case("from the owner", "{ driver { name licence } }", requests=2),
 )
 
-FEDERATION = Federation(
-    "fed1-external-extends", {"people": PEOPLE, "names": NAMES}, world, CASES
-)
+FEDERATION = Federation("fed1-external-extends", {"people": PEOPLE, "names": NAMES}, world, CASES)

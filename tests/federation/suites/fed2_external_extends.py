@@ -18,7 +18,9 @@ OWNER = (
     V2
     + """
 type Query { spa: Spa }
-type Spa @key(fields: "id") { id: ID! title: String! @shareable grade: String @shareable pools: Int }
+type Spa @key(fields: "id") { id: ID! title: String! @shareable
+  grade: String @shareable pools: Int
+}
 """
 )
 

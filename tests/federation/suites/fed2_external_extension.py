@@ -18,7 +18,9 @@ OWNER = (
     V2
     + """
 type Query { route: Route }
-type Route @key(fields: "id") { id: ID! label: String! @shareable load: String @shareable stops: Int }
+type Route @key(fields: "id") { id: ID! label: String! @shareable
+  load: String @shareable stops: Int
+}
 """
 )
 

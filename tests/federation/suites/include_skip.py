@@ -32,9 +32,7 @@ def world() -> World:
     """Two rooms."""
     w = World()
     host = w.add("Host", name="Mei")
-    w.query["room"] = w.add(
-        "Room", id="r1", fen=19900, beds=2, cheap=True, family=False, host=host
-    )
+    w.query["room"] = w.add("Room", id="r1", fen=19900, beds=2, cheap=True, family=False, host=host)
     other = w.add("Room", id="r2", fen=88800, beds=5, cheap=False, family=True, host=None)
     w.query["rooms"] = [w.query["room"], other]
     return w
@@ -82,7 +80,7 @@ FEDERATION = Federation(
         ),
         Case(
             "left out here, kept there",
-            "query ($a: Boolean = false) { rooms { cheap @include(if: $a) ... on Room { cheap } } }",
+            "query ($a: Boolean = false) { rooms { cheap @include(if: $a) ...on Room { cheap } } }",
             {"rooms": [{"cheap": True}, {"cheap": False}]},
             requests=2,
         ),

@@ -40,7 +40,7 @@ FEDERATION = Federation(
             {"shows": [{"id": "f1", "sold": 70, "minutes": 101}, {"id": "o1", "sold": 12}]},
             requests=2,
         ),
-        Case("one object, two fragments", "{ show { ... on Film { title } ... on Opera { acts } } }",
+        Case("one object, two names", "{ show { ... on Film { title } ... on Opera { acts } } }",
              {"show": {"title": "Harbour"}}, requests=2),
         Case("no name is needed", "{ shows { id sold } }"),
     ),

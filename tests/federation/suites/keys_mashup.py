@@ -44,8 +44,13 @@ def world() -> World:
     def bike(n: int, name: str) -> dict:
         frame = w.add("Frame", one=f"o{n}", two=f"t{n}", three=f"h{n}")
         return w.add(
-            "Bike", id=f"b{n}", pid=f"p{n}", composite=frame, name=name,
-            nameAtRepair=f"{name} #{n}", bell="ding" if n == 1 else None,
+            "Bike",
+            id=f"b{n}",
+            pid=f"p{n}",
+            composite=frame,
+            name=name,
+            nameAtRepair=f"{name} #{n}",
+            bell="ding" if n == 1 else None,
         )
 
     w.query["market"] = w.add("Market", id="m", bikes=[bike(1, "Swift"), bike(2, "Heavy")])

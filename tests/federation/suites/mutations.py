@@ -71,7 +71,7 @@ FEDERATION = Federation(
     (
         Case(
             "strictly one after the other",
-            'mutation { five: add(number: 5) ten: multiply(by: 2) twelve: add(number: 2)'
+            "mutation { five: add(number: 5) ten: multiply(by: 2) twelve: add(number: 2)"
             ' end: remove(cart: "c1") }',
             {"five": 5, "ten": 10, "twelve": 12, "end": 12},
             requests=4,

@@ -40,8 +40,12 @@ def world() -> World:
     ]
     for n in range(3):
         w.add(
-            "Car", vin=f"v{n}", model=f"M{n}", km=n * 9000, due=n > 1,
-            jobs=lambda open=True: [job for job in jobs if job["open"] == open],
+            "Car",
+            vin=f"v{n}",
+            model=f"M{n}",
+            km=n * 9000,
+            due=n > 1,
+            jobs=lambda **asked: [job for job in jobs if job["open"] == asked.get("open", True)],
         )
     w.query["cars"] = lambda first=2: w.of("Car")[:first]
     return w  # fmt: skip
@@ -94,7 +98,7 @@ FEDERATION = Federation(
         ),
         Case(
             "a fragment used under two conditions",
-            "query ($a: Boolean!, $b: Boolean!) { cars { ...W @include(if: $a) ...W @skip(if: $b) } }"
+            "query ($a: Boolean!, $b: Boolean!) { cars { ...W@include(if: $a) ...W@skip(if: $b) } }"
             " fragment W on Car { due }",
             {"cars": [{}, {}]},
             variables={"a": False, "b": True},

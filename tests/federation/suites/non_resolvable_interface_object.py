@@ -35,8 +35,12 @@ FEDERATION = Federation(
     (
         Case("its own field", "{ a { fen } }", {"a": {"fen": 900}}),
         Case("its key", "{ a { id } }", {"a": {"id": "c1"}}),
-        Case("the interface's field", "{ a { name } }", None, errors=True, monolith=False, requests=0),
-        Case("the true name", "{ b { __typename } }", None, errors=True, monolith=False, requests=0),
+        Case(
+            "the interface's field", "{ a { name } }", None, errors=True, monolith=False, requests=0
+        ),
+        Case(
+            "the true name", "{ b { __typename } }", None, errors=True, monolith=False, requests=0
+        ),
         Case(
             "an implementation's field",
             "{ a { fen ... on Cup { volume } } }",

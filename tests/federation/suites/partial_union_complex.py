@@ -55,8 +55,8 @@ FEDERATION = Federation(
         Case("a root of one", f"{{ top {{ {THING} }} }}", {"top": {"lining": "silk"}}),
         Case(
             "all at once",
-            f"{{ attic {{ dust size old {{ ... on Coat {{ lining }} }} thing {{ __typename }} }}"
-            f' box(id: "1") {{ thing {{ ... on Hat {{ brim }} ... on Shoe {{ size }} }} }} }}',
+            "{ attic { dust size old { ... on Coat { lining } } thing { __typename } }"
+            ' box(id: "1") { thing { ... on Hat { brim } ... on Shoe { size } } } }',
             requests=3,
         ),
     ),

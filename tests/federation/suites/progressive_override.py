@@ -39,7 +39,9 @@ FEDERATION = Federation(
     world,
     (
         Case("without the label the old one answers", "{ stays { id status } }"),
-        Case("with the label the new one answers", "{ stays { id status } }", requests=2, labels=ON),
+        Case(
+            "with the label the new one answers", "{ stays { id status } }", requests=2, labels=ON
+        ),
         Case("back to the old one without it", "{ recent { status } }", requests=2),
         Case(
             "direct with it",

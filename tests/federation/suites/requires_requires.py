@@ -64,7 +64,11 @@ FEDERATION = Federation(
             requests=4,
         ),
         Case("a chain of two", "{ tyres { isCheap } }", requests=3),
-        Case("the whole chain shown", "{ tyres { price priceWithTax isCheap canAfford } }", requests=4),
+        Case(
+            "the whole chain shown",
+            "{ tyres { price priceWithTax isCheap canAfford } }",
+            requests=4,
+        ),
         Case(
             "two ends of one chain",
             "{ tyres { canAfford advice } }",

@@ -41,10 +41,14 @@ def world() -> World:
 
     def film(id: str, fen: int, comments: list[dict]) -> dict:
         return w.add(
-            "Film", id=id, title=f"Film {id}", dear=fen > 4000,
+            "Film",
+            id=id,
+            title=f"Film {id}",
+            dear=fen > 4000,
             price=lambda currency: fen if currency == "CNY" else fen // 7,
             comments=lambda limit: comments[:limit],
-            voice=" ".join(c["words"] for c in comments[:3]), voices=comments[:3],
+            voice=" ".join(c["words"] for c in comments[:3]),
+            voices=comments[:3],
         )
 
     w.query["films"] = [film("1", 7000, said), film("2", 3500, [])]

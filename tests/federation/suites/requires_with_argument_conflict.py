@@ -33,9 +33,12 @@ def world() -> World:
     def car(vin: str, fen: int, kg: int) -> dict:
         prices = {"USD": fen // 7, "EUR": fen // 8}
         return w.add(
-            "Car", vin=vin, price=lambda currency: prices.get(currency),
+            "Car",
+            vin=vin,
+            price=lambda **asked: prices.get(asked["currency"]),
             weight=lambda unit="kg": kg if unit == "kg" else kg * 2,
-            duty=fen // 70 + kg, euro=fen // 8 > kg * 2,
+            duty=fen // 70 + kg,
+            euro=fen // 8 > kg * 2,
         )
 
     w.query["cars"] = [car("v1", 5600, 100), car("v2", 700, 900)]

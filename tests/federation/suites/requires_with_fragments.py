@@ -21,17 +21,26 @@ type Rice implements Side { label: String! grams: Int! }
 )
 BILLS = (
     V2
-    + """
+    + '''
 type Query { billed: Table }
 type Table @key(fields: "id") {
   id: ID! order: Order @external guest: Guest @external
   simple: String @requires(fields: "order { code ... on Meal { dish } }")
   deep: String @requires(
-    fields: "order { code ... on Meal { side { label ... on Soup { hot } ... on Rice { grams } } } ... on Drink { size } }"
+    fields: """
+      order {
+        code
+        ... on Meal { side { label ... on Soup { hot } ... on Rice { grams } } }
+        ... on Drink { size }
+      }
+    """
   )
   whose: String @requires(fields: "guest { ... on Member { card level } ... on Visitor { name } }")
   all: String @requires(
-    fields: "order { ... on Order { code } } guest { __typename ... on Visitor { ... on Visitor { name } } }"
+    fields: """
+      order { ... on Order { code } }
+      guest { __typename ... on Visitor { ... on Visitor { name } } }
+    """
   )
 }
 interface Order { code: String! }
@@ -43,7 +52,7 @@ type Visitor { name: String! @external }
 interface Side { label: String! }
 type Soup implements Side { label: String! @external hot: Boolean! @external }
 type Rice implements Side { label: String! @external grams: Int! @external }
-"""
+'''
 )
 
 

@@ -47,29 +47,35 @@ FEDERATION = Federation(
             "{ showing { id film { title } at { hour } price { fen } } }",
             {
                 "showing": {
-                    "id": "s1", "film": {"title": "Harbour"}, "at": {"hour": 20},
+                    "id": "s1",
+                    "film": {"title": "Harbour"},
+                    "at": {"hour": 20},
                     "price": {"fen": 4500},
                 }
             },
             requests=3,
-        ),  # fmt: skip
+        ),
         Case(
             "a list from three",
             "{ showings { id film { title } at { hour minute } price { fen currency } } }",
             {
                 "showings": [
                     {
-                        "id": "s1", "film": {"title": "Harbour"},
-                        "at": {"hour": 20, "minute": 15}, "price": {"fen": 4500, "currency": "CNY"},
+                        "id": "s1",
+                        "film": {"title": "Harbour"},
+                        "at": {"hour": 20, "minute": 15},
+                        "price": {"fen": 4500, "currency": "CNY"},
                     },
                     {
-                        "id": "s2", "film": {"title": "The Ferry"}, "at": None,
+                        "id": "s2",
+                        "film": {"title": "The Ferry"},
+                        "at": None,
                         "price": {"fen": 3900, "currency": "CNY"},
                     },
                 ]
             },
             requests=3,
-        ),  # fmt: skip
+        ),
         Case("only those that are needed", "{ showings { at { hour } id } }", requests=1),
         Case(
             "two names for the root",

@@ -65,7 +65,7 @@ FEDERATION = Federation(
         ),
         Case(
             "aliases of one field stay apart",
-            'query One($id: ID!) { mine: booking(id: $id) { place: hotel { called: name } }'
+            "query One($id: ID!) { mine: booking(id: $id) { place: hotel { called: name } }"
             ' other: booking(id: "b2") { hotel { name id } } }',
             {
                 "mine": {"place": {"called": "Lakeside"}},

@@ -32,14 +32,19 @@ def world() -> World:
 
     def room(code: str, side: str, number: int) -> None:
         w.add(
-            "Room", code=code, side=side, number=number, sign=f"No. {number}", audit=None,
+            "Room",
+            code=code,
+            side=side,
+            number=number,
+            sign=f"No. {number}",
+            audit=None,
             fen=lambda season: 100 * number if season == "OFF" else 250 * number,
         )
 
     room("a", "SEA", 1)
     room("b", "TOWN", 2)
     room("c", "CELLAR", 3)
-    w.query["rooms"] = lambda depth, side=None: [
+    w.query["rooms"] = lambda side=None, depth="CELLAR": [
         r for r in w.of("Room") if r["side"] == (side or depth)
     ]
     return w  # fmt: skip
@@ -54,14 +59,12 @@ FEDERATION = Federation(
             "a hidden enum value as a default",
             "{ rooms { number } }",
             {"rooms": [{"number": 3}]},
-            monolith=False,
         ),
         Case(
             "a hidden key joins",
             "{ rooms(side: SEA) { side sign fen(season: ON) } }",
             {"rooms": [{"side": "SEA", "sign": "No. 1", "fen": 250}]},
             requests=2,
-            monolith=False,
         ),
         Case("a hidden field is not there", "{ rooms(side: SEA) { code } }", refused=True),
         Case("a hidden argument is not there", "{ rooms(depth: SEA) { side } }", refused=True),
@@ -78,8 +81,6 @@ FEDERATION = Federation(
             "query ($s: Side = TOWN) { rooms(side: $s) { fen } }",
             {"rooms": [{"fen": 200}]},
             requests=2,
-            monolith=False,
         ),
     ),
-    random=False,
 )

@@ -60,6 +60,4 @@ CASES = (
                        {"fen": 200, "gears": 7, "__typename": "Bike"}]}),
 )  # fmt: skip
 
-FEDERATION = Federation(
-    "union-interface-distributed", {"list": LIST, "fleet": FLEET}, world, CASES
-)
+FEDERATION = Federation("union-interface-distributed", {"list": LIST, "fleet": FLEET}, world, CASES)

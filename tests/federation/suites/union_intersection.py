@@ -6,7 +6,10 @@ from tests.federation.harness.world import PerGraph, World
 SHOP = (
     V2
     + """
-type Query { media: Media @shareable book: Book @shareable shopWindow: Media catalog: [Media]! @shareable }
+type Query {
+  media: Media @shareable book: Book @shareable shopWindow: Media
+  catalog: [Media]! @shareable
+}
 union Media = Book | Song
 type Book @key(fields: "id") { id: ID! title: String! @shareable shelf: Int }
 type Song @key(fields: "id") { id: ID! title: String! @shareable length: Int @shareable }
@@ -15,7 +18,10 @@ type Song @key(fields: "id") { id: ID! title: String! @shareable length: Int @sh
 CLUB = (
     V2
     + """
-type Query { media: Media @shareable book: Media @shareable stage: Media catalog: [Media]! @shareable }
+type Query {
+  media: Media @shareable book: Media @shareable stage: Media
+  catalog: [Media]! @shareable
+}
 union Media = Book | Film
 type Book @key(fields: "id") { id: ID! title: String! @shareable clubPoints: Int }
 type Film @key(fields: "id") { id: ID! title: String! @shareable minutes: Int }
@@ -35,12 +41,13 @@ def world() -> World:
 
 
 CASES = (
-    Case("a member both know", "{ media { ... on Book { title } } }", {"media": {"title": "Tides"}}),
+    Case("a member of both", "{ media { ... on Book { title } } }", {"media": {"title": "Tides"}}),
     Case("a member one knows is empty, not null", "{ media { ... on Song { title } } }",
          {"media": {}}),
     Case("one that the other knows", "{ media { ... on Film { minutes } } }", {"media": {}}),
     Case("all three", "{ media { __typename ... on Book { id title } ... on Song { length }"
-         " ... on Film { title } } }", {"media": {"__typename": "Book", "id": "b1", "title": "Tides"}}),
+         " ... on Film { title } } }",
+         {"media": {"__typename": "Book", "id": "b1", "title": "Tides"}}),
     Case("more of the one both know", "{ media { ... on Book { shelf clubPoints } } }",
          {"media": {"shelf": 4, "clubPoints": 90}}, requests=2),
     Case("typed as the member in one", "{ book { ... on Book { title } } }",
@@ -49,12 +56,16 @@ CASES = (
          {"book": {}}),
     Case("typed as the member, by its name", "{ book { __typename ... on Book { clubPoints } } }",
          {"book": {"__typename": "Book", "clubPoints": 90}}),
-    Case("a root of the shop", "{ shopWindow { ... on Song { title length } ... on Film { minutes } } }",
+    Case("a root of the shop",
+         "{ shopWindow { ... on Song { title length } ... on Film { minutes } } }",
          {"shopWindow": {"title": "Rain", "length": 181}}),
     Case("a root of the club", "{ stage { ... on Film { title minutes } ... on Song { length } } }",
          {"stage": {"title": "Harbour", "minutes": 101}}),
     Case("a list", "{ catalog { __typename ... on Song { title } ... on Book { title shelf } } }",
          {"catalog": [{"__typename": "Book", "title": "Tides", "shelf": 4}] * 2}, requests=2),
+    Case("the other's member beside one of its own",
+         "{ book { ... on Song { length } } shopWindow { ... on Song { length } } }",
+         {"book": {}, "shopWindow": {"length": 181}}),
     Case("all roots at once", "{ media { ... on Book { title } } book { ... on Book { id } }"
          " stage { ... on Film { minutes } } shopWindow { ... on Song { length } } }", requests=2),
 )  # fmt: skip

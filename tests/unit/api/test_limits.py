@@ -94,10 +94,10 @@ def test_a_fragment_bomb_is_refused_at_once(fragments):
     for i in range(fragments):
         bomb += f"fragment F{i} on Query {{ ...F{i + 1} ...F{i + 1} }} "
     bomb += f'fragment F{fragments} on Query {{ x: offer(id: "a") {{ id }} }}'
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(QueryTooExpensive):
         cost(bomb)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_cycle_of_fragments_ends():

@@ -61,6 +61,7 @@ TABLE = {
     (Role.PARTNER, "programme:write"): "publishProgrammePolicy",
     (Role.PARTNER, "redemption:serve"): "verifyVoucher recordFulfilment",
     (Role.PARTNER, "webhooks:manage"): "registerWebhook resendEvents",
+    (Role.PARTNER, "subgraph:publish"): "publishSubgraph",
     (Role.PARTNER, "conformance:run"): "startConformanceRun",
     (Role.PARTNER, "agreement:sign"): "proposeAgreement signAgreement",
     (Role.PARTNER, f"{ACK}M05"): "acknowledgeSettlementLeg",
@@ -103,7 +104,7 @@ def test_a_mutation_is_for_its_roles_and_scopes_only(role, name):
 
 READS = {
     Role.MEMBER: "me quote redemption redemptions donation savings",
-    Role.PARTNER: "partner agreements obligations bills settlementLegs events webhooks",
+    Role.PARTNER: "partner agreements obligations bills settlementLegs events webhooks subgraphs",
     Role.FINANCE: "settlementWindows settlement reconciliationRuns reconciliationRun breaks"
     " journals trialBalance obligations settlementLegs agreements",
     Role.OPERATOR: "partners sagas reviews budgets coverage",

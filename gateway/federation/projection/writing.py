@@ -1,0 +1,137 @@
+"""Writing Python: functions, lines, names of variables and constants.
+
+Nothing from a document or a schema ever becomes an identifier: variables are letters and numbers
+given out here, and GraphQL's names stand in the code only as string literals.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from gateway.federation.projection.layout import TooInvolved
+
+_INDENT_MAX = 60  # The parser allows 100 levels.
+_LOOPS_MAX = 12  # The compiler allows 20 blocks in one another.
+_LINES_MAX = 20_000
+
+
+class Suspect(Exception):
+    """Generated code met something that the careful way has to judge."""
+
+
+class Function:
+    """A function being written."""
+
+    def __init__(self, name: str, parameters: str) -> None:
+        self.name = name
+        self.parameters = parameters
+        self.lines: list[str] = []
+        self.depth = 1
+        self.loops = 0
+        self.loaded: dict[str, str] = {}
+
+    def text(self) -> str:
+        head = [f"def {self.name}({self.parameters}):"]
+        loads = [f" {name} = {expression}" for name, expression in self.loaded.items()]
+        return "\n".join([*head, *loads, *(self.lines or [" pass"])])
+
+
+class Module:
+    """Functions and constants that are compiled together."""
+
+    def __init__(self) -> None:
+        self.constants: dict[str, Any] = {"Suspect": Suspect}
+        self._known: dict[Any, str] = {}
+        self._functions: list[Function] = []
+        self._names = 0
+        self._lines = 0
+
+    def name(self, letter: str) -> str:
+        """A name nobody else has."""
+        self._names += 1
+        return f"{letter}{self._names}"
+
+    def constant(self, value: Any) -> str:
+        """The name of a hashable constant."""
+        found = self._known.get(value)
+        if found is None:
+            found = self._known[value] = self.name("C")
+            self.constants[found] = value
+        return found
+
+    def held(self, value: Any) -> str:
+        """The name of any other object."""
+        name = self.name("C")
+        self.constants[name] = value
+        return name
+
+    def function(self, parameters: str, name: str | None = None) -> Function:
+        made = Function(name or self.name("p"), parameters)
+        self._functions.append(made)
+        return made
+
+    def begin(self) -> int:
+        """A mark to go back to with `drop`."""
+        return len(self._functions)
+
+    def drop(self, mark: int) -> None:
+        """Forget functions begun after a mark."""
+        del self._functions[mark:]
+
+    def count(self) -> None:
+        self._lines += 1
+        if self._lines > _LINES_MAX:
+            raise TooInvolved("more code than is worth generating")
+
+    def text(self) -> str:
+        """The code, for those who want to read it."""
+        return "\n\n".join(one.text() for one in self._functions)
+
+    def compile(self) -> Mapping[str, Callable[..., Any]]:
+        """The functions by name."""
+        namespace = dict(self.constants)
+        # The text holds literals, numbers and names given out by this module, nothing else.
+        exec(compile(self.text(), "<projection>", "exec"), namespace)  # noqa: S102
+        return namespace
+
+
+class Writer:
+    """Writes into one function at a time."""
+
+    def __init__(self, module: Module, function: Function) -> None:
+        self.module = module
+        self.function = function
+
+    def line(self, text: str) -> None:
+        self.module.count()
+        self.function.lines.append(" " * self.function.depth + text)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Lines one level in, under `head`."""
+        self.line(head)
+        loop = head.startswith("for ")
+        self.function.depth += 1
+        self.function.loops += loop
+        before = len(self.function.lines)
+        yield
+        if len(self.function.lines) == before:
+            self.line("pass")
+        self.function.depth -= 1
+        self.function.loops -= loop
+
+    def load(self, name: str, expression: str) -> str:
+        """A variable set once at the function's beginning."""
+        self.function.loaded[name] = expression
+        return name
+
+    def deep(self) -> bool:
+        """Whether what is to come should be a function of its own."""
+        return self.function.depth > _INDENT_MAX or self.function.loops >= _LOOPS_MAX
+
+    @contextmanager
+    def inside(self, function: Function) -> Iterator[None]:
+        """Write into another function for a while."""
+        outer, self.function = self.function, function
+        yield
+        self.function = outer

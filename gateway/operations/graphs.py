@@ -1,0 +1,96 @@
+"""The one graph from the terminal: exported, its versions, rolled back, documents trusted."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from graphql import GraphQLError, parse, validate
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.api.schema import ours
+from gateway.db import Clock, Database, system_now
+from gateway.federation.supergraph import Supergraph
+from gateway.settings import Settings
+from gateway.subgraphs import service as subgraphs
+from gateway.subgraphs.composing import Verdict, put_together
+from gateway.subgraphs.model import Operation, Submitted, document_hash
+
+ACTOR = "operator:terminal"
+
+
+async def supergraph(settings: Settings) -> str:
+    """Our schema composed with the merchants' subgraphs that are live; alone without a database.
+
+    Raises:
+        ValueError: They do not compose; says why.
+    """
+    members: list[Submitted] = []
+    if not settings.embedded or (settings.home / "gateway.db").exists():
+        async with _reading(settings) as tx:
+            found = await subgraphs.members_of(tx, (await subgraphs.live(tx)).number)
+        members = [Submitted(each.merchant_id, each.url, each.sdl) for each in found]
+    made = put_together(ours(), members)
+    if isinstance(made, Verdict):
+        raise ValueError("; ".join(str(each) for each in made.told()))
+    return made[0] if made[0].endswith("\n") else f"{made[0]}\n"
+
+
+async def versions(settings: Settings, *, limit: int) -> list[tuple[str, ...]]:
+    """Number, whether it is live, merchants with their versions, who made it and when."""
+    async with _reading(settings) as tx:
+        live = (await subgraphs.live(tx)).number
+        rows: list[tuple[str, ...]] = []
+        for each in await subgraphs.versions(tx, newest=limit):
+            members = await subgraphs.subgraphs(tx, list(each.members.values()))
+            named = ", ".join(f"{one.merchant_id} {one.number}" for one in members)
+            at = each.made_at.isoformat() if each.made_at else ""
+            live_mark = "live" if each.number == live else ""
+            rows.append((str(each.number), live_mark, named, each.made_by, at))
+    return rows
+
+
+async def roll_back(settings: Settings, to: int | None) -> tuple[int | None, int | None]:
+    """Answer with another version; returns the one before and the one now."""
+    async with _database(settings) as database:
+        clock = Clock()
+        async with database.transaction() as tx:
+            await clock.refresh(tx)
+            return await subgraphs.roll_back(tx, to=to, actor=ACTOR, now=clock.now())
+
+
+async def trust(settings: Settings, client_id: str, texts: Sequence[str]) -> list[str]:
+    """Register a client's documents; returns their SHA-256.
+
+    Raises:
+        ValueError: One is not valid in the live graph.
+    """
+    async with _database(settings) as database:
+        async with database.reading() as tx:
+            number = (await subgraphs.live(tx)).number
+            version = None if number is None else await subgraphs.version(tx, number)
+        schema = Supergraph.parse(version.sdl).api_schema if version else ours().schema
+        for text in texts:
+            try:
+                errors = validate(schema, parse(text), max_errors=1)
+            except GraphQLError as error:
+                errors = [error]
+            if errors:
+                raise ValueError(errors[0].message)
+        made = [Operation(document_hash(text), client_id, text, True) for text in texts]
+        async with database.transaction() as tx:
+            await subgraphs.save_operations(tx, made, now=system_now())
+    return [each.hash for each in made]
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    database = Database(settings.url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@contextlib.asynccontextmanager
+async def _reading(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    async with _database(settings) as database, database.reading() as tx:
+        yield tx

@@ -1,0 +1,1 @@
+"""Merchants' own subgraphs: published, judged, composed with ours, activated, rolled back."""

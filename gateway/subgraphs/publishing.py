@@ -1,0 +1,214 @@
+"""Publishing as a whole: judged and composed outside of any transaction, then written at once.
+
+Composition takes a while, and nobody waits for it: the live version is read, a new one is
+composed with it, and it is written only if no other was activated meanwhile; else all is done
+again on what is live then.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from graphql import GraphQLSchema
+from sqlalchemy.exc import DBAPIError
+
+from gateway import db
+from gateway.batch import Raced
+from gateway.db import Clock, Database
+from gateway.events.model import check_url
+from gateway.federation.supergraph import Supergraph
+from gateway.merchants import service as merchants
+from gateway.oauth.guard import RateLimited
+from gateway.subgraphs import service
+from gateway.subgraphs.composing import Ours, Verdict, judge
+from gateway.subgraphs.model import Live, Operation, Subgraph, Submitted, Version, digest, prefix_of
+from gateway.values import InvalidInput
+
+_TRIES = 5
+_WAITING, _ALL_WAITING = 3, 12  # publications of one merchant and of all, looked at or waiting
+_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What a publication rests on."""
+
+    slug: str
+    live: Live
+    version: Version | None
+    members: tuple[Subgraph, ...]
+    operations: tuple[Operation, ...]
+
+    def member(self, merchant_id: str) -> Subgraph | None:
+        return next((each for each in self.members if each.merchant_id == merchant_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A publication that is asked for.
+
+    Args:
+        breaking: It may break the API and saved operations.
+        scope, key: Its idempotency key.
+        actor: Who asks.
+    """
+
+    submitted: Submitted
+    scope: str
+    key: str
+    actor: str
+    breaking: bool = False
+
+    @property
+    def input(self) -> Mapping[str, object]:
+        """What the key stands for."""
+        sent = self.submitted
+        return {"sdl": digest(sent.sdl), "url": sent.url, "allow_breaking": self.breaking}
+
+
+class Publishing:
+    """Publishes subgraphs; any number of processes may, over one database.
+
+    Args:
+        ours: Our own schema.
+        connected: Whether there is an OAuth client of ours at a merchant's.
+        told: Called after an activation, in the process that made it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        ours: Ours,
+        *,
+        sandbox: bool,
+        connected: Callable[[str], bool],
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ours = ours
+        self._sandbox = sandbox
+        self._connected = connected
+        self._told = told
+        self._turn = asyncio.Lock()  # One composition at a time: it takes a core.
+        self._waiting: Counter[str] = Counter()  # for their turn, by merchant
+
+    async def check(self, submitted: Submitted) -> Verdict:
+        """Judge a subgraph as `publish` would, and change nothing."""
+        self._require_reachable(submitted)
+        return await self._judge(submitted, await self._base(submitted.merchant_id))
+
+    async def publish(self, asked: Request) -> tuple[Subgraph, Verdict | None, bool]:
+        """Publish a subgraph and activate the graph with it. One that is live already stays.
+
+        Returns:
+            The subgraph; what was found about it, if it was looked at now; whether an earlier
+            request had published it.
+
+        Raises:
+            CompositionFailed, SchemaBreaking: See `Verdict.require`.
+            InvalidInput: The address may not be asked, or the prefix is another merchant's.
+            IdempotencyConflict, IdempotencyInFlight: As for any key.
+            RateLimited: The merchant has others under way.
+        """
+        submitted = asked.submitted
+        self._require_reachable(submitted)
+        for left in reversed(range(_TRIES)):
+            if replay := await self._replayed(asked):
+                return replay, None, True
+            base = await self._base(submitted.merchant_id)
+            here = base.member(submitted.merchant_id)
+            same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
+            verdict = None if same else await self._judge(submitted, base)
+            try:
+                made = await self._write(asked, base, verdict)
+            except (DBAPIError, Raced) as error:
+                if not (left and db.is_race(error)):
+                    raise
+                continue
+            self._told()
+            return made, verdict, False
+        raise AssertionError("unreachable")
+
+    async def _write(self, asked: Request, base: _Base, verdict: Verdict | None) -> Subgraph:
+        sdl = verdict.require(breaking=asked.breaking) if verdict else ""
+        key = {"scope": asked.scope, "key": asked.key}
+        async with self._database.transaction() as tx:
+            now = self._clock.now()
+            replay = await db.claim_key(tx, **key, input=asked.input, now=now)
+            if replay:
+                return await service.subgraph(tx, replay.object_id)
+            made = base.member(asked.submitted.merchant_id)
+            if verdict is not None:
+                made = await service.publish(
+                    tx,
+                    submitted=asked.submitted,
+                    prefix=prefix_of(base.slug, asked.submitted.merchant_id),
+                    sdl=sdl,
+                    ours=self._ours.sdl,
+                    impact=verdict.impact,
+                    seen=base.live,
+                    actor=asked.actor,
+                    now=now,
+                )
+            assert made is not None
+            await db.settle_key(tx, **key, object_id=made.id)
+        return made
+
+    def _require_reachable(self, submitted: Submitted) -> None:
+        check_url(submitted.url, sandbox=self._sandbox)
+        if not self._connected(submitted.merchant_id):
+            raise InvalidInput("url", "an OAuth client of the coalition at your issuer comes first")
+
+    async def _replayed(self, asked: Request) -> Subgraph | None:
+        async with self._database.reading() as tx:
+            replay = await db.peek_key(tx, scope=asked.scope, key=asked.key, input=asked.input)
+            return await service.subgraph(tx, replay.object_id) if replay else None
+
+    async def _base(self, merchant_id: str) -> _Base:
+        async with self._database.reading() as tx:
+            named = await merchants.get(tx, merchant_id)
+            seen = await service.live(tx)
+            version = None if seen.number is None else await service.version(tx, seen.number)
+            members = await service.members_of(tx, seen.number)
+            saved = await service.operations(tx)
+        return _Base(named.slug, seen, version, tuple(members), tuple(saved))
+
+    async def _judge(self, submitted: Submitted, base: _Base) -> Verdict:
+        others = [
+            Submitted(each.merchant_id, each.url, each.sdl)
+            for each in base.members
+            if each.merchant_id != submitted.merchant_id
+        ]
+        async with self._in_turn(submitted.merchant_id):
+            return await asyncio.to_thread(
+                judge,
+                submitted,
+                prefix=prefix_of(base.slug, submitted.merchant_id),
+                ours=self._ours,
+                others=others,
+                before=self._before(base.version),
+                operations=base.operations,
+            )
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self, merchant_id: str) -> AsyncIterator[None]:
+        """One composition at a time; a merchant has few waiting, so that others have a turn.
+
+        Raises:
+            RateLimited: It has as many waiting as it may.
+        """
+        if self._waiting[merchant_id] >= _WAITING or self._waiting.total() >= _ALL_WAITING:
+            raise RateLimited(retry_after_seconds=_RETRY_SECONDS)
+        self._waiting[merchant_id] += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting[merchant_id] -= 1
+
+    def _before(self, version: Version | None) -> GraphQLSchema:
+        return self._ours.schema if version is None else Supergraph.parse(version.sdl).api_schema

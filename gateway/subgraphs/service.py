@@ -1,0 +1,202 @@
+"""Publish subgraphs, activate and roll back versions of the one graph, keep saved operations."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.audit import service as audit
+from gateway.errors import NotFound
+from gateway.subgraphs import store
+from gateway.subgraphs.model import (
+    Impact,
+    Live,
+    Operation,
+    Prefix,
+    Subgraph,
+    Submitted,
+    Version,
+    digest,
+)
+from gateway.values import InvalidInput, new_id
+
+OPERATIONS_KEPT = 100  # of one client's traffic
+CLIENTS_KEPT = 100
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+async def live(tx: AsyncConnection) -> Live:
+    """Which version is answered with."""
+    return await store.get_live(tx)
+
+
+async def version(tx: AsyncConnection, number: int) -> Version:
+    """One version of the graph.
+
+    Raises:
+        NotFound: There is none of that number.
+    """
+    found = await store.select_versions(tx, store.versions.c.number == number)
+    if not found:
+        raise NotFound(id=str(number))
+    return found[0]
+
+
+async def versions(tx: AsyncConnection, *, newest: int) -> list[Version]:
+    """The newest versions of the graph, newest first."""
+    return await store.select_versions(tx, newest=newest)
+
+
+async def subgraphs(tx: AsyncConnection, ids: Collection[str]) -> list[Subgraph]:
+    """Subgraphs by id, in the order of their merchants."""
+    if not ids:
+        return []
+    return await store.select_subgraphs(tx, store.subgraphs.c.subgraph_id.in_(sorted(ids)))
+
+
+async def published(tx: AsyncConnection, merchant_id: str) -> list[Subgraph]:
+    """Every version of a merchant's subgraph, newest first."""
+    found = await store.select_subgraphs(tx, store.subgraphs.c.merchant_id == merchant_id)
+    return found[::-1]
+
+
+async def subgraph(tx: AsyncConnection, id: str) -> Subgraph:
+    """One version of a subgraph.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = await subgraphs(tx, [id])
+    if not found:
+        raise NotFound(id=id)
+    return found[0]
+
+
+async def members_of(tx: AsyncConnection, number: int | None) -> list[Subgraph]:
+    """The merchants' subgraphs in a version of the graph."""
+    if number is None:
+        return []
+    return await subgraphs(tx, list((await version(tx, number)).members.values()))
+
+
+# -- publishing ---------------------------------------------------------------------------------
+
+
+async def publish(
+    tx: AsyncConnection,
+    *,
+    submitted: Submitted,
+    prefix: Prefix,
+    sdl: str,
+    ours: str,
+    impact: Impact,
+    seen: Live,
+    actor: str,
+    now: datetime,
+) -> Subgraph:
+    """Keep a subgraph that composes, make a version of the graph with it, and activate that.
+
+    Args:
+        sdl: What it composes to with the members of `seen`.
+        ours: Our own schema that is in `sdl`.
+        impact: What was found to change, and was allowed.
+
+    Raises:
+        Raced: Another version was activated after `seen`.
+        InvalidInput: The prefix is another merchant's.
+    """
+    merchant_id = submitted.merchant_id
+    if not await store.take_prefix(tx, merchant_id, prefix.types.lower()):
+        raise InvalidInput("sdl", f"the prefix {prefix.types} is another merchant's")
+    base = await members_of(tx, seen.number)
+    made = Subgraph(
+        id=new_id("sgr"),
+        merchant_id=merchant_id,
+        number=await store.last_number(tx, merchant_id) + 1,
+        url=submitted.url,
+        sdl=submitted.sdl,
+        published_by=actor,
+        published_at=now,
+    )
+    await store.insert_subgraph(tx, made)
+    members = {each.merchant_id: each.id for each in base} | {merchant_id: made.id}
+    number = await store.newest_number(tx) + 1
+    await store.insert_version(tx, Version(number, members, sdl, digest(ours), actor, now))
+    await store.set_live(tx, number, seen=seen.activation)
+    body: dict[str, object] = {"merchant": merchant_id, "number": made.number, "url": made.url}
+    body |= {"sdl_sha256": digest(made.sdl), "version": number, "before": seen.number}
+    body |= {"breaking": list(impact.changes)}
+    body |= {"operations_hit": [each.hash for each in impact.operations]}
+    await audit.record(
+        tx, kind="subgraph.published", subject=made.id, actor=actor, body=body, now=now
+    )
+    return made
+
+
+async def roll_back(
+    tx: AsyncConnection, *, to: int | None, actor: str, now: datetime
+) -> tuple[int | None, int | None]:
+    """Answer with another version of the graph again; the versions stay.
+
+    Args:
+        to: Its number, 0 for our own schema alone; None: the one before the present one.
+
+    Returns:
+        The version before and the version now; None is our own schema alone.
+
+    Raises:
+        NotFound: There is no such version, or nothing to roll back.
+        Raced: Another version was activated meanwhile.
+    """
+    seen = await store.get_live(tx)
+    if to is None:
+        if seen.number is None:
+            raise NotFound(id="version")
+        older = store.versions.c.number < seen.number
+        found = await store.select_versions(tx, older, newest=1)
+        target = found[0].number if found else None
+    else:
+        target = (await version(tx, to)).number if to else None
+    await store.set_live(tx, target, seen=seen.activation)
+    body = {"before": seen.number, "version": target}
+    subject = str(target or 0)
+    await audit.record(
+        tx, kind="supergraph.rolled_back", subject=subject, actor=actor, body=body, now=now
+    )
+    return seen.number, target
+
+
+# -- saved operations ---------------------------------------------------------------------------
+
+
+async def save_operations(
+    tx: AsyncConnection, given: Sequence[Operation], *, now: datetime
+) -> None:
+    """Save documents that clients use; of one client's traffic the newest OPERATIONS_KEPT.
+
+    Beyond CLIENTS_KEPT clients only registered documents are taken: nobody fills the table.
+    """
+    clients = sorted({each.client_id for each in given})
+    known = await store.known_clients(tx)
+    new = [each for each in clients if each not in known]
+    welcome = known | set(new[: max(0, CLIENTS_KEPT - len(known))])
+    taken = [each for each in given if each.registered or each.client_id in welcome]
+    await store.put_operations(tx, taken, now=now)
+    for client_id in clients:
+        await store.forget_operations(tx, client_id, keep=OPERATIONS_KEPT)
+
+
+async def operations(tx: AsyncConnection, client_id: str | None = None) -> Sequence[Operation]:
+    """Saved operations, of one client or all; those seen last first."""
+    where = [] if client_id is None else [store.operations.c.client_id == client_id]
+    return await store.select_operations(tx, *where)
+
+
+async def trusted(tx: AsyncConnection, client_id: str, hash: str) -> str | None:
+    """A client's registered document by its SHA-256."""
+    o = store.operations.c
+    here = (o.client_id == client_id) & (o.hash == hash) & o.registered.is_(True)
+    found = await store.select_operations(tx, here)
+    return found[0].text if found else None

@@ -1,0 +1,353 @@
+"""How plans are carried out: who waits for whom, what is sent, whose errors go where."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from graphql import build_schema, parse
+
+from gateway.federation.executor import Caller, Executable, run
+from gateway.federation.normalise import normalise
+from gateway.federation.plan import Plan
+from gateway.federation.services import Answer, ServiceFailure, SubgraphRequest
+from gateway.federation.sharing import Flights
+from tests.support.plans import call, fetch, keyed
+from tests.unit.federation.planned import SCHEMA, Stub, carry_out, gives, planned, read
+
+OWNERS = planned(
+    "{shops{id owner{id name age}}}",
+    fetch(0, "shops", "{shops{id owner{id}}}"),
+    fetch(1, "people", call("shops@.owner", keyed("Person", "id"), "{name age}"), after=[0]),
+)
+BOSSES = planned(
+    "{shops{id boss{name}}}",
+    fetch(0, "shops", "{shops{id boss{id}}}"),
+    fetch(1, "people", call("shops@.boss", keyed("Person", "id"), "{name}"), after=[0]),
+)
+
+
+def bosses(*ids: str | None) -> dict[str, Any]:
+    shops = [
+        {"id": f"s{number}", "boss": None if one is None else {"id": one}}
+        for number, one in enumerate(ids)
+    ]
+    return {"data": {"shops": shops}}
+
+
+def entities(*made: Any, **more: Any) -> dict[str, Any]:
+    return {"data": {"_entities": list(made)}, **more}
+
+
+def sent(service: Stub, number: int = 0) -> Any:
+    """The variables of a request."""
+    return orjson.loads(service.asked[number].body)["variables"]
+
+
+both_ways = pytest.mark.parametrize("careful", [False, True], ids=["generated", "careful"])
+
+
+@both_ways
+async def test_representations_are_sent_once_each_and_null_keys_never(careful: bool) -> None:
+    people = Stub(gives(entities({"name": "Ann"}, {"name": "Jin"})))
+    services = {"shops": Stub(gives(bosses("2", None, "1", "2"))), "people": people}
+    outcome = await carry_out(BOSSES, services, careful=careful)
+    assert sent(people)["r_entities"] == [
+        {"__typename": "Person", "id": "2"},
+        {"__typename": "Person", "id": "1"},
+    ]
+    assert [shop["boss"] for shop in read(outcome)["shops"]] == [
+        {"name": "Ann"}, None, {"name": "Jin"}, {"name": "Ann"},
+    ]  # fmt: skip
+    assert outcome.errors == []
+
+
+@both_ways
+async def test_a_null_key_leaves_fields_null_and_asks_nobody(careful: bool) -> None:
+    people = Stub(gives(entities()))
+    shops = Stub(gives({"data": {"shops": [{"id": "s", "boss": {"id": None}}]}}))
+    outcome = await carry_out(BOSSES, {"shops": shops, "people": people}, careful=careful)
+    assert read(outcome) == {"shops": [{"id": "s", "boss": {"name": None}}]}
+    assert people.asked == []
+    assert outcome.errors == []
+
+
+@both_ways
+async def test_an_entitys_error_is_told_at_every_place_it_stands(careful: bool) -> None:
+    error = {
+        "message": "no name",
+        "path": ["_entities", 0, "name"],
+        "extensions": {"code": "ODD"},
+        "locations": [{"line": 1, "column": 1}],
+    }
+    people = Stub(gives(entities({"name": None}, {"name": "Jin"}, errors=[error])))
+    services = {"shops": Stub(gives(bosses("1", "2", "1"))), "people": people}
+    outcome = await carry_out(BOSSES, services, careful=careful)
+    assert outcome.errors == [
+        {
+            "message": "no name",
+            "path": ["shops", place, "boss", "name"],
+            "extensions": {"code": "ODD", "service": "people"},
+        }
+        for place in (0, 2)
+    ]
+    assert read(outcome)["shops"][1] == {"id": "s1", "boss": {"name": "Jin"}}
+
+
+@both_ways
+async def test_a_service_that_fails_costs_its_own_fields_and_tells_once(careful: bool) -> None:
+    people = Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "no connection")))
+    services = {"shops": Stub(gives(bosses("1", "2"))), "people": people}
+    outcome = await carry_out(BOSSES, services, careful=careful)
+    assert read(outcome)["shops"] == [
+        {"id": "s0", "boss": {"name": None}},
+        {"id": "s1", "boss": {"name": None}},
+    ]
+    assert outcome.errors == [
+        {
+            "message": "people: no connection",
+            "path": ["shops"],
+            "extensions": {"code": "SUBGRAPH_UNREACHABLE", "service": "people"},
+        }
+    ]
+
+
+@both_ways
+async def test_nulls_rise_to_the_nearest_nullable_parent(careful: bool) -> None:
+    """`owner` must not be null, nor a shop in the list: the list is null."""
+    shops = {"data": {"shops": [{"id": "1", "owner": {"id": "p"}}, {"id": "2", "owner": None}]}}
+    services = {
+        "shops": Stub(gives(shops)),
+        "people": Stub(gives(entities({"name": "Ann", "age": 3}))),
+    }
+    outcome = await carry_out(OWNERS, services, careful=careful)
+    assert read(outcome) == {"shops": None}
+    assert outcome.errors == [
+        {
+            "message": "Cannot return null for non-nullable field Shop.owner.",
+            "path": ["shops", 1, "owner"],
+            "extensions": {"code": "NON_NULLABLE_FIELD"},
+        }
+    ]
+
+
+async def test_a_null_that_an_error_explains_is_told_once() -> None:
+    shops = {
+        "data": {"shops": [{"id": "1", "owner": None}]},
+        "errors": [{"message": "lost", "path": ["shops", 0, "owner"]}],
+    }
+    outcome = await carry_out(OWNERS, {"shops": Stub(gives(shops)), "people": Stub(gives({}))})
+    assert read(outcome) == {"shops": None}
+    assert [(one["message"], one["path"]) for one in outcome.errors] == [
+        ("lost", ["shops", 0, "owner"])
+    ]
+
+
+LEAVES = planned("{shops{colour rating open}}", fetch(0, "shops", "{shops{colour rating open}}"))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "wrong"),
+    [
+        ({"colour": "GREEN", "rating": 1, "open": True}, {"colour": None}, ["colour"]),
+        ({"colour": "RED", "rating": "x", "open": None}, {"rating": None}, ["rating"]),
+        ({"colour": "RED", "rating": {}, "open": []}, {"rating": None}, ["rating", "open"]),
+        ({"colour": None, "rating": "1.5", "open": 1}, {"rating": 1.5, "open": True}, []),
+    ],
+)
+async def test_leaves_are_what_the_schema_says(
+    given: dict[str, Any], shown: dict[str, Any], wrong: list[str]
+) -> None:
+    services = {"shops": Stub(gives({"data": {"shops": [given]}}))}
+    outcome = await carry_out(LEAVES, services)
+    assert read(outcome)["shops"][0].items() >= shown.items()
+    assert [one["path"][-1] for one in outcome.errors] == wrong
+    assert "GREEN" not in str(outcome.errors)  # A hidden value stays hidden.
+
+
+async def test_only_used_variables_are_forwarded_with_defaults_applied() -> None:
+    declared = "$id:ID!,$n:Int=7,$skip:Boolean=false"
+    text = f"query({declared}){{one(id:$id,n:$n){{id @skip(if:$skip)}}}}"
+    plan = planned(text, fetch(0, "shops", "{one{id}}", variables=["id", "n", "none"]))
+    shops = Stub(gives({"data": {"one": {"id": "1"}}}))
+    await carry_out(plan, {"shops": shops}, caller=Caller({"id": "x", "skip": False}))
+    await carry_out(plan, {"shops": shops}, caller=Caller({"id": "x", "n": None}))
+    assert sent(shops, 0) == {"id": "x", "n": 7}
+    assert sent(shops, 1) == {"id": "x", "n": None}
+
+
+async def test_a_fetch_starts_when_its_own_inputs_are_there() -> None:
+    """The slow fetch 0 keeps nobody waiting but who needs it."""
+    order: list[str] = []
+
+    def told(name: str, answer: Any) -> Any:
+        def ask(_: SubgraphRequest) -> Any:
+            order.append(name)
+            return answer
+
+        return ask
+
+    plan = planned(
+        "{shops{id} me{id friend{age}}}",
+        fetch(0, "slow", "{shops{id}}"),
+        fetch(1, "quick", "{me{id friend{id}}}"),
+        fetch(2, "people", call("me.friend", keyed("Person", "id"), "{age}"), after=[1]),
+    )
+    services = {
+        "slow": Stub(told("slow", {"data": {"shops": []}}), seconds=0.2),
+        "quick": Stub(told("quick", {"data": {"me": {"id": "1", "friend": {"id": "2"}}}})),
+        "people": Stub(told("people", entities({"age": 3}))),
+    }
+    outcome = await carry_out(plan, services)
+    assert order == ["quick", "people", "slow"]
+    assert read(outcome) == {"shops": [], "me": {"id": "1", "friend": {"age": 3}}}
+
+
+async def test_mutations_wait_for_one_another_and_are_never_shared() -> None:
+    document = parse("mutation{first{id} second{id}}")
+    plan = Plan(
+        normalise(SCHEMA, document, None, {}),
+        (
+            fetch(0, "shops", "{first{id}}", kind="mutation"),
+            fetch(1, "shops", "{second{id}}", kind="mutation", after=[0]),
+        ),
+    )
+    shops = Stub(
+        lambda request: {"data": {request.text[9:].partition("{")[0]: {"id": request.text}}},
+        seconds=0.01,
+    )
+    flights = Flights()
+    await asyncio.gather(*(carry_out(plan, {"shops": shops}, flights=flights) for _ in range(2)))
+    assert [one.text for one in shops.asked] == ["mutation{first{id}}"] * 2 + [
+        "mutation{second{id}}"
+    ] * 2
+
+
+async def test_what_was_given_is_not_asked_for_again() -> None:
+    plan = planned(
+        "{me{id name friend{id name}} shops{boss{name}}}",
+        fetch(0, "people", "{me{id name friend{id}}}"),
+        fetch(1, "shops", "{shops{boss{id}}}"),
+        fetch(
+            2,
+            "people",
+            call(["me.friend", "shops@.boss"], keyed("Person", "id"), "{name}"),
+            after=[0, 1],
+        ),
+    )
+    people = Stub(
+        gives(
+            {"data": {"me": {"id": "1", "name": "Ann", "friend": {"id": "1"}}}},
+            entities({"name": "Jin"}),
+        )
+    )
+    shops = {"data": {"shops": [{"boss": {"id": "1"}}, {"boss": {"id": "2"}}]}}
+    outcome = await carry_out(plan, {"people": people, "shops": Stub(gives(shops))})
+    assert sent(people, 1)["r_entities"] == [{"__typename": "Person", "id": "2"}]
+    assert read(outcome) == {
+        "me": {"id": "1", "name": "Ann", "friend": {"id": "1", "name": "Ann"}},
+        "shops": [{"boss": {"name": "Ann"}}, {"boss": {"name": "Jin"}}],
+    }
+
+
+async def test_a_fetch_of_what_is_all_known_is_not_sent() -> None:
+    plan = planned(
+        "{me{id name friend{name}}}",
+        fetch(0, "people", "{me{id name friend{id}}}"),
+        fetch(1, "people", call("me.friend", keyed("Person", "id"), "{name}"), after=[0]),
+    )
+    people = Stub(gives({"data": {"me": {"id": "1", "name": "Ann", "friend": {"id": "1"}}}}))
+    outcome = await carry_out(plan, {"people": people})
+    assert len(people.asked) == 1
+    assert read(outcome)["me"]["friend"] == {"name": "Ann"}
+
+
+async def test_the_first_answer_of_an_event_is_given() -> None:
+    people = Stub(gives(entities({"name": "Ann"})))
+    shops = Stub(gives({}))
+    event = Answer.of(bosses("1"))
+    outcome = await carry_out(BOSSES, {"shops": shops, "people": people}, first=event)
+    assert read(outcome) == {"shops": [{"id": "s0", "boss": {"name": "Ann"}}]}
+    assert shops.asked == []
+
+
+async def test_introspection_is_answered_here_and_kept() -> None:
+    text = "query($t:String!){__typename s:__schema{queryType{name}} __type(name:$t){name}}"
+    executable = Executable(planned(text), SCHEMA)
+    for name in ("Shop", "Person", "Shop"):
+        outcome = await run(executable, {}, Caller({"t": name}), Flights())
+        assert read(outcome) == {
+            "__typename": "Query",
+            "s": {"queryType": {"name": "Query"}},
+            "__type": {"name": name},
+        }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": {"_entities": [None]}},
+        {"data": {"_entities": "x"}},
+        {"data": {}},
+        {"data": None},
+        [],
+        {"data": []},
+        {"errors": "x"},
+    ],
+)
+async def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
+    services = {"shops": Stub(gives(bosses("1", "2"))), "people": Stub(lambda _: answer)}
+    outcome = await carry_out(BOSSES, services)
+    assert read(outcome)["shops"][0] == {"id": "s0", "boss": {"name": None}}
+    (error,) = outcome.errors
+    assert error["extensions"] == {"code": "SUBGRAPH_MALFORMED", "service": "people"}
+
+
+async def test_a_services_bug_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    services = {
+        "shops": Stub(gives(bosses("1"))),
+        "people": Stub(gives(RuntimeError("the password is sesame"))),
+    }
+    outcome = await carry_out(BOSSES, services)
+    assert outcome.errors[0]["extensions"]["code"] == "SUBGRAPH_FAILED"
+    assert "sesame" not in str(outcome.errors)
+    assert "sesame" in caplog.text
+
+
+async def test_a_service_nobody_knows_is_unreachable() -> None:
+    outcome = await carry_out(BOSSES, {})
+    assert read(outcome) == {"shops": None}
+    assert outcome.errors[0]["extensions"]["code"] == "SUBGRAPH_UNREACHABLE"
+
+
+async def test_the_deadline_leaves_what_has_come() -> None:
+    people = Stub(gives(entities({"name": "Ann"})), seconds=60)
+    caller = Caller(deadline=asyncio.get_running_loop().time() + 0.05)
+    services = {"shops": Stub(gives(bosses("1"))), "people": people}
+    outcome = await carry_out(BOSSES, services, caller=caller)
+    assert read(outcome) == {"shops": [{"id": "s0", "boss": {"name": None}}]}
+    assert outcome.errors[0]["extensions"]["code"] == "SUBGRAPH_TIMEOUT"
+    await asyncio.sleep(0)
+    assert people.cancelled == 1
+
+
+async def test_many_targets_of_one_error_are_told_up_to_a_limit() -> None:
+    error = {"message": "odd", "path": ["_entities", 0]}
+    people = Stub(gives(entities({"name": "Ann"}, errors=[error] * 5)))
+    services = {"shops": Stub(gives(bosses(*["1"] * 3000))), "people": people}
+    outcome = await carry_out(BOSSES, services)
+    assert len(outcome.errors) == 1000
+
+
+async def test_a_schema_with_one_object_of_an_interface() -> None:
+    schema = build_schema(
+        "interface I {a: Int} type A implements I {a: Int} type Query {i: I! is: [I]}"
+    )
+    operation = normalise(schema, parse("{i{a} is{__typename a}}"), None, {})
+    plan = Plan(operation, (fetch(0, "s", "{i{a} is{__typename a}}"),))
+    data = {"i": {"a": 1}, "is": [{"__typename": "A", "a": 2}, {"__typename": "Hidden", "a": 3}]}
+    outcome = await run(
+        Executable(plan, schema), {"s": Stub(gives({"data": data}))}, Caller(), Flights()
+    )
+    assert read(outcome) == {"i": {"a": 1}, "is": [{"__typename": "A", "a": 2}, None]}
+    assert outcome.errors == []

@@ -1,0 +1,272 @@
+"""What a merchant's subgraph may say, rule by rule."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.api.schema import ours
+from gateway.compliance.model import red_words
+from gateway.federation.composition.loading import load
+from gateway.subgraphs import governance
+from gateway.subgraphs.model import prefix_of
+from tests.support.merchant_graph import SDL
+
+ROOT = Path(__file__).parents[3]
+SPEC = "https://specs.apollo.dev/federation/v2.5"
+IMPORTED = (
+    '"@key", "@external", "@requires", "@provides", "@shareable", "@override",'
+    ' "@interfaceObject", "@inaccessible", "@tag", "@composeDirective"'
+)
+HEAD = f'extend schema @link(url: "{SPEC}", import: [{IMPORTED}])\n'
+XINGHUI = prefix_of("xinghui", "M05")
+OWN = 'type Xinghui_Seat @key(fields: "id") { id: ID! row: Int }\n'
+OFFER = 'type Offer @key(fields: "id") { id: ID! '
+
+
+def judged(sdl: str, head: str = HEAD) -> set[tuple[str, str]]:
+    """Rules broken, with where."""
+    read, errors = load("M05", "https://cinema.example/graphql", head + sdl)
+    assert errors == [], errors
+    assert read is not None
+    found = governance.judge(read, prefix=XINGHUI, ours=ours().schema)
+    return {(each.code, each.coordinate) for each in found}
+
+
+ALLOWED = {
+    "fields on an offer": OFFER + "xinghui_seats: [Xinghui_Seat!] }\n" + OWN,
+    "fields on a merchant": 'type Merchant @key(fields: "id") { id: ID! xinghui_halls: Int }',
+    "an extension": 'extend type Offer @key(fields: "id") { id: ID! @external xinghui_a: Int }',
+    "a reference": 'type Offer @key(fields: "id", resolvable: false) { id: ID! }\n'
+    "type Query { xinghui_best: Offer }",
+    "a root query": "type Query { xinghui_seats(hall: Int): [Xinghui_Seat] }\n" + OWN,
+    "what it needs of ours": OFFER
+    + 'nameZh: String! @external xinghui_a: String @requires(fields: "nameZh") }',
+    "its own kinds": OWN + "enum Xinghui_E { A B @inaccessible }\n"
+    "input Xinghui_I { a: Int = 1 e: Xinghui_E }\ninterface Xinghui_N { id: ID! }\n"
+    "union Xinghui_U = Xinghui_Seat\nscalar Xinghui_S\n"
+    "type Query { xinghui_a(i: Xinghui_I): Xinghui_U xinghui_b: Xinghui_N xinghui_s: Xinghui_S }",
+    "our scalars": "scalar Fen\nscalar DateTime\ntype Query { xinghui_a: Fen xinghui_b: DateTime }",
+    "words that only look red": "type Xinghui_Calendar { blender: Int bestsellers: [String]"
+    " counselling: Int }\ntype Query { xinghui_calendar: Xinghui_Calendar }",
+    "the subgraph of the tests": SDL.partition("\n")[2],
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_what_a_merchant_may_say(name: str) -> None:
+    assert judged(ALLOWED[name]) == set()
+
+
+REFUSED = {
+    "a type without the prefix": ("type Seat { a: Int }", {("TYPE_PREFIX", "Seat")}),
+    "another merchant's prefix": ("type Chawei_A { a: Int }", {("TYPE_PREFIX", "Chawei_A")}),
+    "a field without the prefix": (OFFER + "seats: Int }", {("FIELD_PREFIX", "Offer.seats")}),
+    "a field that is never null": (
+        OFFER + "xinghui_a: Int! }",
+        {("FIELD_NOT_NULLABLE", "Offer.xinghui_a")},
+    ),
+    "our field again": (OFFER + "nameZh: String! }", {("OUR_FIELD", "Offer.nameZh")}),
+    "our field, shared": (
+        OFFER + "nameZh: String! @shareable }",
+        {("OUR_FIELD", "Offer.nameZh")},
+    ),
+    "our field, overridden": (
+        OFFER + 'nameZh: String! @override(from: "coalition") }',
+        {("OUR_FIELD", "Offer.nameZh")},
+    ),
+    "its field from ours": (
+        OFFER + 'xinghui_a: Int @override(from: "coalition") }',
+        {("DIRECTIVE_NOT_ALLOWED", "Offer.xinghui_a")},
+    ),
+    "our type hidden": (
+        'type Offer @key(fields: "id") @inaccessible { id: ID! }',
+        {("DIRECTIVE_NOT_ALLOWED", "Offer")},
+    ),
+    "our id hidden": (
+        'type Offer @key(fields: "id") { id: ID! @inaccessible }',
+        {("DIRECTIVE_NOT_ALLOWED", "Offer.id")},
+    ),
+    "our type tagged": (
+        'type Offer @key(fields: "id") @tag(name: "x") { id: ID! }',
+        {("DIRECTIVE_NOT_ALLOWED", "Offer")},
+    ),
+    "our type all shareable": (
+        'type Offer @key(fields: "id") @shareable { id: ID! xinghui_a: Int }',
+        {("DIRECTIVE_NOT_ALLOWED", "Offer")},
+    ),
+    "our type as an interface object": (
+        'type Offer @key(fields: "id") @interfaceObject { id: ID! }',
+        {("DIRECTIVE_NOT_ALLOWED", "Offer")},
+    ),
+    "our type as another kind": (
+        'interface Offer @key(fields: "id") { id: ID! }',
+        {("OUR_TYPE", "Offer")},
+    ),
+    "our type with an interface": (
+        "interface Xinghui_N { id: ID! }\n"
+        'type Offer implements Xinghui_N @key(fields: "id") { id: ID! }',
+        {("INTERFACE_ON_OURS", "Offer")},
+    ),
+    "another key": (
+        'type Offer @key(fields: "nameZh") { id: ID! nameZh: String! }',
+        {("ENTITY_KEY", "Offer"), ("OUR_FIELD", "Offer.nameZh")},
+    ),
+    "no key": ("type Offer { id: ID! xinghui_a: Int }", {("ENTITY_KEY", "Offer")}),
+    "an id of another type": (
+        'type Offer @key(fields: "id") { id: String! }',
+        {("ENTITY_KEY", "Offer")},
+    ),
+    "a type of ours": ("type Price { points: Int }", {("OUR_TYPE", "Price")}),
+    "an input of ours": (
+        "input OffersFilter { x: Int }\ntype Query { xinghui_a(f: OffersFilter): Int }",
+        {("OUR_TYPE", "OffersFilter")},
+    ),
+    "points": ("scalar Points\ntype Query { xinghui_a: Points }", {("OUR_TYPE", "Points")}),
+    "mutations": ("type Mutation { xinghui_a: Int }", {("ROOT_EFFECT", "Mutation")}),
+    "mutations by another name": (
+        "schema { query: Q mutation: M }\ntype Q { xinghui_a: Int }\ntype M { xinghui_b: Int }",
+        {("ROOT_EFFECT", "M")},
+    ),
+    "subscriptions": ("type Subscription { xinghui_a: Int }", {("ROOT_EFFECT", "Subscription")}),
+    "a root query without the prefix": (
+        "type Query { seats: Int }",
+        {("FIELD_PREFIX", "Query.seats")},
+    ),
+    "a root query of ours": ("type Query { offers: Int }", {("FIELD_PREFIX", "Query.offers")}),
+    "a root query that is never null": (
+        "type Query { xinghui_a: Int! }",
+        {("FIELD_NOT_NULLABLE", "Query.xinghui_a")},
+    ),
+    "provided fields": (
+        'type Offer @key(fields: "id") { id: ID! nameZh: String! @external }\n'
+        'type Query { xinghui_a: Offer @provides(fields: "nameZh") }',
+        {("DIRECTIVE_NOT_ALLOWED", "Query.xinghui_a")},
+    ),
+    "a member's field asked for": (
+        'type Redemption @key(fields: "id") { id: ID! state: String! @external'
+        ' xinghui_a: Int @requires(fields: "state") }',
+        {("EXTERNAL_FIELD", "Redemption.state")},
+    ),
+    "a field of ours with another type": (
+        OFFER + 'nameZh: String @external xinghui_a: Int @requires(fields: "nameZh") }',
+        {("EXTERNAL_FIELD", "Offer.nameZh")},
+    ),
+    "a directive of its own": (
+        "directive @mine on FIELD_DEFINITION\ntype Query { xinghui_a: Int }",
+        {("DIRECTIVE_DEFINITION", "@mine")},
+    ),
+    "our description": (
+        '"""A swindle."""\ntype Offer @key(fields: "id") { id: ID! }',
+        {("OUR_DESCRIPTION", "Offer")},
+    ),
+    "points that move": (
+        "type Query { xinghui_pointsTransfer(to: ID): Boolean }",
+        {("RED_LINE", "Query.xinghui_pointsTransfer")},
+    ),
+    "points that become money": (
+        "type Xinghui_A { b(cashOut: Int): Int }\nenum Xinghui_E { SWAP }",
+        {("RED_LINE", "Xinghui_A.b(cashOut:)"), ("RED_LINE", "Xinghui_E.SWAP")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_merchant_may_not_say(name: str) -> None:
+    sdl, broken = REFUSED[name]
+    padding = "" if "type Query" in sdl or "schema" in sdl else "type Query { xinghui_z: Int }\n"
+    assert judged(sdl + "\n" + padding) == broken
+
+
+def test_directives_are_known_under_any_name() -> None:
+    head = (
+        f'extend schema @link(url: "{SPEC}",'
+        ' import: ["@key", {name: "@override", as: "@moved"}])\n'
+    )
+    sdl = (
+        OFFER
+        + 'xinghui_a: Int @moved(from: "coalition") xinghui_b: Int @federation__tag(name: "x") }'
+    )
+    places = {("DIRECTIVE_NOT_ALLOWED", f"Offer.xinghui_{x}") for x in "ab"}
+    assert judged(sdl, head) == places
+
+
+def test_other_specs_are_not_linked() -> None:
+    head = HEAD + 'extend schema @link(url: "https://specs.apollo.dev/cost/v0.1")\n'
+    assert judged("type Query { xinghui_a: Int }", head) == {("LINK_NOT_ALLOWED", "schema")}
+
+
+LARGE = {
+    "bytes": "#" + "x" * governance.SDL_BYTES,
+    "tokens": "a " * (governance.TOKENS + 1),
+    "nesting": "[" * 20 + "]" * 20,
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_a_text_that_is_too_large_is_not_read(what: str) -> None:
+    (found,) = governance.measure(LARGE[what])
+    assert found.code == "SIZE_LIMIT"
+    assert what in found.en
+
+
+def test_brackets_in_texts_and_comments_are_no_nesting() -> None:
+    assert (
+        governance.measure('"""' + "[" * 50 + '"""\ntype A { "{{{{" a: Int } # ' + "(" * 50) == []
+    )
+
+
+def test_too_many_of_anything_is_refused() -> None:
+    fields = " ".join(f"f{n}: Int" for n in range(governance.FIELDS + 1))
+    arguments = ", ".join(f"a{n}: Int" for n in range(governance.ARGUMENTS + 1))
+    types = "\n".join(f"type Xinghui_T{n} {{ a: Int }}" for n in range(governance.TYPES))
+    sdl = f"type Xinghui_A {{ {fields} }}\ntype Query {{ xinghui_a({arguments}): Int }}\n{types}"
+    assert judged(sdl) == {
+        ("SIZE_LIMIT", ""),
+        ("SIZE_LIMIT", "Xinghui_A"),
+        ("SIZE_LIMIT", "Query.xinghui_a"),
+    }
+
+
+PREFIXES = {
+    ("xinghui", "M05"): ("Xinghui_", "xinghui_"),
+    ("star-cinema", "M05"): ("StarCinema_", "starCinema_"),
+    ("7days", "M05"): ("M05_", "m05_"),
+    ("星汇", "M05"): ("M05_", "m05_"),
+}
+
+
+@pytest.mark.parametrize("given", PREFIXES)
+def test_a_prefix_is_made_of_the_slug(given: tuple[str, str]) -> None:
+    made = prefix_of(*given)
+    assert (made.types, made.fields) == PREFIXES[given]
+
+
+def test_our_own_names_leave_the_underscore_to_merchants() -> None:
+    schema = ours().schema
+    names = [name for name in schema.type_map if not name.startswith("__")]
+    names += [field for kind in schema.type_map.values() for field in getattr(kind, "fields", ())]
+    assert [name for name in names if "_" in name] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pointsTransfer", ["transfer"]),
+        ("exchange_points", ["exchange"]),
+        ("CASH_OUT", ["cash out"]),
+        ("withdrawalLimit", ["withdrawal"]),
+        ("calendar", []),
+        ("bestseller", []),
+        ("slender", []),
+        ("cashFen", []),
+    ],
+)
+def test_red_words(name: str, words: list[str]) -> None:
+    assert red_words(name) == words
+
+
+def test_every_rule_is_published() -> None:
+    text = (ROOT / "docs/partners.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE))
+    assert set(governance.RULES) <= listed
