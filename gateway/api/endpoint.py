@@ -214,7 +214,7 @@ class Endpoint:
             found.document.local, asked.operation_name, asked.variables, context
         )
         if result.errors:
-            raise_unavailable(result.data, result.errors)
+            raise_unavailable(result.errors)
         errors = [
             present(error, locale=context.locale, request_id=context.request_id)
             for error in result.errors

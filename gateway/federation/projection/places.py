@@ -180,6 +180,27 @@ class Places(Writer):
             spot.read[known] = name
         return name
 
+    def identity(self, spot: Spot, calls: Sequence[CallInfo]) -> list[str]:
+        """Keys of an object's own fields that all inputs of calls follow from, or none."""
+        typename = spot.group.one
+        own: set[str] = set()
+        for info in calls:
+            if info.typename is None:
+                return []
+            for one in self.representation(spot, info).inputs:
+                if one.types is not None or one.inputs:
+                    return []
+                if candidates(spot.place.sources, one.key, typename):
+                    own.add(one.key)
+        return sorted(own)
+
+    def own(self, spot: Spot, keys: Sequence[str]) -> str:
+        """An expression of an object's own fields together."""
+        values = [
+            self.read(spot, candidates(spot.place.sources, key, spot.group.one)) for key in keys
+        ]
+        return values[0] if len(values) == 1 else f"({', '.join(values)})"
+
     def function_for(self, values: Sequence[str]) -> tuple[Function, list[str]]:
         """A function of its own for what follows, and the names of `values` in it."""
         names = [self.module.name("v") for _ in values]

@@ -25,12 +25,14 @@ from tests.federation.harness.world import Record, World, value
 
 def api_schema(supergraph: str) -> GraphQLSchema:
     """What clients see of a supergraph."""
-    kept = []
-    for node in parse(supergraph).definitions:
+    kept: list[Any] = []
+    definitions = parse(supergraph).definitions
+    hidden = {node.name.value for node in definitions if getattr(node, "name", 0) and _hidden(node)}
+    for node in definitions:
         if isinstance(node, DirectiveDefinitionNode | SchemaDefinitionNode) or _hidden(node):
             continue
         if not node.name.value.startswith(("join__", "link__", "core__")):
-            kept.append(_visible(node))
+            kept.append(_visible(node, hidden))
     return build_ast_schema(DocumentNode(definitions=tuple(kept)), assume_valid_sdl=True)
 
 
@@ -38,7 +40,7 @@ def _hidden(node: Any) -> bool:
     return any(d.name.value == "inaccessible" for d in node.directives or ())
 
 
-def _visible(node: Any) -> Any:
+def _visible(node: Any, hidden: set[str]) -> Any:
     """A definition without its hidden parts and without the supergraph's directives."""
     changed = {key: getattr(node, key) for key in node.keys if key != "loc"}
     changed["directives"] = tuple(
@@ -46,7 +48,12 @@ def _visible(node: Any) -> Any:
     )
     for part in ("fields", "values", "arguments"):
         if changed.get(part):
-            changed[part] = tuple(_visible(child) for child in changed[part] if not _hidden(child))
+            changed[part] = tuple(
+                _visible(child, hidden) for child in changed[part] if not _hidden(child)
+            )
+    for part in ("types", "interfaces"):
+        if changed.get(part):
+            changed[part] = tuple(n for n in changed[part] if n.name.value not in hidden)
     return type(node)(**changed)
 
 
