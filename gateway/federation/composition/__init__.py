@@ -1,0 +1,1 @@
+"""Composition: subgraph SDLs into a supergraph SDL, or coded errors. Pure."""
