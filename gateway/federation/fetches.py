@@ -6,13 +6,21 @@ entity call of a batch. What keys and requirements need is selected beside what 
 where the client selects it anyway, that is used.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from graphql import ValueNode
 
 from gateway.federation.errors import NoPlan
-from gateway.federation.graph import TYPENAME, Move, Node, QueryGraph, Wanted, WantedSet
+from gateway.federation.graph import (
+    TYPENAME,
+    Move,
+    Node,
+    QueryGraph,
+    Wanted,
+    WantedOn,
+    WantedSet,
+)
 from gateway.federation.operation import OperationKind
 from gateway.federation.paths import IMPOSSIBLE, Narrow, Paths, Pick, Solution
 from gateway.federation.plan import Input, Path, Step
@@ -138,6 +146,23 @@ class Place:
 Supply = tuple[list[Input], set[Group]]
 
 
+def _tells(wanted: Wanted, children: Sequence[Node | None]) -> bool:
+    """Whether the runtime type below a field must be known, or may be where it costs nothing.
+
+    A client's fragments need it even where this subgraph knows the type: the field's own type is
+    then wider than the subgraph's.
+    """
+    if any(one is not None and one.abstract for one in children):
+        return True
+    if (
+        wanted.key is None
+        or wanted.sub is None
+        or any(one is None or one.blind for one in children)
+    ):
+        return False
+    return any(isinstance(one, WantedOn) for one in wanted.sub.items)
+
+
 class Fetches:
     """Builds the groups of one plan from solutions."""
 
@@ -211,7 +236,7 @@ class Fetches:
                 registered.append((into, arrival.group, child))
         below: list[Input] = []
         if child is not None and pick.child is not None:
-            if any(move.child and move.child.abstract for _, move in arrivals):
+            if _tells(wanted, [move.child for _, move in arrivals]):
                 groups.add(self.typename(child))
                 below.append(Input(TYPENAME, TYPENAME))
             supply, suppliers = self.commit(child, pick.child)

@@ -584,7 +584,7 @@ class _Solving:
         pairs = [(one, self.graph.narrow(one, on, types)) for one in base]
         nodes = tuple(seen for _, seen in pairs if seen is not None)
         if not any(not one.blind for one in nodes):
-            return len(types) == 1
+            return types == {on}
         solution = self.paths.solve(nodes, wanted)
         if solution.cost >= IMPOSSIBLE:
             if len(types) > 1:
