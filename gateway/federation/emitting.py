@@ -9,6 +9,7 @@ from dataclasses import replace
 from graphql import VariableDefinitionNode, print_ast
 
 from gateway.federation.batching import Batch
+from gateway.federation.errors import NoPlan
 from gateway.federation.fetches import Builder, Entry, Group, entries_of
 from gateway.federation.graph import TYPENAME
 from gateway.federation.operation import Operation
@@ -22,6 +23,56 @@ from gateway.federation.plan import (
     SelectedFragment,
 )
 
+MAX_SIZE = 100_000
+"""Fields and fragments of one request written out: a query that needs more is refused."""
+
+WORTH_A_NAME = 40
+"""Selection sets that occur twice get a name from this many characters on."""
+
+
+class Body:
+    """A selection set as it will be sent; equal ones of one type are the same body.
+
+    `parts` are a text and, where there is one, the body that follows it. `selections` are those
+    of the first that was found equal in what is sent; `size` counts them written out.
+    """
+
+    __slots__ = ("name", "number", "on", "parts", "size", "uses")
+
+    def __init__(self, number: int, on: str, parts: tuple[tuple[str, "Body | None"], ...]) -> None:
+        self.number = number
+        self.on = on
+        self.parts = parts
+        self.size: int = sum(1 if inner is None else 1 + inner.size for _, inner in parts)
+        self.uses = 0
+        self.name = ""
+
+    def text(self) -> str:
+        """The body in braces; a space only where two names would run together."""
+        made = "{"
+        for head, inner in self.parts:
+            if made[-1] not in "{})" and head[0] != ".":
+                made += " "
+            if inner is None:
+                made += head
+            elif not inner.name:
+                made += head + inner.text()
+            elif head.startswith("..."):
+                made += f"...{inner.name}"
+            else:
+                made += f"{head}{{...{inner.name}}}"
+        return made + "}"
+
+    def length(self) -> int:
+        """About how many characters it has, what has a name counted as that."""
+        return sum(
+            len(head) + (0 if inner is None else 5 if inner.name else inner.length())
+            for head, inner in self.parts
+        )
+
+
+Emitted = tuple[tuple[Selected, ...], Body, int]
+
 
 class Emitter:
     """Writes the fetches of one plan."""
@@ -30,8 +81,9 @@ class Emitter:
         self.definitions: dict[str, VariableDefinitionNode] = {
             one.variable.name.value: one for one in operation.variables
         }
-        self.printed: dict[int, str] = {}
-        self.emitted: dict[int, tuple[tuple[Selected, ...], str]] = {}
+        self.emitted: dict[int, Emitted] = {}
+        self.bodies: dict[object, Body] = {}
+        self.reads: dict[object, int] = {}
 
     def fetches(self, batches: Sequence[Batch]) -> tuple[Fetch, ...]:
         """The fetches in order of their numbers."""
@@ -48,18 +100,22 @@ class Emitter:
         selections: tuple[Selected, ...] = ()
         calls: list[EntityCall] = []
         if first.place is None:
-            selections, body = self._selections(first.builder)
+            selections, body, _ = self._selections(first.builder, first.target.name)
         else:
-            calls, texts = self._calls(one.groups)
+            calls, parts = self._calls(one.groups)
             declared = [f"${call.variable}:[_Any!]!" for call in calls] + declared
-            body = "{" + " ".join(texts) + "}"
+            body = Body(0, "", tuple(parts))
+        if body.size > MAX_SIZE:
+            raise NoPlan("The operation selects too much to be planned.")
+        shared = _name_shared(body)
         head = f"({','.join(declared)})" if declared else ""
-        text = f"{first.kind}{head}{body}" if head or first.kind != "query" else body
+        shown = f"{first.kind}{head}" if head or first.kind != "query" else ""
+        named = "".join(f"fragment {each.name} on {each.on}{each.text()}" for each in shared)
         return Fetch(
             number=numbers[one],
             service=one.service,
             kind=first.kind,
-            text=text,
+            text=shown + body.text() + named,
             variables=tuple(variables),
             after=tuple(sorted(numbers[other] for other in one.after)),
             selections=selections,
@@ -71,34 +127,33 @@ class Emitter:
         default = f"={print_ast(node.default_value)}" if node.default_value else ""
         return f"${name}:{print_ast(node.type)}{default}"
 
-    def _calls(self, groups: Sequence[Group]) -> tuple[list[EntityCall], list[str]]:
+    def _calls(
+        self, groups: Sequence[Group]
+    ) -> tuple[list[EntityCall], list[tuple[str, Body | None]]]:
         """Entity calls; those that ask the same of the same representations are one."""
         found: dict[tuple[object, ...], list[list[Group]]] = {}
         for cluster in _clusters(groups):
-            asked = [self._selections(one.builder) for one in cluster]
-            key = (
-                tuple((text, repr(selections)) for selections, text in asked),
-                tuple(map(representation, cluster)),
-            )
-            found.setdefault(key, []).append(cluster)
+            asked = tuple(self._selections(one.builder, "")[2] for one in cluster)
+            found.setdefault((asked, tuple(map(representation, cluster))), []).append(cluster)
         calls: list[EntityCall] = []
-        texts: list[str] = []
+        parts: list[tuple[str, Body | None]] = []
         for number, same in enumerate(found.values()):
             alias, variable = self._names(number, len(found))
-            asked = [self._selections(one.builder) for one in same[0]]
+            emitted = [self._selections(one.builder, "") for one in same[0]]
             calls.append(
                 EntityCall(
                     alias=alias,
                     variable=variable,
                     paths=tuple(dict.fromkeys(_path(cluster) for cluster in same)),
                     representations=tuple(map(representation, same[0])),
-                    selections=tuple(each for selections, _ in asked for each in selections),
+                    selections=tuple(each for one in emitted for each in one[0]),
                 )
             )
             shown = alias if alias == "_entities" else f"{alias}:_entities"
-            body = "".join(text[1:-1] for _, text in asked)
-            texts.append(f"{shown}(representations:${variable}){{{body}}}")
-        return calls, texts
+            merged = dict.fromkeys(part for one in emitted for part in one[1].parts)
+            inside = Body(number, "", tuple(merged))
+            parts.append((f"{shown}(representations:${variable})", inside))
+        return calls, parts
 
     def _names(self, number: int, count: int) -> tuple[str, str]:
         """Alias and variable of a call; the variable is none of the client's."""
@@ -107,34 +162,74 @@ class Emitter:
             variable += "_"
         return alias or f"_{number}", variable
 
-    def _selections(self, builder: Builder) -> tuple[tuple[Selected, ...], str]:
-        """A selection set and its text in braces."""
+    def _selections(self, builder: Builder, on: str) -> Emitted:
+        """A selection set, what is sent for it, and a number for both."""
         found = self.emitted.get(id(builder))
         if found is not None:
             return found
         selected: list[Selected] = []
-        texts: dict[str, None] = {}
+        parts: dict[tuple[str, Body | None], None] = {}
+        reads: list[object] = []
         for entry in builder.entries.values():
             selections: tuple[Selected, ...] = ()
             text = entry.name if entry.key == entry.name else f"{entry.key}:{entry.name}"
             if entry.arguments:
                 text += f"({entry.text})"
+            inner, number = None, -1
             if entry.builder is not None:
-                selections, inner = self._selections(entry.builder)
-                text += inner
+                selections, inner, number = self._selections(entry.builder, entry.type.strip("[]!"))
             selected.append(
                 SelectedField(entry.name, entry.key, entry.into, entry.arguments, selections)
             )
-            texts[text] = None
-        for (on, types), inside in builder.fragments.items():
-            selections, inner = self._selections(inside)
-            selected.append(SelectedFragment(on, types, selections))
-            texts[f"...on {on}{inner}"] = None
+            parts[text, inner] = None
+            reads.append((text, entry.into, number))
+        for (name, types), inside in builder.fragments.items():
+            selections, inner, number = self._selections(inside, name)
+            selected.append(SelectedFragment(name, types, selections))
+            parts[f"...on {name}", inner] = None
+            reads.append((name, types, number))
         if not selected:
             selected.append(SelectedField(TYPENAME, TYPENAME, TYPENAME))
-            texts[TYPENAME] = None
-        found = self.emitted[id(builder)] = (tuple(selected), _braced(texts))
+            parts[TYPENAME, None] = None
+        asked = (on, tuple(parts))
+        body = self.bodies.get(asked)
+        if body is None:
+            body = self.bodies[asked] = Body(len(self.bodies), *asked)
+        number = self.reads.setdefault((body, tuple(reads)), len(self.reads))
+        found = self.emitted[id(builder)] = (tuple(selected), body, number)
         return found
+
+
+def _name_shared(body: Body) -> list[Body]:
+    """Give names to long bodies that occur more than once in a request; these, in order."""
+    seen: list[Body] = []
+    stack = [body]
+    while stack:
+        one = stack.pop()
+        for _, inner in reversed(one.parts):
+            if inner is not None:
+                if inner.uses == 0:
+                    seen.append(inner)
+                    stack.append(inner)
+                inner.uses += 1
+    shared: list[Body] = []
+    for one in sorted(seen, key=lambda each: each.number):
+        one.name = ""
+        if one.uses > 1 and one.on and one.length() >= WORTH_A_NAME:
+            one.name = _letters(len(shared))
+            shared.append(one)
+        one.uses = 0
+    return shared
+
+
+def _letters(number: int) -> str:
+    """a, b, …, z, aa, ab, …"""
+    name = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        name = chr(ord("a") + rest) + name
+    return name
 
 
 def _clusters(groups: Sequence[Group]) -> list[list[Group]]:
@@ -170,16 +265,6 @@ def representation(group: Group) -> Representation:
     place = group.place
     types = place.types if place is not None else None
     return Representation(types, group.typename, group.inputs, group.needed)
-
-
-def _braced(texts: Mapping[str, None]) -> str:
-    """The texts in braces; a space only where two names would run together."""
-    made = "{"
-    for text in texts:
-        if made[-1] not in "{})" and text[0] != ".":
-            made += " "
-        made += text
-    return made + "}"
 
 
 def assign_keys(builders: Sequence[Builder], used: set[str]) -> None:

@@ -7,7 +7,7 @@ representations and builds the data.
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from gateway.federation.services import (
 from gateway.federation.sharing import Flight, Flights
 
 _ABSENT: Any = object()
+_NO_KEYS: Mapping[Any, Any] = {}
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +37,7 @@ def _no_headers(service: str) -> Headers:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """For whom a plan is carried out.
 
@@ -53,7 +54,7 @@ class Caller:
     state: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """`data` is JSON text; `errors` are GraphQL errors, in the order of the plan's fetches."""
 
@@ -109,6 +110,8 @@ class Executable:
             self.calls += len(fetch.entities)
             for number in fetch.after:
                 self.parts[number].dependents.append(fetch.number)
+        self.waiting = [len(part.fetch.after) for part in self.parts]
+        self.first = [part.number for part in self.parts if not part.fetch.after]
 
 
 async def run(
@@ -143,7 +146,7 @@ class _Execution:
         self.flights = flights
         self.records = [FetchRecord() for _ in executable.parts]
         self.gathered = _Gathered(executable, self.records)
-        self.waiting = [len(part.fetch.after) for part in executable.parts]
+        self.waiting = executable.waiting.copy()
         self.left = len(executable.parts)
         self.under_way: dict[int, tuple[Flight, Callable[[Any], None]]] = {}
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -154,7 +157,7 @@ class _Execution:
         if self.caller.deadline is not None:
             loop = asyncio.get_running_loop()
             self.timer = loop.call_at(self.caller.deadline, self.expire)
-        ready = [part.number for part in self.executable.parts if not part.fetch.after]
+        ready = self.executable.first.copy()
         if first is not None:
             self.records[0].answer = first
             self.gathered.take(self.executable.parts[0], first)
@@ -292,10 +295,10 @@ class _Gathered:
         self.generated = executable.generated
         self.quick = self.clean = self.generated is not None
         if self.generated is not None:
-            self.data: list[Mapping[str, Any]] = list(self.generated.blank_roots)
-            self.entities: list[Entities] = [_Nothing(one) for one in self.generated.blanks]
-            self.lists: list[list[dict[str, Any]]] = [[] for _ in self.entities]
-            self.keys: list[dict[Any, Any]] = [{} for _ in self.entities]
+            self.data: list[Mapping[str, Any]] = self.generated.blank_roots.copy()
+            self.entities: list[Entities] = self.generated.nothing.copy()
+            self.lists: list[Sequence[dict[str, Any]]] = [()] * len(self.entities)
+            self.keys: list[Mapping[Any, Any]] = [_NO_KEYS] * len(self.entities)
             self.reused: dict[int, Entities] = {}
 
     def collect(self, part: _FetchPart) -> list[CallRecord]:
@@ -334,43 +337,56 @@ class _Gathered:
         generated = self.generated
         if not self.quick or generated is None:
             return
-        if answer is not None:
-            if answer.errors:
-                self.clean = False
-            if self.clean:
-                self.clean = self.holds(part, answer)
-        if part.fetch.entities:
-            for offset, made in enumerate(self.records[part.number].calls):
-                index = part.first_call + offset
-                blank = generated.blanks[index]
-                entities = dict(zip(self.keys[index], made.entities, strict=False))
-                if None in made.entities:
-                    entities = {key: blank if one is None else one for key, one in entities.items()}
-                entities[None] = blank
-                self.entities[index] = entities
-                self.lists[index] = [one for one in made.entities if one is not None]
-                hits = self.reused.get(index)
-                if hits:
-                    entities.update(hits)
-                    self.lists[index] += hits.values()
-                    self.clean = self.clean and generated.entities_hold(index, [*hits.values()])
-        elif answer is not None and answer.data is not None:
-            self.data[part.number] = answer.data
+        if answer is None:
+            whole = [True] * len(part.fetch.entities)
+        else:
+            holds, whole = self.looked_over(part, answer)
+            self.clean = self.clean and holds and not answer.errors
+        if not part.fetch.entities:
+            if answer is not None and answer.data is not None:
+                self.data[part.number] = answer.data
+            return
+        index = part.first_call
+        for made, complete in zip(self.records[part.number].calls, whole, strict=True):
+            blank = generated.blanks[index]
+            given = made.entities
+            entities = dict(zip(self.keys[index], given, strict=False))
+            if not complete:
+                entities = {key: blank if one is None else one for key, one in entities.items()}
+                given = [one for one in given if one is not None]
+            entities[None] = blank
+            hits = self.reused.get(index)
+            if hits is not None:
+                entities.update(hits)
+                given = [*given, *hits.values()]
+                self.clean = self.clean and generated.entities_hold(index, [*hits.values()])
+            self.entities[index] = entities
+            self.lists[index] = given
+            index += 1
 
-    def holds(self, part: _FetchPart, answer: Answer) -> bool:
-        """Whether an answer is as the schema says; looked at once, however many share it."""
+    def looked_over(self, part: _FetchPart, answer: Answer) -> tuple[bool, list[bool]]:
+        """Whether an answer is as the schema says, and which calls got no null entity.
+
+        It is looked over once, however many operations share it.
+        """
         generated = self.generated
         assert generated is not None
-        known = answer.checked.get((generated, part.number))
-        if known is None:
-            if not part.fetch.entities:
-                known = answer.data is not None and generated.root_holds(part.number, answer.data)
-            else:
-                known = all(
-                    generated.entities_hold(part.first_call + offset, made.entities)
-                    for offset, made in enumerate(self.records[part.number].calls)
-                )
-            answer.checked[generated, part.number] = known
+        known: tuple[bool, list[bool]] | None = answer.checked.get((generated, part.number))
+        if known is not None:
+            return known
+        if not part.fetch.entities:
+            data = answer.data
+            known = (data is not None and generated.root_holds(part.number, data), [])
+        else:
+            lists = [made.entities for made in self.records[part.number].calls]
+            known = (
+                all(
+                    generated.entities_hold(part.first_call + offset, entities)
+                    for offset, entities in enumerate(lists)
+                ),
+                [None not in entities for entities in lists],
+            )
+        answer.checked[generated, part.number] = known
         return known
 
     def join(self, local: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -383,17 +399,6 @@ class _Gathered:
             return self.generated.join(self.data, self.entities, local)
         except STUMBLES:
             return None
-
-
-class _Nothing(dict[Any, dict[str, Any]]):
-    """The entities of a call that failed: every one is blank."""
-
-    def __init__(self, blank: dict[str, Any]) -> None:
-        super().__init__()
-        self.blank = blank
-
-    def __missing__(self, key: object) -> dict[str, Any]:
-        return self.blank
 
 
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:

@@ -25,7 +25,7 @@ from gateway.federation.operation import OperationKind
 from gateway.federation.paths import IMPOSSIBLE, Narrow, Paths, Pick, Solution
 from gateway.federation.plan import Input, Path, Step
 
-MAX_ENTRIES = 50_000
+MAX_ENTRIES = 20_000
 """Selected fields of one plan: a query that needs more is refused."""
 
 
@@ -129,16 +129,16 @@ class Place:
         self.arrivals: dict[Node, Arrival] = {}
         self.calls: dict[Node, list[Group]] = {}
         self.children: dict[tuple[str, str, str], Place] = {}
-        self.selected: dict[tuple[str, str], list[tuple[str, Group, Place | None]]] = {}
+        self.selected: dict[tuple[str, str, Group], tuple[str, Place | None]] = {}
         self.known: Group | None = None
 
     def lookup(self, name: str, text: str, group: Group) -> tuple[str, "Place | None"] | None:
         """Under which key a group already selects a field for all objects of this place."""
         place: Place | None = self
         while place is not None:
-            for into, by, child in place.selected.get((name, text), ()):
-                if by is group:
-                    return into, child
+            found = place.selected.get((name, text, group))
+            if found is not None:
+                return found
             place = place.base
         return None
 
@@ -231,9 +231,7 @@ class Fetches:
                 child.arrivals.setdefault(
                     move.child, Arrival(move.child, arrival.group, None, entry.builder)
                 )
-            registered = place.selected.setdefault((wanted.name, wanted.text), [])
-            if (into, arrival.group, child) not in registered:
-                registered.append((into, arrival.group, child))
+            place.selected.setdefault((wanted.name, wanted.text, arrival.group), (into, child))
         below: list[Input] = []
         if child is not None and pick.child is not None:
             if _tells(wanted, [move.child for _, move in arrivals]):
@@ -380,7 +378,7 @@ class Fetches:
         """Select the key that costs least from where we are."""
         active = tuple(place.arrivals)
         best: Solution | None = None
-        for _, key in self.graph.keys(node):
+        for _, key in self.graph.keys(node, again=node in place.arrivals):
             one = self.paths.solve(active, key)
             if best is None or one.cost < best.cost:
                 best = one

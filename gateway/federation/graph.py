@@ -5,7 +5,7 @@ A `Node` is a type as one subgraph has it, narrowed to the runtime types that ca
 so a graph grows with what is asked of it and answers the second time at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,6 +175,7 @@ class QueryGraph:
         self.nodes: dict[tuple[Any, ...], Node] = {}
         self.sets: dict[int, tuple[SelectionSetNode, WantedSet]] = {}
         self.targets_of: dict[Any, tuple[Node, ...]] = {}
+        self.alike: dict[tuple[str, ...], object] = {}
         self.taken = self._taken()
 
     def _taken(self) -> frozenset[tuple[str, str, str]]:
@@ -327,22 +328,59 @@ class QueryGraph:
     def _targets(self, node: Node, types: frozenset[str]) -> Iterator[Node]:
         names = set()
         merged = self.supergraph.types.get(node.name)
-        if merged is not None and merged.kind is TypeKind.INTERFACE:
+        if merged is not None and merged.kind is not TypeKind.OBJECT:
             names.add(node.name)
         if len(types) == 1 and not node.blind:
             (only,) = types
-            names.add(only)
-            names |= self.supergraph.types[only].interfaces
+            names = {only} | self.supergraph.types[only].interfaces
         for graph, view in self.supergraph.views.items():
             for name in sorted(names):
                 here = view.get(name)
-                if here is None or not any(one.resolvable for one in here.keys):
+                if here is None:
                     continue
-                if here.kind is TypeKind.INTERFACE and not types <= here.possible:
+                if here.kind is not TypeKind.OBJECT and (
+                    not types <= here.possible or (len(types) == 1 and not node.blind)
+                ):
+                    continue  # Of one object type, that type itself is the better target.
+                target = self.node(graph, name, types)
+                if any(self.keys(target)) and not (node.blind and self._shared_keys(target)):
+                    yield target
+
+    def _shared_keys(self, node: Node) -> Sequence[Key]:
+        """The keys that all object types of an abstract type have, where it has none itself."""
+        if not node.abstract or any(one.resolvable for one in node.here.keys):
+            return ()
+        view = self.supergraph.views[node.graph]
+        first, *others = sorted(node.types)
+        texts = [
+            {one.text for one in view[other].keys if one.resolvable}
+            for other in others
+            if other in view
+        ]
+        return [
+            one
+            for one in (view[first].keys if first in view else ())
+            if one.resolvable and all(one.text in each for each in texts)
+        ]
+
+    def likeness(self, name: str, fields: Iterable[str]) -> object:
+        """What object types have in common that can be planned for as one."""
+        key = (name, *fields)
+        found = self.alike.get(key)
+        if found is None:
+            made: list[object] = []
+            for graph, view in self.supergraph.views.items():
+                if name not in view:
                     continue
-                if here.kind is TypeKind.INTERFACE and len(types) == 1 and not node.blind:
-                    continue  # The object type itself is the better target.
-                yield self.node(graph, name, types)
+                node = self.node(graph, name)
+                moves = [self.move(node, one) for one in fields]
+                keys = frozenset(one.text for one in view[name].keys if one.resolvable)
+                shown = tuple(
+                    (move.type, move.child, move.requires) if move else None for move in moves
+                )
+                made.append((graph, keys, view[name].interfaces, shown))
+            found = self.alike[key] = tuple(made)
+        return found
 
     def roots(self, name: str) -> Iterator[Node]:
         """The root type's nodes."""
@@ -350,11 +388,15 @@ class QueryGraph:
             if name in view:
                 yield self.node(graph, name)
 
-    def keys(self, node: Node) -> Iterator[tuple[Key, WantedSet]]:
-        """The keys by which an entity call finds the node's objects."""
-        for one in node.here.keys:
-            if one.resolvable:
-                yield one, self.wanted(one.fields)
+    def keys(self, node: Node, again: bool = False) -> Iterator[tuple[Key, WantedSet]]:
+        """The keys by which an entity call finds the node's objects.
+
+        To ask a subgraph `again` for an object that came from it, a key is enough that it declares
+        not to be resolvable: it is not asked to find anything.
+        """
+        keys = [one for one in node.here.keys if one.resolvable] or self._shared_keys(node)
+        for one in keys or (node.here.keys if again else ()):
+            yield one, self.wanted(one.fields)
 
     # -- sets of fields
 

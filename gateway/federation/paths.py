@@ -35,7 +35,6 @@ APART = HOP // 40
 
 IMPOSSIBLE = 1_000_000_000_000_000
 MAX_COMBINATIONS = 128
-MAX_SPLIT = 16
 MAX_UNSURE = 20_000
 
 Nodes = tuple[Node, ...]
@@ -201,7 +200,7 @@ class Paths:
     def call(self, nodes: Nodes, target: Node, reached: dict[Node, Reach]) -> Reach | None:
         """The cheapest key for an entity call to `target`, from `nodes` or what is reached."""
         best: Reach | None = None
-        for _, key in self.graph.keys(target):
+        for _, key in self.graph.keys(target, again=target in nodes):
             one = self._by_key(nodes, target, key, reached)
             if one is not None and (best is None or one.total < best.total):
                 best = one
@@ -421,7 +420,7 @@ class _Solving:
         }
         if len(ways) < 2:
             return
-        children = tuple(reversed([one for one in ways if one is not None]))[:MAX_SPLIT]
+        children = tuple(reversed([one for one in ways if one is not None]))
         solution = self.paths.solve(children, item.sub)
         if solution.cost >= IMPOSSIBLE:
             return
@@ -572,12 +571,27 @@ class _Solving:
                     for one in sorted(cover):
                         self._narrow_to(base, one, frozenset((one,)), part.sub)
             return
+        alike: dict[object, tuple[list[Wanted | WantedOn], list[str]]] = {}
+        names = [one.name for one in self.spread]
         for one in sorted(types):
             items: list[Wanted | WantedOn] = list(self.spread)
             for part in self.parts:
                 if one in self.graph.possible(part.on):
                     items.extend(part.sub.items)
-            self._narrow_to(base, one, frozenset((one,)), self.wanted.combined(items))
+            key = (tuple(map(id, items)), self.graph.likeness(one, names))
+            alike.setdefault(key, (items, []))[1].append(one)
+        for items, group in alike.values():
+            wanted = self.wanted.combined(items)
+            together = frozenset(group)
+            if 1 < len(group) < len(types) and self._narrow_like(base, together, wanted):
+                continue
+            for one in group:
+                self._narrow_to(base, one, frozenset((one,)), wanted)
+
+    def _narrow_like(self, base: Nodes, types: frozenset[str], wanted: WantedSet) -> bool:
+        """Solve `wanted` for object types that are alike, all at once."""
+        name = next(one.name for one in base if not one.blind)
+        return self._narrow_to(base, name, types, wanted)
 
     def _narrow_to(self, base: Nodes, on: str, types: frozenset[str], wanted: WantedSet) -> bool:
         """Solve `wanted` for objects of `types`; False where it must be done type by type."""

@@ -55,13 +55,13 @@ def body_prefix(text: str) -> bytes:
 class Answer:
     """What a service answered: a GraphQL response. It is shared and never changed.
 
-    `checked` remembers, by the function that looked, whether the data is as the schema says.
+    `checked` remembers what was found, by whom, when the data was looked over.
     """
 
     data: dict[str, Any] | None
     errors: Sequence[Any] = ()
     extensions: Mapping[str, Any] | None = None
-    checked: dict[object, bool] = field(default_factory=dict, repr=False, compare=False)
+    checked: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, response: object) -> "Answer":

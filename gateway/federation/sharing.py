@@ -46,7 +46,7 @@ class Flights:
             return Flight(asyncio.ensure_future(service.fetch(request)))
         key = (request.service, request.body, request.headers, identity)
         flight = self._shared.get(key)
-        if flight is not None and not flight.task.cancelling():
+        if flight is not None and flight.waiters > 0:
             flight.waiters += 1
             return flight
         flight = Flight(asyncio.ensure_future(service.fetch(request)))

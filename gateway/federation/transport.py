@@ -1,44 +1,28 @@
 """Services over HTTP.
 
-One client for all services keeps its connections alive and as many as there are requests at once:
+One client for all services keeps its connections alive, and as many as there are requests at once:
 a pool smaller than that makes requests wait in line. Redirects are not followed and no proxy of
 the environment is used, so that a service is asked at its own address or not at all.
 """
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Self
 
 import orjson
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import (
-    ConnectError,
-    ConnectTimeoutError,
-    PoolTimeoutError,
-    PyreqwestError,
-    ReadTimeoutError,
-    RequestTimeoutError,
-    WriteTimeoutError,
-)
-from pyreqwest.response import Response
 
-from gateway.federation.services import Answer, ServiceFailure, SubgraphRequest
+from gateway.federation.connections import Origin, Pool, Reply, Stale, split
+from gateway.federation.services import Answer, Headers, ServiceFailure, SubgraphRequest
 
 ACCEPT = "application/graphql-response+json, application/json;q=0.9"
-_TIMEOUTS = (
-    ConnectTimeoutError,
-    PoolTimeoutError,
-    ReadTimeoutError,
-    RequestTimeoutError,
-    WriteTimeoutError,
-)
-_OWN = (("content-type", "application/json"), ("accept", ACCEPT))
 
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """Times in seconds; `response_bytes` is the most that is read of one answer."""
+    """Times in seconds; `connections` are to one origin.
+
+    `response_bytes` is the most that is read of one answer, and the most it may unpack to.
+    """
 
     timeout: float = 30.0
     connect_timeout: float = 5.0
@@ -49,80 +33,90 @@ class TransportOptions:
 
 
 class Transport:
-    """The HTTP client of a gateway; used as an async context manager.
-
-    Redirects are not followed: an address is checked once, by whoever configures it.
-    """
+    """The HTTP client of a gateway; used as an async context manager."""
 
     def __init__(self, options: TransportOptions | None = None) -> None:
         self.options = options or TransportOptions()
-        self._client: Client | None = None
+        self._pool: Pool | None = None
+        self._heads: dict[str, tuple[Origin, bytes]] = {}
 
     async def __aenter__(self) -> Self:
-        options = self.options
-        self._client = (
-            ClientBuilder()
-            .http1_only()
-            .http1_lower_case_headers()
-            .no_proxy()
-            .follow_redirects(False)
-            .referer(False)
-            .user_agent(options.user_agent)
-            .timeout(timedelta(seconds=options.timeout))
-            .connect_timeout(timedelta(seconds=options.connect_timeout))
-            .pool_idle_timeout(timedelta(seconds=options.idle_timeout))
-            .pool_max_idle_per_host(options.connections)
-            .tcp_nodelay(True)
-            .build()
+        self._pool = Pool(
+            most=self.options.connections,
+            connect_timeout=self.options.connect_timeout,
+            idle_timeout=self.options.idle_timeout,
         )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+            await asyncio.sleep(0)  # Sockets are closed in the loop's next turn.
 
     def service(self, url: str) -> "HttpService":
         """The service at an address."""
         return HttpService(self, url)
 
-    async def post(self, url: str, request: SubgraphRequest) -> tuple[int, str, bytes]:
-        """Status, media type and body of the answer; raises `ServiceFailure`."""
-        assert self._client is not None, "the transport is not open"
-        builder = self._client.post(url).headers([*_OWN, *request.headers])
-        if request.deadline is not None:
-            left = request.deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise ServiceFailure("SUBGRAPH_TIMEOUT", "no answer in time")
-            if left < self.options.timeout:
-                builder = builder.timeout(timedelta(seconds=left))
-        sent = builder.body_bytes(request.body).build_streamed()
-        try:
-            async with sent as response:
-                body = await self._read(response)
-                return response.status, response.get_header("content-type") or "", body
-        except _TIMEOUTS as error:
-            raise ServiceFailure("SUBGRAPH_TIMEOUT", "no answer in time") from error
-        except ConnectError as error:
-            raise ServiceFailure("SUBGRAPH_UNREACHABLE", "no connection") from error
-        except PyreqwestError as error:
-            raise ServiceFailure("SUBGRAPH_UNREACHABLE", "the connection broke") from error
+    async def post(self, url: str, request: SubgraphRequest) -> Reply:
+        """The answer; raises `ServiceFailure`.
 
-    async def _read(self, response: Response) -> bytes:
-        limit = self.options.response_bytes
-        declared = response.get_header("content-length")
-        if declared is not None and declared.isdecimal():
-            if int(declared) > limit:
-                raise ServiceFailure("SUBGRAPH_TOO_LARGE", f"the answer is above {limit} bytes")
-            return (await response.bytes()).to_bytes()
-        parts: list[bytes] = []
-        size = 0
-        while (part := await response.body_reader.read_chunk()) is not None:
-            size += len(part)
-            if size > limit:
-                raise ServiceFailure("SUBGRAPH_TOO_LARGE", f"the answer is above {limit} bytes")
-            parts.append(part.to_bytes())
-        return b"".join(parts)
+        A query on a kept connection that was closed just then is sent once more, on a new one.
+        """
+        assert self._pool is not None, "the transport is not open"
+        try:
+            origin, head = self._head(url)
+        except ValueError as error:
+            raise ServiceFailure("SUBGRAPH_UNREACHABLE", "it has no HTTP address") from error
+        until = asyncio.get_running_loop().time() + self.options.timeout
+        if request.deadline is not None:
+            until = min(until, request.deadline)
+        body = request.body
+        data = b"%s%scontent-length: %d\r\n\r\n%s" % (
+            head,
+            _lines(request.headers) if request.headers else b"",
+            len(body),
+            body,
+        )
+        connection = await self._pool.take(origin, until)
+        try:
+            return await connection.ask(data, self.options.response_bytes, until)
+        except Stale as error:
+            if request.kind != "query":
+                raise ServiceFailure("SUBGRAPH_UNREACHABLE", "the connection broke") from error
+        finally:
+            self._pool.give(connection)
+        connection = await self._pool.take(origin, until, fresh=True)
+        try:
+            return await connection.ask(data, self.options.response_bytes, until)
+        finally:
+            self._pool.give(connection)
+
+    def _head(self, url: str) -> tuple[Origin, bytes]:
+        """Where an address is, and how each request to it begins."""
+        found = self._heads.get(url)
+        if found is None:
+            origin, host, target = split(url)
+            lines = (
+                ("host", host),
+                ("content-type", "application/json"),
+                ("accept", ACCEPT),
+                ("accept-encoding", "gzip"),
+                ("user-agent", self.options.user_agent),
+            )
+            start = f"POST {target} HTTP/1.1\r\n"
+            if " " in target or not start.isascii() or start.count("\n") != 1:
+                raise ValueError(f"no HTTP address: {url}")
+            found = self._heads[url] = (origin, start.encode() + _lines(lines))
+        return found
+
+
+def _lines(headers: Headers) -> bytes:
+    """Header lines; raises `ServiceFailure` for one that would be more than a line."""
+    text = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
+        raise ServiceFailure("SUBGRAPH_FAILED", "a header cannot be forwarded")
+    return text.encode("latin-1", "replace")
 
 
 class HttpService:
@@ -134,8 +128,8 @@ class HttpService:
 
     async def fetch(self, request: SubgraphRequest) -> Answer:
         """Ask it. A GraphQL response counts as one whatever its status; raises ServiceFailure."""
-        status, media, body = await self._transport.post(self.url, request)
-        return read_answer(status, media, body)
+        reply = await self._transport.post(self.url, request)
+        return read_answer(reply.status, reply.media, reply.body)
 
 
 def read_answer(status: int, media: str, body: bytes) -> Answer:

@@ -10,25 +10,14 @@ from graphql import (
     GraphQLSchema,
     NoSchemaIntrospectionCustomRule,
     OverlappingFieldsCanBeMergedRule,
-    ValidationContext,
     specified_rules,
     validate,
 )
 from graphql.validation import KnownDirectivesRule
 
-_COMPARISONS = 100_000
+from gateway.federation.overlap import OverlappingFields
+
 _INCREMENTAL = frozenset({"defer", "stream"})
-
-
-class BoundedOverlap(OverlappingFieldsCanBeMergedRule):
-    """Fields that meet must merge; the rule gives up on a document that makes it compare for ever.
-
-    graphql-core's own bound allows for seconds.
-    """
-
-    def __init__(self, context: ValidationContext) -> None:
-        super().__init__(context)
-        self.rule_context.remaining_complexity_budget = _COMPARISONS
 
 
 class KnownDirectives(KnownDirectivesRule):
@@ -46,7 +35,7 @@ class KnownDirectives(KnownDirectivesRule):
 def rules(*, introspection: bool = True) -> tuple[type[ASTValidationRule], ...]:
     """All rules of the specification; without `introspection`, no field of it may be asked for."""
     replaced: dict[type[ASTValidationRule], type[ASTValidationRule]] = {
-        OverlappingFieldsCanBeMergedRule: BoundedOverlap,
+        OverlappingFieldsCanBeMergedRule: OverlappingFields,
         KnownDirectivesRule: KnownDirectives,
     }
     own = tuple(replaced.get(rule, rule) for rule in specified_rules if not _incremental(rule))

@@ -12,13 +12,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import catalog, graph, parts, place, postgres, redemption, server, statements
+from tests.bench import (
+    catalog,
+    federation,
+    graph,
+    parts,
+    place,
+    postgres,
+    redemption,
+    server,
+    statements,
+)
 from tests.bench.race import Figure, print_counts, print_figures
 from tests.support.postgres import Postgres, running
 
 Run = Callable[..., Awaitable[list[Figure]]]
 RUNS: dict[str, Run] = {
     "catalog": catalog.run,
+    "federation": federation.run,
     "graph": graph.run,
     "redemption": redemption.run,
     "parts": parts.run,

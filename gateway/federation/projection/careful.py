@@ -1,7 +1,7 @@
 """The slow pair at work: a merged tree gives representations, data, and errors with paths."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from graphql import GraphQLSchema, is_interface_type
@@ -22,9 +22,9 @@ from gateway.federation.services import Answer, ServiceFailure
 class CallRecord:
     """What became of an entity call: entity by index of what was `sent`, and what was `reused`."""
 
-    sent: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[dict[str, Any]]
     entities: Sequence[Any] = ()
-    reused: list[tuple[dict[str, Any], Any]] = field(default_factory=list)
+    reused: Sequence[tuple[dict[str, Any], Any]] = ()
 
     def table(self) -> Entities:
         known = {canonical(one): entity for one, entity in self.reused}
@@ -39,7 +39,7 @@ class FetchRecord:
     """What became of a fetch; `answer` is None until it has come, or if nothing had to be asked."""
 
     answer: Answer | ServiceFailure | None = None
-    calls: list[CallRecord] = field(default_factory=list)
+    calls: Sequence[CallRecord] = ()
 
     def fail(self, failure: ServiceFailure) -> None:
         self.answer = failure

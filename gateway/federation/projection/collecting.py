@@ -15,6 +15,7 @@ from gateway.federation.projection.layout import (
     Place,
     Source,
     TooInvolved,
+    provides,
 )
 from gateway.federation.projection.places import PARAMETERS, Blanks, Group, Places, Spot
 from gateway.federation.projection.writing import Module
@@ -149,6 +150,29 @@ class Collecting(Places):
 
     def add(self, spot: Spot) -> None:
         """Note an object's representation, if nothing needed is missing."""
+        earlier = [one for one in spot.unjoined if one.number in self.info.before]
+        keys = self.identity(spot, [self.info, *earlier])
+        if keys and not self.plain(spot):
+            # What identifies its entities identifies its representation: no need to join twice.
+            seen = self.load(self.module.name("s"), "set()")
+            own = self.own(spot, keys)
+            with self.block(f"if {own} not in {seen}:"):
+                self.line(f"{seen}.add({own})")
+                self.add_one(self.typed(spot, spot.group))
+            return
+        self.add_one(spot)
+
+    def plain(self, spot: Spot) -> bool:
+        """Whether a representation needs no entity of another call."""
+        inputs = self.representation(spot, self.info).inputs
+        return not any(
+            provides(one.call.selections, each.key, spot.group.one)
+            for one in spot.unjoined
+            if one.number in self.info.before
+            for each in inputs
+        )
+
+    def add_one(self, spot: Spot) -> None:
         found = self.representation(spot, self.info)
         inputs = self.inputs(spot, self.info)
         missing = found.needed - {name for name, _, _ in inputs}

@@ -59,7 +59,8 @@ class Generated:
             for found in sites
         ]
         self.blanks = blanks.values
-        self.blank_roots = [blank(one.selections) for one in plan.fetches]
+        self.nothing: list[Entities] = [_Nothing(one) for one in blanks.values]
+        self.blank_roots: list[Mapping[str, Any]] = [blank(one.selections) for one in plan.fetches]
 
     def join(
         self,
@@ -113,6 +114,17 @@ class Generated:
     def entities_hold(self, index: int, entities: Sequence[Any]) -> bool:
         """Whether entities are as the schema says."""
         return _holds(self._checks[index], entities)
+
+
+class _Nothing(dict[Any, dict[str, Any]]):
+    """The entities of a call that gave none: every one is blank."""
+
+    def __init__(self, blank: dict[str, Any]) -> None:
+        super().__init__()
+        self.blank = blank
+
+    def __missing__(self, key: object) -> dict[str, Any]:
+        return self.blank
 
 
 def generate(plan: Plan, schema: GraphQLSchema) -> Generated | None:

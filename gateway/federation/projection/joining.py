@@ -132,36 +132,18 @@ class Joining(Places):
 
         That is so if all that is read of the object itself is what identifies its entities.
         """
-        keys = self.identity(spot, selections)
-        if not keys:
+        keys = self.identity(spot, spot.unjoined)
+        if not keys or any(
+            candidates(spot.sources, key, spot.group.one)
+            for key in self.collect(spot.group, selections)
+            if key not in keys
+        ):
             self.line(f"{target} = {self.fields(spot, selections)}")
             return
-        values = [self.read(spot, candidates(spot.sources, key, spot.group.one)) for key in keys]
-        key = values[0] if len(values) == 1 else f"({', '.join(values)})"
-        notes = self.note()
+        key, notes = self.own(spot, keys), self.note()
         self.line(f"{target} = {notes}.get({key})")
         with self.block(f"if {target} is None:"):
             self.line(f"{target} = {notes}[{key}] = {self.fields(spot, selections)}")
-
-    def identity(self, spot: Spot, selections: _Selections) -> list[str]:
-        """Keys of an object's own fields that all else follows from, or none."""
-        typename = spot.group.one
-        own: set[str] = set()
-        for info in spot.unjoined:
-            if info.typename is None:
-                return []
-            for one in self.representation(spot, info).inputs:
-                if one.types is not None or one.inputs:
-                    return []
-                if candidates(spot.sources, one.key, typename):
-                    own.add(one.key)
-        if any(
-            candidates(spot.sources, key, typename)
-            for key in self.collect(spot.group, selections)
-            if key not in own
-        ):
-            return []
-        return sorted(own)
 
     def note(self) -> str:
         """A dict of its own for each run."""

@@ -129,10 +129,14 @@ class Places(Writer):
         return known
 
     def sent_typename(self, spot: Spot, info: CallInfo) -> str:
+        """An expression of the `__typename` of an object's representation."""
         found = self.representation(spot, info)
         name = repr(found.typename) if found.typename is not None else spot.group.literal()
         if name is None:
-            raise TooInvolved("a representation whose type nobody tells")
+            told = self.typenames(spot, info.before)
+            if len(told) != 1:
+                raise TooInvolved("a representation whose type nobody tells, or several do")
+            name = self.read(spot, told)
         return name
 
     def representation(self, spot: Spot, info: CallInfo) -> Representation:
@@ -179,6 +183,27 @@ class Places(Writer):
         if spot is not None:
             spot.read[known] = name
         return name
+
+    def identity(self, spot: Spot, calls: Sequence[CallInfo]) -> list[str]:
+        """Keys of an object's own fields that all inputs of calls follow from, or none."""
+        typename = spot.group.one
+        own: set[str] = set()
+        for info in calls:
+            if info.typename is None:
+                return []
+            for one in self.representation(spot, info).inputs:
+                if one.types is not None or one.inputs:
+                    return []
+                if candidates(spot.place.sources, one.key, typename):
+                    own.add(one.key)
+        return sorted(own)
+
+    def own(self, spot: Spot, keys: Sequence[str]) -> str:
+        """An expression of an object's own fields together."""
+        values = [
+            self.read(spot, candidates(spot.place.sources, key, spot.group.one)) for key in keys
+        ]
+        return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
     def function_for(self, values: Sequence[str]) -> tuple[Function, list[str]]:
         """A function of its own for what follows, and the names of `values` in it."""
