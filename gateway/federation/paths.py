@@ -512,6 +512,16 @@ class _Solving:
                     for one in sorted(cover):
                         self._narrow_to(base, one, frozenset((one,)), part.sub)
             return
+        for items, group in self._alike(types):
+            wanted = self.wanted.combined(items)
+            together = frozenset(group)
+            if 1 < len(group) < len(types) and self._narrow_like(base, together, wanted):
+                continue
+            for one in group:
+                self._narrow_to(base, one, frozenset((one,)), wanted)
+
+    def _alike(self, types: frozenset[str]) -> Iterable[tuple[list[Wanted | WantedOn], list[str]]]:
+        """Object types of which the same is wanted, and that have it in the same way."""
         alike: dict[object, tuple[list[Wanted | WantedOn], list[str]]] = {}
         names = [one.name for one in self.spread]
         for one in sorted(types):
@@ -521,13 +531,7 @@ class _Solving:
                     items.extend(part.sub.items)
             key = (tuple(map(id, items)), self.graph.likeness(one, names))
             alike.setdefault(key, (items, []))[1].append(one)
-        for items, group in alike.values():
-            wanted = self.wanted.combined(items)
-            together = frozenset(group)
-            if 1 < len(group) < len(types) and self._narrow_like(base, together, wanted):
-                continue
-            for one in group:
-                self._narrow_to(base, one, frozenset((one,)), wanted)
+        return alike.values()
 
     def _narrow_like(self, base: Nodes, types: frozenset[str], wanted: WantedSet) -> bool:
         """Solve `wanted` for object types that are alike, all at once."""
