@@ -6,24 +6,17 @@ entity call of a batch. What keys and requirements need is selected beside what 
 where the client selects it anyway, that is used.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from graphql import ValueNode
 
 from gateway.federation.errors import NoPlan
-from gateway.federation.graph import (
-    TYPENAME,
-    Move,
-    Node,
-    QueryGraph,
-    Wanted,
-    WantedOn,
-    WantedSet,
-)
+from gateway.federation.graph import TYPENAME, Move, Node, QueryGraph, Wanted, WantedSet
 from gateway.federation.operation import OperationKind
-from gateway.federation.paths import IMPOSSIBLE, Narrow, Paths, Pick, Solution
+from gateway.federation.paths import Paths
 from gateway.federation.plan import Input, Path, Step
+from gateway.federation.solutions import IMPOSSIBLE, Narrow, Pick, Solution
 
 MAX_ENTRIES = 20_000
 """Selected fields of one plan: a query that needs more is refused."""
@@ -146,23 +139,6 @@ class Place:
 Supply = tuple[list[Input], set[Group]]
 
 
-def _tells(wanted: Wanted, children: Sequence[Node | None]) -> bool:
-    """Whether the runtime type below a field must be known, or may be where it costs nothing.
-
-    A client's fragments need it even where this subgraph knows the type: the field's own type is
-    then wider than the subgraph's.
-    """
-    if any(one is not None and one.abstract for one in children):
-        return True
-    if (
-        wanted.key is None
-        or wanted.sub is None
-        or any(one is None or one.blind for one in children)
-    ):
-        return False
-    return any(isinstance(one, WantedOn) for one in wanted.sub.items)
-
-
 class Fetches:
     """Builds the groups of one plan from solutions."""
 
@@ -234,7 +210,7 @@ class Fetches:
             place.selected.setdefault((wanted.name, wanted.text, arrival.group), (into, child))
         below: list[Input] = []
         if child is not None and pick.child is not None:
-            if _tells(wanted, [move.child for _, move in arrivals]):
+            if any(_untold(move) for _, move in arrivals):
                 groups.add(self.typename(child))
                 below.append(Input(TYPENAME, TYPENAME))
             supply, suppliers = self.commit(child, pick.child)
@@ -407,6 +383,12 @@ class Fetches:
         arrival = self._within(place, group)
         place.arrivals.setdefault(node, arrival)
         return arrival
+
+
+def _untold(move: Move) -> bool:
+    """Whether objects there may be of several types, and the subgraph can say of which."""
+    child = move.child
+    return child is not None and not child.blind and (child.abstract or move.various)
 
 
 def merge_inputs(known: tuple[Input, ...], more: Iterable[Input]) -> tuple[Input, ...] | None:

@@ -60,6 +60,7 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     merge_composed(state)
     if state.errors:
         return state
+    state.errors += state.later
     merged.description = merge_description(
         state, {i: subgraph.description for i, subgraph in enumerate(ordered)}, "schema"
     )
