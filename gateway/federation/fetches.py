@@ -154,6 +154,7 @@ class Fetches:
         self.graph = graph
         self.paths = paths
         self.groups: list[Group] = []
+        self.calling: set[tuple[Place, Node]] = set()
         self.count = 0
 
     def root(self, kind: OperationKind, solution: Solution) -> None:
@@ -337,7 +338,11 @@ class Fetches:
                     found = Arrival(node, arrival.group, arrival, None)
                     place.arrivals[node] = found
                     return found
+        if (place, node) in self.calling:
+            raise NoPlan(f"Keys of {node.name} lead in a circle.", response_path(place.path))
+        self.calling.add((place, node))
         group = self._call(place, node)
+        self.calling.discard((place, node))
         found = place.arrivals[node] = self._within(place, group)
         return found
 
