@@ -31,11 +31,11 @@ from tests.support.postgres import Postgres, running
 Run = Callable[..., Awaitable[list[Figure]]]
 RUNS: dict[str, Run] = {
     "catalog": catalog.run,
-    "federation": federation.run,
     "graph": graph.run,
     "redemption": redemption.run,
     "parts": parts.run,
     "composition": composition.run,
+    "federation": federation.run,
 }
 
 

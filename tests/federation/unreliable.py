@@ -82,7 +82,7 @@ def _differences(data: Any, truth: Any, path: tuple[str | int, ...]) -> Iterator
     if data is None:
         if truth is not None:
             yield path, "null"
-    elif isinstance(data, dict) and isinstance(truth, dict) and list(data) == list(truth):
+    elif isinstance(data, dict) and isinstance(truth, dict) and data.keys() == truth.keys():
         for key, value in data.items():
             yield from _differences(value, truth[key], (*path, key))
     elif isinstance(data, list) and isinstance(truth, list) and len(data) == len(truth):
