@@ -6,7 +6,7 @@ representations by their identifying key, in the order in which they are met.
 
 from collections.abc import Sequence
 
-from gateway.federation.plan import Path
+from gateway.federation.plan import Path, Representation
 from gateway.federation.projection.layout import (
     Attached,
     CallInfo,
@@ -17,6 +17,7 @@ from gateway.federation.projection.layout import (
     TooInvolved,
     provides,
 )
+from gateway.federation.projection.merging import incomplete
 from gateway.federation.projection.places import PARAMETERS, Blanks, Group, Places, Spot
 from gateway.federation.projection.writing import Module
 
@@ -172,6 +173,15 @@ class Collecting(Places):
             for each in inputs
         )
 
+    def whole(self, found: Representation) -> dict[str, str]:
+        """Keys made of objects, which are none with a null in them; by name the test for that.
+
+        Where a representation has more than keys, only what is no object is tested.
+        """
+        if len(found.needed) < len(found.inputs):
+            return {}
+        return {one.name: self.module.constant(incomplete) for one in found.inputs if one.inputs}
+
     def add_one(self, spot: Spot) -> None:
         found = self.representation(spot, self.info)
         inputs = self.inputs(spot, self.info)
@@ -182,7 +192,12 @@ class Collecting(Places):
         keys = [key for _, _, key in inputs]
         parts = keys if self.info.typename is not None else [typename, *keys]
         key = keys[0] if self.info.single else f"({', '.join(parts)},)"
-        needed = [f"{value} is not None" for name, value, _ in inputs if name in found.needed]
+        whole = self.whole(found)
+        needed = [
+            f"not {whole[name]}({value})" if name in whole else f"{value} is not None"
+            for name, value, _ in inputs
+            if name in found.needed
+        ]
         with self.block(f"if {' and '.join(needed) or 'True'}:"):
             name = self.module.name("k")
             self.line(f"{name} = {key}")

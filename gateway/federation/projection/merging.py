@@ -108,7 +108,11 @@ class MergedTree:
             if not matches(target, one.types):
                 continue
             made = _inputs(one.inputs, target)
-            if any(made.get(name) is None for name in one.needed):
+            keys_alone = len(one.needed) == len(one.inputs)
+            if any(
+                incomplete(made.get(name)) if keys_alone else made.get(name) is None
+                for name in one.needed
+            ):
                 return None
             typename = one.typename or target.get("__typename")
             return {"__typename": typename, **made}
@@ -150,6 +154,15 @@ class MergedTree:
             ]
             return made_list + before[len(new) :]
         return new
+
+
+def incomplete(value: Any) -> bool:
+    """Whether a key's value is null, or has a null anywhere in it."""
+    if isinstance(value, dict):
+        return any(incomplete(one) for one in value.values())
+    if isinstance(value, list):
+        return any(incomplete(one) for one in value)
+    return value is None
 
 
 def matches(target: Mapping[str, Any], types: frozenset[str] | None) -> bool:
