@@ -152,7 +152,7 @@ class Joining(Places):
         """Lines that set `target`, run once for a key in each run; counted every time."""
         notes = self.load(f"n{self.notes}", f"K[{self.notes}]")
         self.notes += 1
-        known, count = self.module.name("n"), self.module.name("c")
+        known, count = self.module.name("q"), self.module.name("c")
         self.line(f"{known} = {notes}.get({key})")
         with self.block(f"if {known} is None:"):
             self.line(f"{count} = c")
