@@ -62,7 +62,7 @@ class Reachability:
             if other.types != node.types or key in self._led:
                 continue
             apart = (other.graph, other.name) != (node.graph, node.name)
-            if apart and self._led_to((other,), node):
+            if apart and node in self._targets(other) and self._led_to((other,), node):
                 self._led[key] = found
 
     def selects(self, node: Node, name: str, without: frozenset[str] = frozenset()) -> bool:
