@@ -124,23 +124,26 @@ class Publishing:
             same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
             verdict = None if same else await self._judge(submitted, base)
             try:
-                made = await self._write(asked, base, verdict)
+                made, replayed = await self._write(asked, base, verdict)
             except (DBAPIError, Raced) as error:
                 if not (left and db.is_race(error)):
                     raise
                 continue
             self._told()
-            return made, verdict, False
+            return made, None if replayed else verdict, replayed
         raise AssertionError("unreachable")
 
-    async def _write(self, asked: Request, base: _Base, verdict: Verdict | None) -> Subgraph:
+    async def _write(
+        self, asked: Request, base: _Base, verdict: Verdict | None
+    ) -> tuple[Subgraph, bool]:
+        """The subgraph, and whether the same request was faster elsewhere."""
         sdl = verdict.require(breaking=asked.breaking) if verdict else ""
         key = {"scope": asked.scope, "key": asked.key}
         async with self._database.transaction() as tx:
             now = self._clock.now()
             replay = await db.claim_key(tx, **key, input=asked.input, now=now)
             if replay:
-                return await service.subgraph(tx, replay.object_id)
+                return await service.subgraph(tx, replay.object_id), True
             made = base.member(asked.submitted.merchant_id)
             if verdict is not None:
                 made = await service.publish(
@@ -156,7 +159,7 @@ class Publishing:
                 )
             assert made is not None
             await db.settle_key(tx, **key, object_id=made.id)
-        return made
+        return made, False
 
     def _require_reachable(self, submitted: Submitted) -> None:
         check_url(submitted.url, sandbox=self._sandbox)

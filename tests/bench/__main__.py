@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests.bench import (
     catalog,
+    composition,
     graph,
     parts,
     place,
@@ -32,6 +33,7 @@ RUNS: dict[str, Run] = {
     "graph": graph.run,
     "redemption": redemption.run,
     "parts": parts.run,
+    "composition": composition.run,
 }
 
 

@@ -71,7 +71,7 @@ async def placed(coalition, home, **more) -> AsyncIterator[Place]:
 
 @pytest.fixture
 async def place(coalition, tmp_path) -> AsyncIterator[Place]:
-    async with placed(coalition, tmp_path, subgraph_seconds=0.5) as made:
+    async with placed(coalition, tmp_path, subgraph_seconds=3.0) as made:
         yield made
 
 
@@ -123,7 +123,7 @@ async def test_a_member_is_named_to_merchants_it_has_to_do_with_and_only_by_pseu
 
 
 SLOW = {
-    "a slow one": {"seconds": 3.0},
+    "a slow one": {"seconds": 10.0},
     "one that is out of order": {"status": 500},
     "one that says no": {"error": "we are painting the walls \u0007"},
 }
