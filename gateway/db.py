@@ -9,6 +9,7 @@ is only for fairness.
 import asyncio
 import contextlib
 import functools
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,11 @@ class SandboxOnly(Denied):
 # Every statement finds its rows by key, so one plan serves all values; planning a wide batch anew
 # for each of its first five runs costs the server more than running it (ADR 9).
 _PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+_PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
+
+
+class Unreachable(sa.exc.SQLAlchemyError):
+    """There was no way to the database."""
 
 
 class Database:
@@ -144,6 +150,7 @@ class Database:
             sa.event.listen(self.engine.sync_engine, "connect", _tune)
             sa.event.listen(self.engine.sync_engine, "begin", _begin)
         else:
+            sa.event.listen(self.engine.sync_engine, "connect", _notice_silence)
             sa.event.listen(self.engine.sync_engine, "checkout", _require_open)
 
     @property
@@ -158,7 +165,7 @@ class Database:
         async with contextlib.AsyncExitStack() as stack:
             if self._sqlite:
                 await stack.enter_async_context(self._own_turn())
-            connection = await stack.enter_async_context(self.engine.connect())
+            connection = await stack.enter_async_context(self._connected())
             connection = await connection.execution_options(writes=True)
             async with connection.begin():
                 yield connection
@@ -180,7 +187,21 @@ class Database:
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """One reading transaction; it sees one state of the database on SQLite."""
-        async with self.engine.connect() as connection, connection.begin():
+        async with self._connected() as connection, connection.begin():
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool.
+
+        Raises:
+            Unreachable: None could be made: nobody listens, or the name is not known.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self.engine.connect())
+            except OSError as error:
+                raise Unreachable(str(error)) from error
             yield connection
 
     async def close(self) -> None:
@@ -192,6 +213,20 @@ def _tune(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _notice_silence(connection: Any, _record: Any) -> None:
+    """Have the system end a line whose other side is gone without a word, in half a minute.
+
+    A statement may take longer: while the server's machine is there, its system answers probes.
+    """
+    line = connection.driver_connection._transport.get_extra_info("socket")
+    if line.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):  # Not every system has all.
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
@@ -445,6 +480,13 @@ def is_race(error: BaseException) -> bool:
 
 _SQLITE_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 _NOT_NOW = ("08", "53", "57", "58")  # connection, resources (also the disk), shutdown, system
+# What the driver says without a code; others of its class are bugs in a statement's values.
+_BROKEN_OFF = (
+    "connection is closed",
+    "not connected",
+    "another operation is",
+    "unexpected error while",
+)
 _SQLITE_NOT_NOW = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -461,12 +503,16 @@ def is_unavailable(error: BaseException) -> bool:
 
     What was cut off in its COMMIT may have happened: only the idempotency key tells.
     """
-    if isinstance(error, sa.exc.TimeoutError | ConnectionError | TimeoutError):
-        return True
     cause = getattr(error, "orig", error)
+    if isinstance(error, Unreachable | sa.exc.TimeoutError):
+        return True
+    if isinstance(cause, ConnectionError | TimeoutError):
+        return True
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_NOT_NOW
-    if getattr(error, "connection_invalidated", False):
+    if getattr(error, "connection_invalidated", False) or any(
+        words in str(cause) for words in _BROKEN_OFF
+    ):
         return True
     return str(getattr(cause, "sqlstate", None) or "").startswith(_NOT_NOW)
 

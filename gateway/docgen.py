@@ -28,7 +28,8 @@ secret rotates the header has two, and one that fits is enough. Answer 2xx withi
 `GATEWAY_WEBHOOK_TIMEOUT_SECONDS`; 410 stops the endpoint until it is registered again. Any other
 answer is tried again after
 STEPS (± 20 %),
-then given up: the events after it go on, and `resendEvents` sends it again under its old id.
+or when a `Retry-After` of at most an hour asks, if that is later; then given up: the events after
+it go on, and `resendEvents` sends it again under its old id.
 
 **Subscriptions** (graphql-transport-ws at `/graphql`): `redemptionUpdated(id, after)` for members
 and `partnerEvents(after)` for merchants go on after what was seen last. A socket ends with its

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,11 @@ import pytest
 
 from gateway import migrations
 from gateway.db import Database
+from tests.support import memory
 from tests.support import postgres as pg
+
+if folder := memory.folder():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +32,7 @@ def logging_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[pg.Postgres]:
     """A real PostgreSQL, started once, on a free port."""
-    with pg.running() as server:
+    with pg.running(memory=memory.folder()) as server:
         yield server
 
 

@@ -92,10 +92,10 @@ class Context:
     actor: Actor
     locale: str
     request_id: str
-    document: DocumentNode
     loaders: Loaders = field(init=False)
     warnings: list[Warning] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)  # codes of the payloads, for the metrics
+    documents: dict[str, DocumentNode] = field(default_factory=dict)  # parsed, by their texts
     known_at: dict[str, bool] = field(default_factory=dict)  # merchants that may know the member
     _tx: AsyncConnection | None = None
     _reads: contextlib.AsyncExitStack | None = None

@@ -182,8 +182,7 @@ class Endpoint:
         found = self.prepare(actor, asked, seen)
         if found.kind is OperationType.SUBSCRIPTION:
             raise Unreadable("a subscription is sent over a WebSocket", document=True)
-        node = found.document.local.node
-        context = Context(self.services, actor, locale, request_id, node)
+        context = Context(self.services, actor, locale, request_id)
         seen.refused = context.refused
         run = self._federated if found.document.merchants else self._local
         try:
@@ -215,7 +214,7 @@ class Endpoint:
             found.document.local, asked.operation_name, asked.variables, context
         )
         if result.errors:
-            raise_unavailable(result.data, result.errors)
+            raise_unavailable(result.errors)
         errors = [
             present(error, locale=context.locale, request_id=context.request_id)
             for error in result.errors

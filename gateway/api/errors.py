@@ -205,10 +205,11 @@ def cause_of(error: GraphQLError) -> Exception | None:
     return cause
 
 
-def raise_unavailable(data: Mapping[str, Any] | None, errors: Sequence[GraphQLError]) -> None:
-    """Raise the database's own error if it is why nothing at all is answered: that is a 503."""
-    if any(value is not None for value in (data or {}).values()):
-        return
+def raise_unavailable(errors: Sequence[GraphQLError]) -> None:
+    """Raise the database's own error if it is why anything is not answered: that is a 503.
+
+    An effect that was done and cannot be read is no half an answer: the same key reads it later.
+    """
     for cause in map(cause_of, errors):
         if cause is not None and is_unavailable(cause):
             raise cause

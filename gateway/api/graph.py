@@ -5,7 +5,8 @@ requests. A document that selects nothing of a merchant's is our schema's own an
 always did; any other is planned, and our schema is one of those asked, in this process.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from graphql import (
     visit,
 )
 
+from gateway.api import local as local_answers
 from gateway.api.context import Context
 from gateway.api.errors import present, top_level
 from gateway.api.local import Document, Local
@@ -101,7 +103,7 @@ class Graph:
             )
             self.schema = planned.schema
             self.queries = _fields(self.schema.query_type) - _fields(local.core.query_type)
-            options = Options(limits=_ALREADY_CHECKED, introspection=introspection, entities=True)
+            options = Options(limits=_ALREADY_CHECKED, introspection=introspection)
             self._engine = Engine(planned, options)
 
     def selects_merchants(self, known: Known) -> bool:
@@ -134,6 +136,15 @@ class Graph:
         assert self._engine is not None, "only a merchant's field makes it one of these"
         request = Request(asked, variables, name, state=context, identity=context.request_id)
         return await self._engine.execute(request)
+
+    async def events(
+        self, asked: str, name: str | None, variables: Mapping[str, Any], context: Context
+    ) -> AsyncIterator[Result]:
+        """Answer a subscription with merchants' fields, event by event."""
+        assert self._engine is not None, "only a merchant's field makes it one of these"
+        request = Request(asked, variables, name, state=context, identity=context.request_id)
+        async for result in self._engine.subscribe(request):
+            yield result
 
 
 def _fields(found: GraphQLObjectType | None) -> frozenset[str]:
@@ -176,16 +187,30 @@ class InProcess:
         context: Context = request.state
         if denied := _denied(request, context):
             return Answer(None, [denied])
-        document = self.documents.get(request.text)
+        document = self._document(request.text)
+        return _worded(await self.local.answer(document, None, request.variables, context), context)
+
+    async def subscribe(self, request: SubgraphRequest) -> AsyncIterator[Answer]:
+        """Our events; what a merchant may know of the caller is looked up anew for each."""
+        context: Context = request.state
+        events = self.local.events(self._document(request.text), None, request.variables, context)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                context.known_at.clear()
+                yield _worded(event, context)
+
+    def _document(self, text: str) -> Document:
+        document = self.documents.get(text)
         if document is None:
-            document = Document(request.text, parse(request.text))
-            self.documents.put(request.text, document)
-        found = await self.local.answer(document, None, request.variables, context)
-        errors = [
-            present(each, locale=context.locale, request_id=context.request_id)
-            for each in found.errors
-        ]
-        return Answer(found.data, errors)
+            document = Document(text, parse(text))
+            self.documents.put(text, document)
+        return document
+
+
+def _worded(found: local_answers.Answer, context: Context) -> Answer:
+    """Our schema's answer, its errors as every caller reads them."""
+    facts = {"locale": context.locale, "request_id": context.request_id}
+    return Answer(found.data, [present(each, **facts) for each in found.errors])
 
 
 def _denied(request: SubgraphRequest, context: Context) -> dict[str, Any] | None:

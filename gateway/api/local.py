@@ -5,8 +5,7 @@ between, and the request's transactions, policies, loaders and limits are the sa
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,15 +27,14 @@ from gateway.federation.errors import OperationTooLarge
 from gateway.federation.normalise import condition_variables, find_operation, normalise
 
 _KEPT = 64  # Compiled functions of one document: by operation and by decided conditions.
-_document: ContextVar[DocumentNode | None] = ContextVar("document", default=None)
 
 
 class Prepared(SchemaExtension):
     """Hand the parsed and validated document to Strawberry's executor."""
 
     def on_parse(self) -> Iterator[None]:
-        mine = self.execution_context.context.document
-        self.execution_context.graphql_document = _document.get() or mine
+        asked = self.execution_context
+        asked.graphql_document = asked.context.documents[asked.query]
         yield
 
     def on_validate(self) -> Iterator[None]:
@@ -92,17 +90,33 @@ class Local:
         """Answer one operation of a valid document."""
         if self._compile and (found := await self._compiled(document, name, variables, context)):
             return found
-        token = _document.set(document.node)
-        try:
-            result = await self.schema.execute(
-                document.text,
-                variable_values=dict(variables),
-                context_value=context,
-                operation_name=name,
-            )
-        finally:
-            _document.reset(token)
+        context.documents[document.text] = document.node
+        result = await self.schema.execute(
+            document.text,
+            variable_values=dict(variables),
+            context_value=context,
+            operation_name=name,
+        )
         return Answer(result.data, result.errors or ())
+
+    async def events(
+        self,
+        document: Document,
+        name: str | None,
+        variables: Mapping[str, Any],
+        context: Context,
+    ) -> AsyncGenerator[Answer, None]:
+        """Answer a subscription, event by event."""
+        context.documents[document.text] = document.node
+        results: Any = await self.schema.stream(
+            document.text,
+            variable_values=dict(variables),
+            context_value=context,
+            operation_name=name,
+        )
+        async with contextlib.aclosing(results):
+            async for result in results:
+                yield Answer(result.data, result.errors or ())
 
     async def _compiled(
         self, document: Document, name: str | None, variables: Mapping[str, Any], context: Context

@@ -9,9 +9,11 @@ Source: the graphql-transport-ws protocol of the graphql-ws project.
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
+import orjson
 from graphql import OperationType
 from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
@@ -25,8 +27,17 @@ from strawberry.types.unset import UNSET
 
 from gateway import telemetry
 from gateway.api.context import Context
-from gateway.api.endpoint import BODY_LIMIT, Asked, Endpoint, Seen, Unreadable, locale_of
+from gateway.api.endpoint import (
+    BODY_LIMIT,
+    Asked,
+    Endpoint,
+    Prepared,
+    Seen,
+    Unreadable,
+    locale_of,
+)
 from gateway.api.errors import Internal, malformed, present, top_level
+from gateway.api.merchant_graphs import shown
 from gateway.errors import Denied
 from gateway.oauth.guard import Actor, Unauthenticated
 from gateway.values import new_id
@@ -179,37 +190,45 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
         found = self._view.endpoint.prepare(actor, asked, Seen())
         if found.kind is not OperationType.SUBSCRIPTION:
             raise Unreadable("queries and mutations are sent by POST")
-        if found.document.merchants:
-            raise Unreadable("a subscription selects no fields of merchants' subgraphs")
-        node = found.document.local.node
-        context = Context(self._view.endpoint.services, actor, self._locale, request_id, node)
-        results = await self._view.endpoint.schema.stream(
-            asked.query,
-            variable_values=asked.variables,
-            context_value=context,
-            operation_name=asked.operation_name,
-        )
+        context = Context(self._view.endpoint.services, actor, self._locale, request_id)
+        events = self._events(found, asked, context)
         try:
-            async with contextlib.aclosing(results):
-                async for result in results:
+            async with contextlib.aclosing(events):
+                async for data, errors in events:
                     await context.end_reads()  # Nothing is open while the socket takes its time.
                     await self._view.actor()
-                    await self._send(operation, result, request_id)
+                    await self._send(operation, data, errors)
                     if operation.completed:
                         return
         finally:
             await context.end_reads()
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
-    async def _send(self, operation: Operation[Any, Any], result: Any, request_id: str) -> None:
-        errors = [
-            present(error, locale=self._locale, request_id=request_id)
-            for error in result.errors or ()
-        ]
-        if result.data is None and errors:
+    async def _events(
+        self, found: Prepared, asked: Asked, context: Context
+    ) -> AsyncGenerator[tuple[Any, list[dict[str, Any]]], None]:
+        """Data and errors of each event: of our own schema, or with merchants' fields."""
+        graph, document, name = found.graph, found.document, asked.operation_name
+        if document.merchants:
+            text = document.local.text
+            async for result in graph.events(text, name, asked.variables, context):
+                told = [await shown(error, context, graph) for error in result.errors]
+                yield None if result.data is None else orjson.loads(result.data), told
+            return
+        async with contextlib.aclosing(
+            graph.local.events(document.local, name, asked.variables, context)
+        ) as events:
+            async for answer in events:
+                facts = {"locale": context.locale, "request_id": context.request_id}
+                yield answer.data, [present(error, **facts) for error in answer.errors]
+
+    async def _send(
+        self, operation: Operation[Any, Any], data: Any, errors: list[dict[str, Any]]
+    ) -> None:
+        if data is None and errors:
             await self._refuse(operation, *errors)
             return
-        payload = {"data": result.data} | ({"errors": errors} if errors else {})
+        payload = {"data": data} | ({"errors": errors} if errors else {})
         message: Any = {"id": operation.id, "type": "next", "payload": payload}
         await operation.send_operation_message(message)
 

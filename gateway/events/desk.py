@@ -178,6 +178,6 @@ async def _send(webhooks: Webhooks, event: Event, url: str, merchant: str, secre
     if endpoints:
         keys = service.secrets_of(endpoints[0], webhooks.vault, system_now=system_now())
     began = time.monotonic()
-    status, answer = await webhooks.send(event, merchant_id=merchant, url=url, keys=keys)
+    said = await webhooks.send(event, merchant_id=merchant, url=url, keys=keys)
     milliseconds = round((time.monotonic() - began) * 1000)
-    return Sent(event.id, event.type, merchant, status, answer or "", milliseconds)
+    return Sent(event.id, event.type, merchant, said.status, said.text, milliseconds)

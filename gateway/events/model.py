@@ -7,7 +7,8 @@ gap: who has seen number n knows what it has missed. Source: experience §2.6; S
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +49,7 @@ TYPES: Mapping[str, str] = {
 OVER = frozenset({"redemption.fulfilled", "redemption.released", "redemption.cancelled"})
 """Types after which a redemption's subscription ends."""
 
+LONGEST_ASKED = timedelta(hours=1)
 SCHEDULE = (5, 30, 120, 600, 3_600, 10_800, 21_600, 43_200, 86_400, 86_400)
 """Seconds between tries, before jitter: the last one is about three days after the first."""
 
@@ -162,6 +164,26 @@ def pause(attempts: int, *, luck: float) -> timedelta | None:
     if attempts > len(SCHEDULE):
         return None
     return timedelta(seconds=SCHEDULE[attempts - 1] * (0.8 + 0.4 * luck))
+
+
+def asked_wait(header: str | None, *, now: datetime) -> timedelta:
+    """How long a receiver wants to be left alone, by its `Retry-After`: an hour at most.
+
+    Args:
+        header: Seconds, or a date; anything else, and a date that is over, is no wait.
+
+    Source: RFC 9110 §10.2.3.
+    """
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return timedelta(seconds=min(int(text[:9]), LONGEST_ASKED.seconds))
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return timedelta(0)
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return min(max(until - now, timedelta(0)), LONGEST_ASKED)
 
 
 def check_types(types: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,7 @@ from gateway.events.model import (
     Endpoint,
     EndpointState,
     Event,
+    asked_wait,
     body,
     document,
     pause,
@@ -47,6 +49,15 @@ _GAP = timedelta(minutes=5)  # After it a number nobody has seen is one that was
 _LOOK_BACK = 1_000_000
 _KEEP = timedelta(days=30)
 _SWEEP_SECONDS = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a receiver answered: status and the answer's beginning; None, and why there was none."""
+
+    status: int | None
+    text: str
+    wait: timedelta = timedelta(0)  # asked for, before another try
 
 
 class Webhooks:
@@ -188,9 +199,10 @@ class Webhooks:
 
     async def _deliver(self, found: Endpoint, delivery: Delivery) -> None:
         keys = secrets_of(found, self.vault, system_now=system_now())
-        status, answer = await self.send(
+        said = await self.send(
             delivery.event, merchant_id=found.merchant_id, url=found.url, keys=keys
         )
+        status, answer = said.status, said.text
         values: dict[str, Any] = {"status": status, "answer": answer, "sent_at": system_now()}
         values |= {"state": DeliveryState.DUE}
         if status is not None and 200 <= status < 300:
@@ -198,7 +210,7 @@ class Webhooks:
         elif (wait := pause(delivery.attempts, luck=random.random())) is None:  # noqa: S311 - no secret
             values |= {"state": DeliveryState.DEAD}
         else:
-            values |= {"due_at": system_now() + wait}
+            values |= {"due_at": system_now() + max(wait, said.wait)}
         async with self.database.transaction() as tx:
             kept = await store.close(tx, delivery, **values)
             if kept and status == 410:
@@ -212,16 +224,12 @@ class Webhooks:
             state=str(values["state"]),
         )
 
-    async def send(
-        self, event: Event, *, merchant_id: str, url: str, keys: Iterable[str]
-    ) -> tuple[int | None, str | None]:
+    async def send(self, event: Event, *, merchant_id: str, url: str, keys: Iterable[str]) -> Said:
         """Send one event once, as it concerns a merchant.
 
         Args:
             keys: The secrets to sign with, each `whsec_…`.
 
-        Returns:
-            The answer's status and its beginning; or None, and why there was none.
         """
         content = body(event, member=self._member(event, merchant_id))
         headers = signed(content, event.id, keys, at=system_now())
@@ -234,12 +242,13 @@ class Webhooks:
                     said = await _beginning(answer)
             except TimeoutError:
                 ended("no_answer")
-                return None, "no answer in time"
+                return Said(None, "no answer in time")
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 ended("no_answer")
-                return None, f"{type(error).__name__}: {error}"[:_KEPT]
+                return Said(None, f"{type(error).__name__}: {error}"[:_KEPT])
             ended("ok" if answer.is_success else "refused")
-            return answer.status_code, said
+            wait = asked_wait(answer.headers.get("retry-after"), now=system_now())
+            return Said(answer.status_code, said, wait)
 
     def _member(self, event: Event, merchant_id: str) -> str | None:
         if event.member_id is None:

@@ -54,6 +54,23 @@ def skip(check: str) -> Finding:
     return Finding(check, Verdict.SKIP, "未检查", "not looked at")
 
 
+def graph(version: int | None, merchants: int, errors: Sequence[str]) -> Finding:
+    """The graph that is live, and whether this version's own schema composes with it."""
+    if version is None:
+        return ok("graph", "仅平台自有接口", "our own schema alone")
+    if not errors:
+        told = f"version {version} with {merchants} merchants' subgraphs"
+        return ok("graph", f"版本 {version},商户子图 {merchants} 个", told)
+    named = "; ".join(errors[:3])
+    return fail(
+        "graph",
+        f"版本 {version} 与本程序的接口无法合成:{named}",
+        f"version {version} does not compose with this program's schema: {named}",
+        "请相关商户修正后重新发布,或 gateway federation rollback",
+        "let the merchants correct and publish, or `gateway federation rollback`",
+    )
+
+
 def settings(given: Settings) -> list[Finding]:
     """What is dangerous in live mode, and what is at least odd."""
     if given.sandbox:

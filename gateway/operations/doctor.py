@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db, invariants, jobs, migrations
+from gateway.api.schema import ours
 from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now
 from gateway.errors import GatewayError
@@ -25,6 +26,9 @@ from gateway.runtime import connect, read_connections
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
+from gateway.subgraphs import service as subgraphs
+from gateway.subgraphs.composing import Verdict, put_together
+from gateway.subgraphs.model import Submitted
 from gateway.telemetry import hide
 
 PATIENCE = timedelta(minutes=10)  # A saga or a hold may be late by this.
@@ -39,6 +43,7 @@ _OF_THE_DATABASE = (
     "jobs",
     "seal",
     "settlement window",
+    "graph",
     "invariants",
 )
 
@@ -168,7 +173,19 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     head, waiting, oldest = await audit.state(tx, limit=SEALS_COUNTED)
     found.append(checks.seal(head, waiting, _short(at - oldest) if oldest else timedelta()))
     found.append(checks.window(await _overdue(tx, now)))
+    found.append(await _graph(tx))
     return found
+
+
+async def _graph(tx: AsyncConnection) -> Finding:
+    """Composed as a gateway of this version would: its own schema may be another by now."""
+    live = await subgraphs.live(tx)
+    members = await subgraphs.members_of(tx, live.number)
+    given = [Submitted(each.merchant_id, each.url, each.sdl) for each in members]
+    made = put_together(ours(), given) if given else None
+    errors = made.errors if isinstance(made, Verdict) else ()
+    told = [f"{', '.join(each.subgraphs)} {each.code}" for each in errors]
+    return checks.graph(live.number, len(members), told)
 
 
 async def _overdue(tx: AsyncConnection, now: datetime) -> timedelta | None:

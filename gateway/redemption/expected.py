@@ -6,7 +6,8 @@ then nothing is stored here, and `Saga` judges the answer with the row locked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ async def _store(
     assert answer.fact
     op_key = answer.fact.op_key
     try:
-        async with saga.database.transaction() as tx:
+        async with storing(saga, redemption) as tx:
             moved = await effects.apply_expected(
                 tx,
                 redemption,
@@ -135,5 +136,19 @@ async def _store(
         log.info("another was first", redemption=redemption.id, step=step)
         return None
     failpoint.reached(saga.settings, str(step), "stored")
-    saga.under_way.discard(redemption.id)
     return moved
+
+
+@contextlib.asynccontextmanager
+async def storing(saga: Saga, redemption: Redemption) -> AsyncIterator[AsyncConnection]:
+    """The transaction that stores an answer. If it fails, the lease ends by itself.
+
+    Another may hold it then. What is broken off stays under way: `abandon` hands it back.
+    """
+    try:
+        async with saga.database.transaction() as tx:
+            yield tx
+    except Exception:
+        saga.under_way.discard(redemption.id)
+        raise
+    saga.under_way.discard(redemption.id)

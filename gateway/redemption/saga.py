@@ -324,15 +324,14 @@ class Saga:
 
         answer = await self._ask(redemption, step, ask, verb="fence")
         if answer.fact is None:
-            await self._wait(redemption, step, answer, verb="fence", attempt=attempt)
             self.under_way.discard(redemption.id)
+            await self._wait(redemption, step, answer, verb="fence", attempt=attempt)
             return redemption
-        async with self.database.transaction() as tx:
+        async with expected.storing(self, redemption) as tx:
             await self.close(tx, op_key, "fence", attempt, answer)
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
-        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
@@ -465,7 +464,7 @@ class Saga:
         if refusal is not None:
             fact = Fact(op_key, Outcome.REJECTED, reason=refusal.code)
         now = self.clock.now()
-        async with self.database.transaction() as tx:
+        async with expected.storing(self, redemption) as tx:
             await self.close(tx, op_key, verb, attempt, answer)
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
@@ -483,7 +482,6 @@ class Saga:
                 redemption = await effects.apply_fact(
                     tx, fact, source="answer", settings=self.settings, now=now
                 )
-        self.under_way.discard(redemption.id)
         failpoint.reached(self.settings, verb, "stored")
         if redemption.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
             redemption = await self._tell_released(redemption)

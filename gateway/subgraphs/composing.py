@@ -1,5 +1,6 @@
 """Our schema and the merchants' put together, and what that changes for its users. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ from gateway.subgraphs.model import (
 
 OUR_URL = "local:coalition"  # Never asked over HTTP.
 _SHOWN = 50
+_NAME = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,10 @@ def impact(before: GraphQLSchema, after: GraphQLSchema, operations: Iterable[Ope
     changes = [each.description for each in find_breaking_changes(before, after)]
     if not changes:
         return Impact()
-    broken = []
+    broken, names = [], set(_NAME.findall(" ".join(changes)))
     for each in operations:
+        if names.isdisjoint(_NAME.findall(each.text)):
+            continue  # It speaks of nothing that has changed.
         if (error := _invalid(after, each.text)) and not _invalid(before, each.text):
             name = _name(each.text)
             broken.append(Broken(each.hash, each.client_id, each.merchant_id, name, error))

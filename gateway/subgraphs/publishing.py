@@ -6,7 +6,9 @@ again on what is live then.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from graphql import GraphQLSchema
@@ -18,12 +20,15 @@ from gateway.db import Clock, Database
 from gateway.events.model import check_url
 from gateway.federation.supergraph import Supergraph
 from gateway.merchants import service as merchants
+from gateway.oauth.guard import RateLimited
 from gateway.subgraphs import service
 from gateway.subgraphs.composing import Ours, Verdict, judge
 from gateway.subgraphs.model import Live, Operation, Subgraph, Submitted, Version, digest, prefix_of
 from gateway.values import InvalidInput
 
 _TRIES = 5
+_WAITING, _ALL_WAITING = 3, 12  # publications of one merchant and of all, looked at or waiting
+_RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class Publishing:
         self._connected = connected
         self._told = told
         self._turn = asyncio.Lock()  # One composition at a time: it takes a core.
+        self._waiting: Counter[str] = Counter()  # for their turn, by merchant
 
     async def check(self, submitted: Submitted) -> Verdict:
         """Judge a subgraph as `publish` would, and change nothing."""
@@ -106,6 +112,7 @@ class Publishing:
             CompositionFailed, SchemaBreaking: See `Verdict.require`.
             InvalidInput: The address may not be asked, or the prefix is another merchant's.
             IdempotencyConflict, IdempotencyInFlight: As for any key.
+            RateLimited: The merchant has others under way.
         """
         submitted = asked.submitted
         self._require_reachable(submitted)
@@ -117,23 +124,26 @@ class Publishing:
             same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
             verdict = None if same else await self._judge(submitted, base)
             try:
-                made = await self._write(asked, base, verdict)
+                made, replayed = await self._write(asked, base, verdict)
             except (DBAPIError, Raced) as error:
                 if not (left and db.is_race(error)):
                     raise
                 continue
             self._told()
-            return made, verdict, False
+            return made, None if replayed else verdict, replayed
         raise AssertionError("unreachable")
 
-    async def _write(self, asked: Request, base: _Base, verdict: Verdict | None) -> Subgraph:
+    async def _write(
+        self, asked: Request, base: _Base, verdict: Verdict | None
+    ) -> tuple[Subgraph, bool]:
+        """The subgraph, and whether the same request was faster elsewhere."""
         sdl = verdict.require(breaking=asked.breaking) if verdict else ""
         key = {"scope": asked.scope, "key": asked.key}
         async with self._database.transaction() as tx:
             now = self._clock.now()
             replay = await db.claim_key(tx, **key, input=asked.input, now=now)
             if replay:
-                return await service.subgraph(tx, replay.object_id)
+                return await service.subgraph(tx, replay.object_id), True
             made = base.member(asked.submitted.merchant_id)
             if verdict is not None:
                 made = await service.publish(
@@ -149,7 +159,7 @@ class Publishing:
                 )
             assert made is not None
             await db.settle_key(tx, **key, object_id=made.id)
-        return made
+        return made, False
 
     def _require_reachable(self, submitted: Submitted) -> None:
         check_url(submitted.url, sandbox=self._sandbox)
@@ -176,7 +186,7 @@ class Publishing:
             for each in base.members
             if each.merchant_id != submitted.merchant_id
         ]
-        async with self._turn:
+        async with self._in_turn(submitted.merchant_id):
             return await asyncio.to_thread(
                 judge,
                 submitted,
@@ -186,6 +196,22 @@ class Publishing:
                 before=self._before(base.version),
                 operations=base.operations,
             )
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self, merchant_id: str) -> AsyncIterator[None]:
+        """One composition at a time; a merchant has few waiting, so that others have a turn.
+
+        Raises:
+            RateLimited: It has as many waiting as it may.
+        """
+        if self._waiting[merchant_id] >= _WAITING or self._waiting.total() >= _ALL_WAITING:
+            raise RateLimited(retry_after_seconds=_RETRY_SECONDS)
+        self._waiting[merchant_id] += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting[merchant_id] -= 1
 
     def _before(self, version: Version | None) -> GraphQLSchema:
         return self._ours.schema if version is None else Supergraph.parse(version.sdl).api_schema

@@ -20,8 +20,8 @@ from gateway.subgraphs.model import (
 )
 from gateway.values import InvalidInput, new_id
 
-OPERATIONS_KEPT = 200  # of one client's traffic
-CLIENTS_KEPT = 200
+OPERATIONS_KEPT = 100  # of one client's traffic
+CLIENTS_KEPT = 100
 
 
 # -- reading ------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ async def _compiled(services: Any, *, rounds: int) -> Figure:
     compiling, plain = Local(build()), Local(build(), compile=False)
 
     async def answered(local: Local) -> Any:
-        context = Context(services, MEMBER, "zh", "req_bench", document.node)
+        context = Context(services, MEMBER, "zh", "req_bench")
         found = await local.answer(document, None, ASKED, context)
         await context.end_reads()
         assert not found.errors
@@ -94,7 +94,7 @@ async def _beside(graphs: Any, services: Any, *, rounds: int) -> Figure:
         graphs.current = graph
         asked = Asked(ONE, None, {}, False)
         found = endpoint.prepare(MEMBER, asked, Seen())
-        context = Context(services, MEMBER, "zh", "req_bench", found.document.local.node)
+        context = Context(services, MEMBER, "zh", "req_bench")
         try:
             if planned:
                 result = await graph.answer(ONE, None, {}, context)

@@ -25,7 +25,7 @@ CLOCK_READERS = EDGES | {"db", "values", "oauth", "operations", "telemetry"}
 TRANSACTION_OWNERS = EDGES | {
     "api", "catalog/feeds", "catalog/publishing", "catalog/quotes", "db", "events/desk",
     "events/watching", "events/webhooks", "measured", "migrations", "oauth", "operations",
-    "reconciliation/service", "redemption", "runtime",
+    "reconciliation/service", "redemption", "runtime", "subgraphs/publishing",
 }  # fmt: skip
 
 Tree = tuple[str, ast.Module]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from gateway import jobs
 from gateway.db import system_now
@@ -343,6 +344,24 @@ async def test_a_request_that_is_broken_off_leaves_its_redemption_to_the_workers
     await other.turn()
     done = await coalition.get(held)
     assert (done.state, done.doubt_since) == (State.COMMITTED, None)
+
+
+async def test_an_answer_that_cannot_be_stored_leaves_the_lease_to_end_by_itself(
+    crew: Crew, coalition: Coalition
+) -> None:
+    """Whoever leases it then keeps it: the process that failed hands nothing back at its end."""
+    held = await coalition.held(*TICKET)
+    gateway = crew.worker().redemptions
+
+    async def full(*_: Any) -> None:
+        raise OperationalError("INSERT", {}, Exception("disk full"))
+
+    gateway.saga.close = full  # type: ignore[method-assign,assignment]
+    with pytest.raises(OperationalError):
+        await gateway.confirm(member_id="mbr_demo_01", redemption_id=held.id, key="c")
+    assert gateway.saga.under_way == set()
+    await gateway.abandon()
+    assert await crew.worker().redemptions.lease(limit=5) == []  # For a minute yet.
 
 
 # -- figures --------------------------------------------------------------------------------------

@@ -529,7 +529,7 @@ def test_everything_that_must_happen_keeps_the_books_of_the_model(bound: type[Ma
     assert set(bound.seen) >= MUST_HAPPEN, f"never happened: {MUST_HAPPEN - set(bound.seen)}"
 
 
-@pytest.mark.parametrize("examples", [5])
+@pytest.mark.parametrize("examples", [3, pytest.param(15, marks=pytest.mark.campaign)])
 def test_the_services_keep_the_books_of_the_model(bound: type[Machine], examples: int) -> None:
     options = settings(
         max_examples=examples,

@@ -15,7 +15,7 @@ from tests.simulation.planted_faults import MUTANTS
 from tests.simulation.situations import SOMETIMES, missing
 
 ROOT = Path(__file__).parents[2]
-SLICE, PART = 60, 15
+SLICE, PART = 30, 15
 CHEAP = ("released without asking the partner", "cover is not released", "void on timeout")
 
 

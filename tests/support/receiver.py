@@ -32,6 +32,7 @@ class Receiver:
     most_inside: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     seconds: float = 0.0
     content: str = ""
+    more: dict[str, str] = field(default_factory=dict)  # headers of every answer
     gate: asyncio.Event | None = None
     _inside: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _tries: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -64,7 +65,7 @@ class Receiver:
         status = self.answers(event, self._tries[event["id"]])
         if 200 <= status < 300:
             self.taken.append(event)
-        return PlainTextResponse(self.content, status)
+        return PlainTextResponse(self.content, status, headers=self.more)
 
     def order(self, object_id: str) -> list[int]:
         """Sequences taken of one object, in order of arrival."""

@@ -11,6 +11,7 @@ from gateway.events.model import (
     Endpoint,
     EndpointState,
     Event,
+    asked_wait,
     body,
     check_types,
     check_url,
@@ -63,6 +64,28 @@ def test_the_body_is_the_same_bytes_each_time_and_names_no_member_of_ours():
         '{"data":{"member":"pm_1","state":"HELD"},"id":"evt_red_0k3_1","object":"red_0k3",'
         '"sequence":1,"timestamp":"2026-11-20T01:00:00+00:00","type":"redemption.held"}'
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 0),
+        ("", 0),
+        ("90", 90),
+        (" 90 ", 90),
+        ("-5", 0),
+        ("1.5", 0),
+        ("soon", 0),
+        ("86400", 3_600),
+        ("9" * 400, 3_600),
+        ("Fri, 20 Nov 2026 01:02:00 GMT", 120),
+        ("Fri, 20 Nov 2026 00:00:00 GMT", 0),
+        ("Sat, 20 Nov 2027 01:00:00 GMT", 3_600),
+        ("Fri, 32 Nov 2026 01:02:00 GMT", 0),
+    ],
+)
+def test_a_receiver_may_ask_to_be_left_alone_for_an_hour(header, seconds):
+    assert asked_wait(header, now=AT) == timedelta(seconds=seconds)
 
 
 def test_pauses_follow_the_schedule_with_luck_and_end_after_three_days():

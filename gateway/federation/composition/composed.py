@@ -16,6 +16,7 @@ from gateway.federation.composition.merged import (
 )
 from gateway.federation.composition.state import APOLLO, State, subgraph_words
 from gateway.federation.composition.subgraph import DirectiveDefinition, Link
+from gateway.federation.errors import CompositionError
 
 _CODE = "DIRECTIVE_COMPOSITION_ERROR"
 
@@ -164,7 +165,7 @@ def _compose(state: State, identity: str, asked: list[_Request]) -> None:
         if definition is None or names.resolve(request.local)[0] != identity:
             where = subgraph_words(state.names([newest.index]))
             message = f'"@{request.local}" of "{identity}" is not defined in {where}'
-            state.error(_CODE, message, [newest.index])
+            state.later.append(CompositionError(_CODE, message, (latest.name,)))
             continue
         imports[f"@{request.name}"] = f"@{request.local}"
         state.merged.directives[request.local] = _definition(state, newest.index, definition)

@@ -1,5 +1,6 @@
 """The directives of Apollo's specs that live on in the supergraph: definitions, links, names."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,9 @@ def add_features(state: State) -> None:
         for applied in every_application(subgraph):
             if is_carried(applied):
                 local.setdefault(applied.name, {}).setdefault(index, _local_name(applied))
-    state.carried_names = {name: set(found.values()) for name, found in local.items()}
+    state.carried_names = {
+        name: {*found.values(), *_imported_names(state, name)} for name, found in local.items()
+    }
     specs: dict[str, list[Carried]] = {}
     for carried in CARRIED.values():
         specs.setdefault(carried.spec, []).append(carried)
@@ -126,6 +129,15 @@ def add_features(state: State) -> None:
         applied_names = [member.name for member in members if member.name in local]
         if applied_names:
             _add_spec(state, spec, members, local)
+
+
+def _imported_names(state: State, name: str) -> Iterator[str]:
+    """What subgraphs call a directive, whether they apply it or not."""
+    for subgraph in state.subgraphs:
+        for link in subgraph.links:
+            local = link.imports.get(f"@{name}")
+            if local is not None and link.identity.startswith(APOLLO):
+                yield local[1:]
 
 
 def _add_spec(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from graphql import (
     FieldNode,
@@ -72,8 +73,18 @@ class Selected:
 
 INVALID = "INVALID_FIELDS"
 DIRECTIVE = "DIRECTIVE_IN_FIELDS_ARG"
-Problem = tuple[str, str]
-"""What is wrong with a field set: the end of an error code, and a message."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with a field set: the end of an error code, and a message.
+
+    `late` problems are told only where there is no other.
+    """
+
+    code: str
+    message: str
+    late: bool = False
+
 
 Walked = Selected | Problem
 
@@ -102,13 +113,15 @@ def _walk(
     on: _Walk, parent: str, selection: SelectionSetNode, above: tuple[OutputField, ...], depth: int
 ) -> Iterator[Walked]:
     if depth > MAX_DEPTH:
-        yield INVALID, f"It is nested more than {MAX_DEPTH} levels deep"
+        yield Problem(INVALID, f"It is nested more than {MAX_DEPTH} levels deep")
         return
     for node in selection.selections:
         yield from _directives(on, node)
         if isinstance(node, FragmentSpreadNode):
             name = node.name.value
-            yield INVALID, f'Cannot find fragment name "{name}" (no fragments were provided)'
+            yield Problem(
+                INVALID, f'Cannot find fragment name "{name}" (no fragments were provided)'
+            )
         elif isinstance(node, InlineFragmentNode):
             condition = node.type_condition.name.value if node.type_condition else parent
             condition = condition if condition in on.types else parent
@@ -127,11 +140,13 @@ def _field(
     name = node.name.value
     field = parent.fields.get(name)
     if field is None and (name != "__typename" or parent.kind not in COMPOSITE_KINDS):
-        yield INVALID, f'Cannot query field "{name}" on type "{parent.name}"'
+        yield Problem(INVALID, f'Cannot query field "{name}" on type "{parent.name}"')
         return
     yield Selected(parent, field, node, above)
     if node.alias is not None:
-        yield INVALID, f'Cannot use alias "{node.alias.value}": aliases are not supported here'
+        yield Problem(
+            INVALID, f'Cannot use alias "{node.alias.value}": aliases are not supported here'
+        )
     if field is None:
         return
     where = f"{parent.name}.{name}"
@@ -141,9 +156,11 @@ def _field(
     if node.selection_set is not None and composite and node.selection_set.selections:
         yield from _walk(on, base(field.type), node.selection_set, (*above, field), depth + 1)
     elif node.selection_set is not None and not composite:
-        yield INVALID, f'Field "{where}" of type {text(field.type)} has no fields to select'
+        yield Problem(
+            INVALID, f'Field "{where}" of type {text(field.type)} has no fields to select'
+        )
     elif composite:
-        yield (
+        yield Problem(
             INVALID,
             f'Invalid empty selection set for field "{where}" of non-leaf type {text(field.type)}',
         )
@@ -152,9 +169,9 @@ def _field(
 def _directives(on: _Walk, node: SelectionNode) -> Iterator[Problem]:
     for directive in node.directives or ():
         if on.directives is not None and directive.name.value not in on.directives:
-            yield INVALID, f'Unknown directive "@{directive.name.value}"'
+            yield Problem(INVALID, f'Unknown directive "@{directive.name.value}"')
         else:
-            yield (
+            yield Problem(
                 DIRECTIVE,
                 f"cannot have directive applications but found {print_ast(directive)}",
             )
@@ -165,9 +182,9 @@ def _arguments(types: Types, where: str, field: OutputField, node: FieldNode) ->
     for name, value in given.items():
         declared = field.arguments.get(name)
         if declared is None:
-            yield INVALID, f'Unknown argument "{name}": "{where}" has none of that name'
+            yield Problem(INVALID, f'Unknown argument "{name}": "{where}" has none of that name')
         elif not accepts(types, declared.type, value):  # type: ignore[arg-type]
-            yield (
+            yield Problem(
                 INVALID,
                 f"Invalid value {print_ast(value)} for argument"
                 f' "{where}({name}:)" of type {text(declared.type)}',
@@ -175,9 +192,10 @@ def _arguments(types: Types, where: str, field: OutputField, node: FieldNode) ->
     for declared in field.arguments.values():
         required = isinstance(declared.type, NonNullTypeNode) and declared.default is None
         if required and declared.name not in given:
-            yield (
+            yield Problem(
                 INVALID,
                 f'Missing mandatory value for argument "{declared.name}" of field "{where}"',
+                late=True,
             )
 
 
@@ -222,5 +240,5 @@ def selected(types: Types, parent: str, written: object) -> Iterator[Selected]:
     for found in walk(types, parent, selection):
         if isinstance(found, Selected):
             yield found
-        elif found[0] == INVALID:
+        elif found.code == INVALID and not found.late:
             return

@@ -138,7 +138,8 @@ def merge_inputs(state: State, merged: MergedType, definers: Definers) -> None:
     for name, given in sources.items():
         path = f"{merged.name}.{name}"
         into = _merge_input_field(state, merged, name, given)
-        if len(given) == len(definers):
+        hidden = state.merged.named(into.marks, "inaccessible") is not None
+        if hidden or len(given) == len(definers):
             merged.input_fields[name] = into
             continue
         needing = [index for index, source in given.items() if required(source)]

@@ -24,8 +24,9 @@ from gateway.federation.composition.reading import Reading, invalid, read
 from gateway.federation.composition.rules_context import contexts
 from gateway.federation.composition.rules_fieldsets import (
     field_sets,
+    impossible_provides,
     key_shareable,
-    provides_on_leaves,
+    resolve_extension_keys,
 )
 from gateway.federation.composition.rules_usage import usage
 from gateway.federation.composition.subgraph import Subgraph
@@ -252,7 +253,8 @@ def _loaded(name: str, url: str, reading: Reading) -> Loaded:
 
 def _rules(loaded: Loaded) -> list[CompositionError]:
     """Federation's rules on a valid document."""
-    alone = list(provides_on_leaves(loaded.subgraph))
+    resolve_extension_keys(loaded.subgraph)
+    alone = list(impossible_provides(loaded.subgraph))
     if alone:
         return alone
     subgraph = loaded.subgraph

@@ -59,11 +59,11 @@ class Reachability:
         """Nodes reached that lead back at once reach the same."""
         for other in found:
             key = (other, without)
-            if other is not node and other.types == node.types and key not in self._led:
-                if (other.graph, other.name) != (node.graph, node.name) and self._led_to(
-                    (other,), node
-                ):
-                    self._led[key] = found
+            if other.types != node.types or other.blind != node.blind or key in self._led:
+                continue  # Calls lead elsewhere from where the type is not known.
+            apart = (other.graph, other.name) != (node.graph, node.name)
+            if apart and node in self._targets(other) and self._led_to((other,), node):
+                self._led[key] = found
 
     def selects(self, node: Node, name: str, without: frozenset[str] = frozenset()) -> bool:
         """Whether a field can be selected at the node, its requirements met from there."""

@@ -26,7 +26,9 @@ from gateway.federation.errors import CompositionError
 
 Errors = Iterator[CompositionError]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
-_REFERENCE = re.compile(r"\s*\$([A-Za-z][A-Za-z0-9_]*)\s*(\S.*)", re.ASCII | re.DOTALL)
+_REFERENCE = re.compile(
+    r"\s*\$([A-Za-z][A-Za-z0-9_]*)(?![A-Za-z0-9_])\s*(\S.*)", re.ASCII | re.DOTALL
+)
 
 
 def contexts(subgraph: Subgraph) -> Errors:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from graphql import ConstArgumentNode, StringValueNode, print_ast
 
 from gateway.federation.composition import fieldsets
-from gateway.federation.composition.fieldsets import FieldSetRefused, Selected
+from gateway.federation.composition.fieldsets import FieldSetRefused, Problem, Selected
 from gateway.federation.composition.reading import is_federation
 from gateway.federation.composition.subgraph import (
     Applied,
@@ -73,17 +73,23 @@ def sites(subgraph: Subgraph, *, keys: bool = True) -> Iterator[Site]:
                         yield Site(applied, on, parent)
 
 
-def provides_on_leaves(subgraph: Subgraph) -> Errors:
-    """`@provides` on a field that has no fields of its own; nothing else can be judged then."""
+def impossible_provides(subgraph: Subgraph) -> Errors:
+    """`@provides` where nothing can be provided; nothing else can be judged then."""
     for definition in subgraph.types.values():
         for field in definition.fields.values():
-            below = subgraph.types.get(base(field.type))
-            if below is not None and below.kind in COMPOSITE_KINDS:
+            if not any(is_federation(applied, "provides") for applied in field.directives):
                 continue
-            if any(is_federation(applied, "provides") for applied in field.directives):
+            where = f'"{definition.name}.{field.name}"'
+            below = subgraph.types.get(base(field.type))
+            if field.external:
+                yield CompositionError(
+                    "EXTERNAL_COLLISION_WITH_ANOTHER_DIRECTIVE",
+                    f"Cannot have both @provides and @external on field {where}",
+                )
+            elif below is None or below.kind not in COMPOSITE_KINDS:
                 yield CompositionError(
                     "PROVIDES_ON_NON_OBJECT_FIELD",
-                    f'Invalid @provides directive on field "{definition.name}.{field.name}": field'
+                    f"Invalid @provides directive on field {where}: field"
                     f' has type "{text(field.type)}" which is not a composite type',
                 )
 
@@ -135,17 +141,20 @@ def _check(subgraph: Subgraph, site: Site, directives: frozenset[str]) -> Errors
     except FieldSetRefused as problem:
         yield site.error("INVALID_FIELDS", str(problem))
         return
-    found: list[tuple[str, str]] = []
+    found: list[Problem] = []
     for walked in fieldsets.walk(subgraph.types, site.parent.name, selection, directives):
-        problem_ = _selected(subgraph, site, walked) if isinstance(walked, Selected) else walked
-        if problem_ is None:
-            continue
-        if problem_[0] in {fieldsets.INVALID, "FIELDS_SELECT_INVALID_TYPE"}:
-            yield site.error(problem_[0], problem_[1] + _advice(site, problem_[1]))
-            return
-        found.append(problem_)
-    for code, message in dict.fromkeys(found):
-        yield site.error(code, message)
+        problems = _selected(subgraph, site, walked) if isinstance(walked, Selected) else [walked]
+        for one in problems:
+            if one.code in _ALONE and not one.late:
+                yield site.error(one.code, one.message + _advice(site, one.message))
+                return
+        found += problems
+    late = [each for each in found if each.late]
+    for one in dict.fromkeys(late[:1] or found):
+        yield site.error(one.code, one.message)
+
+
+_ALONE = {fieldsets.INVALID, "FIELDS_SELECT_INVALID_TYPE"}
 
 
 def _advice(site: Site, message: str) -> str:
@@ -162,34 +171,40 @@ def _advice(site: Site, message: str) -> str:
     )
 
 
-def _selected(subgraph: Subgraph, site: Site, found: Selected) -> tuple[str, str] | None:
+def _selected(subgraph: Subgraph, site: Site, found: Selected) -> list[Problem]:
     """What a directive's field set may not select."""
+    problems = list(_never_a_key(subgraph, site, found)) if site.directive == "key" else []
     field = found.field
-    if site.directive == "key":
-        if not found.above and not _meets(subgraph, site.parent.name, found.parent.name):
-            return fieldsets.INVALID, f'"{found.parent.name}" can never be "{site.parent.name}"'
-        below = subgraph.types.get(base(field.type)) if field is not None else None
-        if below is not None and below.kind in _KINDS:
-            return (
-                "FIELDS_SELECT_INVALID_TYPE",
-                f'field "{found.coordinate}" is a {_KINDS[below.kind]} type'
-                " which is not allowed in @key",
-            )
     if site.directive != "requires" and field is not None and field.arguments:
-        return (
-            "FIELDS_HAS_ARGS",
+        text_ = (
             f"field {found.coordinate} cannot be included because it has arguments"
-            f" (fields with argument are not allowed in @{site.directive})",
+            f" (fields with argument are not allowed in @{site.directive})"
         )
-    if site.directive == "key" or not found.leaf:
-        return None
-    if any(above.external for above in found.above) or (field is not None and field.external):
-        return None
-    return (
-        "FIELDS_MISSING_EXTERNAL",
-        f'field "{found.coordinate}" should not be part of a @{site.directive} since it is already'
-        " provided by this subgraph (it is not marked @external)",
+        problems.append(Problem("FIELDS_HAS_ARGS", text_))
+    resolved = not any(above.external for above in found.above) and (
+        field is None or not field.external
     )
+    if site.directive != "key" and found.leaf and resolved:
+        text_ = (
+            f'field "{found.coordinate}" should not be part of a @{site.directive} since it is'
+            " already provided by this subgraph (it is not marked @external)"
+        )
+        problems.append(Problem("FIELDS_MISSING_EXTERNAL", text_))
+    return problems
+
+
+def _never_a_key(subgraph: Subgraph, site: Site, found: Selected) -> Iterator[Problem]:
+    """Fields of other types, and fields whose value has no one type."""
+    if not found.above and not _meets(subgraph, site.parent.name, found.parent.name):
+        text_ = f'"{found.parent.name}" can never be "{site.parent.name}"'
+        yield Problem(fieldsets.INVALID, text_)
+    below = subgraph.types.get(base(found.field.type)) if found.field is not None else None
+    if below is not None and below.kind in _KINDS:
+        yield Problem(
+            "FIELDS_SELECT_INVALID_TYPE",
+            f'field "{found.coordinate}" is a {_KINDS[below.kind]} type'
+            " which is not allowed in @key",
+        )
 
 
 def _meets(subgraph: Subgraph, one: str, other: str) -> bool:
@@ -268,6 +283,23 @@ def used_fields(subgraph: Subgraph) -> set[tuple[str, str]]:
         for found in fieldsets.selected(subgraph.types, site.parent.name, fields):
             used.add((found.parent.name, found.node.name.value))
     return used
+
+
+def resolve_extension_keys(subgraph: Subgraph) -> None:
+    """What keys on extensions select is resolved here: `@external` on it says nothing."""
+    for definition in subgraph.types.values():
+        keys = [each for each in definition.directives if is_federation(each, "key")]
+        for applied in keys:
+            if not applied.extended:
+                continue
+            fields = applied.arguments.get("fields")
+            for found in fieldsets.selected(subgraph.types, definition.name, fields):
+                if found.field is not None and _marked_external(found.field):
+                    found.field.external = False
+
+
+def _marked_external(field: OutputField) -> bool:
+    return any(is_federation(each, "external") for each in field.directives)
 
 
 def key_shareable(subgraph: Subgraph) -> None:

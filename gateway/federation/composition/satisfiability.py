@@ -139,8 +139,8 @@ class _Search:
 
     def _visit(self, place: Place) -> None:
         nodes = place.nodes
-        if place.type.name == ROOTS["query"]:
-            # A field may lead back to the query root, where every subgraph can be asked.
+        if place.type.name in (ROOTS["query"], ROOTS["mutation"]):
+            # A field may lead back to a root, where every subgraph can be asked.
             nodes = frozenset(self.graph.roots(place.type.name))
             place = Place(place.type, nodes, place.before, place.via)
         if place.type.kind is Kind.OBJECT:
@@ -214,6 +214,8 @@ class _Search:
     def _types(self, place: Place) -> None:
         for definition in self.clients.possible(place.type):
             name = definition.name
+            if any(node.abstract and name not in node.types for node in place.nodes):
+                continue  # a subgraph that has no such object there can be asked instead
             nodes, untyped = self._narrowed(place.nodes, name)
             if nodes:
                 self._visit(Place(definition, nodes, place, f"... on {name}"))

@@ -27,6 +27,7 @@ class State:
     usages: list[Usage]
     merged: Merged
     errors: list[CompositionError] = field(default_factory=list)
+    later: list[CompositionError] = field(default_factory=list)  # ends nothing by itself
     hints: list[Hint] = field(default_factory=list)
     enum_uses: dict[str, EnumUse] = field(default_factory=dict)
     subtypes: dict[str, set[str]] = field(default_factory=dict)  # supertype name to its subtypes

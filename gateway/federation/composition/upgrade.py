@@ -5,7 +5,7 @@ every subgraph resolve what it declares, and put directives where they had no ef
 says the same with less: this module drops what meant nothing and says openly what was implied.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from graphql import (
     ConstArgumentNode,
@@ -54,7 +54,7 @@ def upgrade(subgraphs: Sequence[Subgraph]) -> Mapping[str, list[CompositionError
         _own_keys(subgraph, keys)
         _drop_inactive(subgraph)
         found += _drop_unused(subgraph)
-        _settle(subgraph)
+        _settle(subgraph, _elsewhere(subgraph, subgraphs))
         if found:
             errors[subgraph.name] = found
     for subgraph in old:
@@ -79,7 +79,7 @@ def _without_base(subgraph: Subgraph, subgraphs: Sequence[Subgraph]) -> Errors:
 
     What `@extends` marks is an extension here, and yet a definition for all others.
     """
-    roots = {subgraph.query, subgraph.mutation, subgraph.subscription, *ROOTS.values()}
+    roots = _roots(subgraph)
     for definition in subgraph.types.values():
         if definition.name in roots or not (definition.extension or _marked(definition)):
             continue
@@ -90,6 +90,10 @@ def _without_base(subgraph: Subgraph, subgraphs: Sequence[Subgraph]) -> Errors:
                 f'Type "{definition.name}" is an extension type, but there is no type definition'
                 f' for "{definition.name}" in any subgraph.',
             )
+
+
+def _roots(subgraph: Subgraph) -> set[str | None]:
+    return {subgraph.query, subgraph.mutation, subgraph.subscription, *ROOTS.values()}
 
 
 def _joined(value: object) -> str | None:
@@ -266,7 +270,7 @@ def _drop_unused(subgraph: Subgraph) -> Errors:
         ]
         for name in idle:
             del definition.fields[name]
-        if idle and not definition.fields:
+        if idle and not definition.fields and definition.name not in _roots(subgraph):
             emptied.append(definition.name)
     referenced = _referenced(subgraph)
     for name in emptied:
@@ -288,8 +292,8 @@ def _referenced(subgraph: Subgraph) -> set[str]:
     return {name for name in found if name is not None}
 
 
-def _settle(subgraph: Subgraph) -> None:
-    """Extensions become definitions; what is resolved here may be resolved elsewhere too."""
+def _settle(subgraph: Subgraph, elsewhere: Callable[[str, str], bool]) -> None:
+    """Extensions become definitions; what is resolved elsewhere too was always shared."""
     for definition in subgraph.types.values():
         if definition.extension:
             definition.extension = False
@@ -297,7 +301,35 @@ def _settle(subgraph: Subgraph) -> None:
                 applied.extended = _marked(definition)
         if definition.kind is Kind.OBJECT and definition.name != subgraph.subscription:
             for field in definition.fields.values():
-                field.shareable = True
+                field.shareable |= elsewhere(definition.name, field.name)
+
+
+def _elsewhere(subgraph: Subgraph, subgraphs: Sequence[Subgraph]) -> Callable[[str, str], bool]:
+    """Whether another subgraph has a type's field; root types go by their operations."""
+
+    def answer(type_name: str, field: str) -> bool:
+        return any(
+            field in other.types[name].fields
+            for other in subgraphs
+            if other is not subgraph
+            for name in (_same_type(subgraph, other, type_name),)
+            if name in other.types
+        )
+
+    return answer
+
+
+def _same_type(subgraph: Subgraph, other: Subgraph, name: str) -> str:
+    """What another subgraph calls a type: the same, unless it is a root."""
+    pairs = (
+        (subgraph.query, other.query),
+        (subgraph.mutation, other.mutation),
+        (subgraph.subscription, other.subscription),
+    )
+    for own, theirs in pairs:
+        if own == name:
+            return theirs or name
+    return name
 
 
 def _drop_repeated_tags(subgraph: Subgraph, subgraphs: Sequence[Subgraph]) -> None:

@@ -118,6 +118,13 @@ def unknown_directives(reading: Reading, *, schema_only: bool = False) -> Errors
         local = _local(applied)
         if local not in seen and not _is_known(reading, local):
             seen.add(local)
+            if reading.names.resolve(local)[0] == specs.CONNECT:
+                yield CompositionError(
+                    "UNSUPPORTED_FEATURE",
+                    f'"@{local}" is a directive of connectors ({specs.CONNECT}): no subgraph is'
+                    " asked through them here.",
+                )
+                continue
             yield invalid(f'Unknown directive "@{local}".{_advice(reading, local)}')
 
 
@@ -212,7 +219,7 @@ def _names_of(definition: TypeDefinition) -> Errors:
 def _empty(reading: Reading, definition: TypeDefinition) -> Errors:
     name = definition.name
     if definition.kind in {Kind.OBJECT, Kind.INTERFACE} and not definition.fields:
-        if name not in reading.roots.values() and name not in ROOTS.values():
+        if name not in {reading.roots.get("query"), ROOTS["query"]}:
             yield invalid(f"Type {name} must define one or more fields.")
     elif definition.kind is Kind.INPUT and not definition.input_fields:
         yield invalid(f"Input Object type {name} must define one or more fields.")

@@ -9,8 +9,7 @@ import orjson
 from gateway.federation.engine import Engine, Options
 from gateway.federation.machinery import Planned
 from gateway.federation.requests import Request, Result
-from gateway.federation.services import Answer, SubgraphRequest
-from gateway.federation.sharing import Flights
+from gateway.federation.services import Answer, Service, SubgraphRequest
 from gateway.federation.supergraph import Supergraph
 from tests.federation.harness.cases import Case
 from tests.federation.harness.running import Running
@@ -48,12 +47,14 @@ class Gateway:
     """An engine over a running federation."""
 
     def __init__(
-        self, running: Running, labels: frozenset[str] = frozenset(), *, share: bool = True
+        self,
+        running: Running,
+        labels: frozenset[str] = frozenset(),
+        *,
+        services: Mapping[str, Service] | None = None,
     ) -> None:
-        services = {name: InProcess(one) for name, one in running.subgraphs.items()}
-        machinery = Planned(
-            supergraph(running.federation.supergraph), services, flights=Flights(share=share)
-        )
+        own = {name: InProcess(one) for name, one in running.subgraphs.items()}
+        machinery = Planned(supergraph(running.federation.supergraph), services or own)
         self.engine = Engine(machinery, Options(labels=lambda _: labels))
 
     async def answer(

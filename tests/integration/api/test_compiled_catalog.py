@@ -117,7 +117,7 @@ ACTORS = {
 async def answered(local, text, gateway, who, variables):
     """The answer's text as the endpoint has it."""
     document = Document(text, parse(text))
-    context = Context(gateway.app.state.services, ACTORS[who], "zh", "req_1", document.node)
+    context = Context(gateway.app.state.services, ACTORS[who], "zh", "req_1")
     found = await local.answer(document, None, variables, context)
     await context.end_reads()
     errors = [present(each, locale="zh", request_id="req_1") for each in found.errors]

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.api.graphs import Graphs
+from gateway.api.schema import ours, subgraph_sdl
 from gateway.db import system_now
 from gateway.members.model import pseudonym
 from gateway.subgraphs import service as subgraphs
+from gateway.subgraphs.composing import Ours
 from gateway.subgraphs.model import Operation, document_hash
 from partners import Auth, Connection
 from tests.support.gateway import Gateway, running
 from tests.support.merchant_graph import CLIENT, LINK, SDL, SECRET, MerchantGraph
 from tests.support.serving import bound, serving
+from tests.support.subscriber import subscribed
 
+on_sqlite = pytest.mark.parametrize("seeded_url", ["sqlite"], indirect=True)  # No SQL of its own.
 OFFER = '{ offer(id: "XH-01") { nameZh xinghui_blurb xinghui_trailer { url offer { nameEn } } } }'
 
 
@@ -66,7 +71,7 @@ async def placed(coalition, home, **more) -> AsyncIterator[Place]:
 
 @pytest.fixture
 async def place(coalition, tmp_path) -> AsyncIterator[Place]:
-    async with placed(coalition, tmp_path, subgraph_seconds=0.5) as made:
+    async with placed(coalition, tmp_path, subgraph_seconds=3.0) as made:
         yield made
 
 
@@ -91,6 +96,7 @@ async def test_a_merchants_fields_are_answered_beside_ours(place):
     }
 
 
+@on_sqlite
 async def test_a_merchant_is_asked_with_our_token_there_and_never_with_the_members(place):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
@@ -102,6 +108,7 @@ async def test_a_merchant_is_asked_with_our_token_there_and_never_with_the_membe
     assert "mbr_demo_01" not in str(asked)
 
 
+@on_sqlite
 async def test_a_member_is_named_to_merchants_it_has_to_do_with_and_only_by_pseudonym(place):
     await place.publish()
     secret = place.gateway.runtime.secret
@@ -116,12 +123,13 @@ async def test_a_member_is_named_to_merchants_it_has_to_do_with_and_only_by_pseu
 
 
 SLOW = {
-    "a slow one": {"seconds": 3.0},
+    "a slow one": {"seconds": 10.0},
     "one that is out of order": {"status": 500},
     "one that says no": {"error": "we are painting the walls \u0007"},
 }
 
 
+@on_sqlite
 @pytest.mark.parametrize("how", SLOW)
 async def test_a_failing_merchant_costs_its_own_fields_only(place, how):
     await place.publish()
@@ -145,6 +153,7 @@ async def test_a_failing_merchant_costs_its_own_fields_only(place, how):
     assert ours["offer"]["nameZh"] == "2D电影票"
 
 
+@on_sqlite
 async def test_a_redemption_is_named_to_its_own_merchant_only(place, coalition):
     await place.publish()
     here = await coalition.redeemed("mbr_demo_01", "XH-01", ("P-LL", None))
@@ -163,6 +172,7 @@ async def test_a_redemption_is_named_to_its_own_merchant_only(place, coalition):
     assert there.id not in str(place.cinema.seen)
 
 
+@on_sqlite
 async def test_our_own_documents_are_answered_as_ever_beside_a_published_subgraph(place):
     member = await place.gateway.member("mbr_demo_01")
     query = "{ offers(first: 3) { edges { node { id merchant { nameZh } } } } me { id } }"
@@ -174,6 +184,7 @@ async def test_our_own_documents_are_answered_as_ever_beside_a_published_subgrap
     assert place.cinema.seen == []
 
 
+@on_sqlite
 async def test_an_effect_and_a_merchants_field_go_in_one_mutation(place, coalition):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
@@ -189,6 +200,7 @@ async def test_an_effect_and_a_merchants_field_go_in_one_mutation(place, coaliti
     assert held["redemption"]["xinghui_seat"] == "7-12"
 
 
+@on_sqlite
 async def test_a_check_changes_nothing(place):
     report = await place.publish(check=True)
     assert report["errors"] == []
@@ -198,6 +210,7 @@ async def test_a_check_changes_nothing(place):
     assert (await client.data("{ subgraphs { id } }"))["subgraphs"] == []
 
 
+@on_sqlite
 async def test_every_error_is_told_with_its_code(place):
     bad = LINK + (
         'type Offer @key(fields: "id") { id: ID! nameZh: String! seats: Int! }\n'
@@ -255,6 +268,7 @@ async def test_publishing_again_with_a_key_or_without_a_change_makes_no_version(
     assert other["errors"][0]["code"] == "IDEMPOTENCY_CONFLICT"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "url", ["http://10.0.0.7/graphql", "https://127.0.0.1.example@10.0.0.1/", "ftp://a.example/"]
 )
@@ -265,6 +279,7 @@ async def test_an_address_that_may_not_be_asked_is_refused(place, url):
     assert refused["field"] == ["url"]
 
 
+@on_sqlite
 async def test_a_merchant_without_a_connection_publishes_nothing(place):
     client = await place.gateway.merchant("M07")
     refused = await client.refused("publishSubgraph", sdl=SDL, url=place.url)
@@ -280,6 +295,7 @@ async def test_two_publications_at_once_are_both_in_the_graph(place):
     assert {"xinghui_showings", "chawei_showings"} == graph.queries
 
 
+@on_sqlite
 async def test_a_client_sends_the_hash_of_a_document_it_has_registered(place):
     text = '{ offer(id: "XH-01") { nameZh } }'
     made = Operation(document_hash(text), "member-app", text, registered=True)
@@ -309,6 +325,7 @@ async def test_a_client_sends_the_hash_of_a_document_it_has_registered(place):
     assert (await send(member, "no hash"))[0] == 400
 
 
+@on_sqlite
 async def test_a_member_apps_own_supergraph_has_the_whole_graph(place):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
@@ -333,3 +350,62 @@ async def test_a_member_apps_own_supergraph_has_the_whole_graph(place):
     ours = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Offer { nameZh } } }"
     answer = await member.data(ours, r=[asked[0], asked[2]])
     assert answer["_entities"] == [{"nameZh": "2D电影票"}, None]
+
+
+@on_sqlite
+async def test_an_event_brings_merchants_fields(place):
+    await place.publish()
+    member = await place.gateway.member("mbr_demo_01")
+    quote = await member.did(
+        "requestQuote", "quote { id }", offer="XH-01", legs=[{"programme": "P-LL"}]
+    )
+    made = await member.did("holdRedemption", "redemption { id }", quote=quote["quote"]["id"])
+    redemption = made["redemption"]["id"]
+    query = "subscription($id: ID!) { redemptionUpdated(id: $id) { redemption { xinghui_seat } } }"
+    async with subscribed(place.gateway.base, member.token) as client:
+        await client.follow(query, id=redemption)
+        assert (await client.next())["redemption"] == {"xinghui_seat": "7-12"}
+        place.cinema.status = 500
+        await member.did("confirmRedemption", "redemption { state }", redemption=redemption)
+        payload = (await client.hear())["payload"]
+        assert payload["data"]["redemptionUpdated"]["redemption"] == {"xinghui_seat": None}
+        assert payload["errors"][0]["extensions"]["code"] == "PARTNER_UNAVAILABLE"
+
+
+@on_sqlite
+async def test_a_gateway_with_another_schema_composes_for_itself(place):
+    """As while an old version and a new one run side by side."""
+    await place.publish()
+    tea = SDL.replace("xinghui_", "chawei_").replace("Xinghui_", "Chawei_")
+    await place.publish(tea, merchant="M06")
+    graphs = place.gateway.app.state.graphs
+    newer = subgraph_sdl() + "enum Chawei_Showing { OURS_NOW }\n"
+    newer = newer.replace(
+        "  coalition: Coalition!", "  showing: Chawei_Showing\n  coalition: Coalition!"
+    )
+    other = Graphs(
+        place.gateway.runtime.database,
+        graphs.schema,
+        Ours(newer, ours().schema),
+        service_for=graphs._service_for,
+        settings=graphs._settings,
+    )
+    assert await other.refresh() is True
+    assert other.current.members == {"M05"}
+    assert graphs.current.members == {"M05", "M06"}
+    assert await other.refresh() is False
+
+
+@on_sqlite
+async def test_requests_end_on_the_graph_they_began_with(place):
+    await place.publish()
+    place.cinema.seconds = 0.3
+    member = await place.gateway.member("mbr_demo_01")
+    asking = asyncio.create_task(member.data(OFFER))
+    while not place.cinema.seen:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    async with place.gateway.runtime.database.transaction() as tx:
+        await subgraphs.roll_back(tx, to=None, actor="usr_operator", now=system_now())
+    await place.gateway.app.state.graphs.refresh()
+    assert (await member.ask(OFFER)).codes == ["MALFORMED_REQUEST"]
+    assert (await asking)["offer"]["xinghui_blurb"] == "2D电影票!"
