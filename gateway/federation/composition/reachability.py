@@ -59,7 +59,7 @@ class Reachability:
         """Nodes reached that lead back at once reach the same."""
         for other in found:
             key = (other, without)
-            if other.types != node.types or key in self._led:
+            if other.types != node.types or other.blind != node.blind or key in self._led:
                 continue
             apart = (other.graph, other.name) != (node.graph, node.name)
             if apart and self._led_to((other,), node):
