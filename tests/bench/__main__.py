@@ -12,7 +12,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import catalog, graph, parts, place, postgres, redemption, server, statements
+from tests.bench import (
+    catalog,
+    composition,
+    graph,
+    parts,
+    place,
+    postgres,
+    redemption,
+    server,
+    statements,
+)
 from tests.bench.race import Figure, print_counts, print_figures
 from tests.support.postgres import Postgres, running
 
@@ -22,6 +32,7 @@ RUNS: dict[str, Run] = {
     "graph": graph.run,
     "redemption": redemption.run,
     "parts": parts.run,
+    "composition": composition.run,
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from gateway.federation.composition.loading import load_all
+from gateway.federation.composition.merged import TooLarge
 from gateway.federation.composition.merging import merge
 from gateway.federation.composition.names import check_names
 from gateway.federation.composition.printing import print_supergraph
@@ -38,7 +39,12 @@ class CompositionFailed(Exception):
 
 
 def compose(subgraphs: Sequence[tuple[str, str, str]]) -> Composed:
-    """Compose (name, url, SDL) of each subgraph; raises `CompositionFailed` with coded errors."""
+    """Compose (name, URL, SDL) of each subgraph; the order of the subgraphs does not matter.
+
+    Raises:
+        CompositionFailed: with the coded errors of one stage. The codes are Apollo's; one more,
+            COMPOSITION_TOO_LARGE, stands for limits of ours.
+    """
     errors = check_names([name for name, _, _ in subgraphs])
     if errors:
         raise CompositionFailed(errors)
@@ -83,9 +89,13 @@ def compose_loaded(subgraphs: Sequence[Subgraph], *, satisfiable: bool = True) -
 
     `satisfiable=False` leaves the last stage out: every field has its place, not yet its path.
     """
-    state = merge(subgraphs)
-    if not state.errors:
-        check_result(state)
+    try:
+        state = merge(subgraphs)
+        if not state.errors:
+            check_result(state)
+    except TooLarge as error:
+        limit = CompositionError("COMPOSITION_TOO_LARGE", f"The supergraph would need {error}")
+        raise CompositionFailed([limit]) from error
     if state.errors:
         raise CompositionFailed(state.errors, state.hints)
     sdl = print_supergraph(state.merged)

@@ -29,7 +29,7 @@ from gateway.federation.composition.rules_fieldsets import (
     resolve_extension_keys,
 )
 from gateway.federation.composition.rules_usage import usage
-from gateway.federation.composition.subgraph import Kind, Subgraph
+from gateway.federation.composition.subgraph import Applied, Kind, Subgraph
 from gateway.federation.composition.upgrade import upgrade
 from gateway.federation.composition.validity import (
     unknown_directives,
@@ -271,11 +271,25 @@ def _loaded(name: str, url: str, reading: Reading) -> Loaded:
         mutation=reading.roots.get("mutation"),
         subscription=reading.roots.get("subscription"),
         description=reading.description,
+        machinery=list(_on_machinery(reading)),
     )
     known = specs.federation_directives(names.version)
     directives = {names.directive(canonical) for canonical in known}
     directives |= {"skip", "include", "deprecated", "specifiedBy", names.link_directive}
     return Loaded(subgraph, frozenset(directives | set(reading.directives)))
+
+
+def _on_machinery(reading: Reading) -> Iterable[Applied]:
+    """Directives on the definitions of federation's and link's own elements."""
+    for definition in reading.machinery.values():
+        yield from definition.directives
+        for output in definition.fields.values():
+            yield from output.directives
+        for value in definition.values.values():
+            yield from value.directives
+    for directive in reading.machinery_directives.values():
+        for argument in directive.arguments.values():
+            yield from argument.directives
 
 
 def _rules(loaded: Loaded) -> list[CompositionError]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.federation.composition.features import CARRIED, is_carried
-from gateway.federation.composition.merged import Mark, element, frozen, python_value
+from gateway.federation.composition.merged import Mark, TooLarge, element, frozen, python_value
 from gateway.federation.composition.state import State, who_says_what
 from gateway.federation.composition.subgraph import Applied
 from gateway.federation.composition.values import value_text
@@ -143,18 +143,14 @@ def conjunction(values: list[Any]) -> list[list[str]]:
         return [list(term) for term in given[0]]
     merged: list[frozenset[str]] = [frozenset()]
     for terms in given:
-        product = [left | frozenset(right) for left in merged for right in terms]
-        merged = _minimal(product)
-        if len(merged) > MOST_TERMS:
-            raise TooManyTerms
+        if len(merged) * len(terms) > MOST_TERMS:
+            raise TooLarge(f"access conditions of more than {MOST_TERMS} terms")
+        merged = _minimal([left | frozenset(right) for left in merged for right in terms])
     return [sorted(term) for term in merged]
 
 
-class TooManyTerms(Exception):
-    """Access conditions whose conjunction is too large to write down."""
-
-
 MOST_TERMS = 2_000
+"""Terms of a conjunction before those implied by others go; the check is quadratic in them."""
 
 
 def _minimal(terms: list[frozenset[str]]) -> list[frozenset[str]]:

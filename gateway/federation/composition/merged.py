@@ -28,6 +28,10 @@ from graphql import (
 from gateway.federation.composition.subgraph import Kind, Link
 
 
+class TooLarge(Exception):
+    """What merging would have to write down grows beyond what it was given."""
+
+
 class Symbol(str):
     """An enum value: a name, not a string."""
 

@@ -28,6 +28,7 @@ from gateway.federation.composition.merged import (
     Merged,
     MergedField,
     MergedType,
+    TooLarge,
     base_name,
     element,
 )
@@ -40,6 +41,9 @@ from gateway.federation.composition.subgraph import (
     TypeDefinition,
 )
 from gateway.federation.composition.usage import extension_keys, usage_of
+
+MOST_COPIES = 100_000
+"""Fields that interface objects give to implementations; the product of two numbers."""
 
 ROOTS = ("Query", "Mutation", "Subscription")
 JOIN_VERSIONS = (((2, 8), (0, 5)), ((2, 7), (0, 4)))
@@ -174,6 +178,7 @@ def _merge_body(state: State, shell: MergedType) -> None:
 
 def _add_abstracted_fields(state: State) -> None:
     """Fields of interface objects exist on all implementations, resolved by no graph directly."""
+    copied = 0
     for name in state.interface_objects:
         interface = state.merged.types[name]
         standing = [d for d in state.definers[name].values() if d.kind is Kind.OBJECT]
@@ -184,6 +189,9 @@ def _add_abstracted_fields(state: State) -> None:
                 continue
             for field_name in names:
                 if field_name not in target.fields:
+                    copied += 1
+                    if copied > MOST_COPIES:
+                        raise TooLarge(f"more than {MOST_COPIES} fields from interface objects")
                     target.fields[field_name] = _abstracted(interface.fields[field_name])
                     check_sharing(state, target, field_name, {}, Overrides())
 

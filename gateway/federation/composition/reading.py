@@ -123,7 +123,7 @@ def _finish(reading: Reading, document: DocumentNode) -> None:
         spread_external(definition)
     for name in BUILT_IN_SCALARS & set(reading.types):
         if reading.types[name].kind is Kind.SCALAR:
-            del reading.types[name]
+            reading.machinery[name] = reading.types.pop(name)
     query = reading.types.get(reading.roots.get("query", ""))
     if query is not None:
         for name in specs.OPERATION_FIELDS:

@@ -7,10 +7,13 @@ from graphql import FieldNode, InlineFragmentNode, SelectionSetNode
 
 from gateway.federation.composition.auth import ACCESS
 from gateway.federation.composition.contexts import split_context
-from gateway.federation.composition.merged import Mark, MergedType, base_name, element
+from gateway.federation.composition.merged import Mark, MergedType, TooLarge, base_name, element
 from gateway.federation.composition.state import State, fed_directive
 from gateway.federation.composition.subgraph import Applied, OutputField
 from gateway.federation.composition.usage import parse_set
+
+MOST_COMPARED = 1_000_000
+"""Pairs of terms of two conditions that are compared."""
 
 Condition = frozenset[frozenset[str]]  # any of these sets of scopes or policies
 
@@ -157,4 +160,6 @@ def _terms(mark: Mark, argument: str) -> Condition:
 
 def _implies(mine: Condition, theirs: Condition) -> bool:
     """Whether every way to satisfy one satisfies the other."""
+    if len(mine) * len(theirs) > MOST_COMPARED:
+        raise TooLarge("access conditions too large to compare")
     return not theirs or all(any(other <= term for other in theirs) for term in mine)

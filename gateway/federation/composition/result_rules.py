@@ -57,24 +57,23 @@ def _check_input_cycles(state: State) -> None:
         for one in state.merged.types.values()
         if one.kind is Kind.INPUT
     }
-    possible: set[str] = set()
-    pending = list(needs)
-    while pending:  # an input object is possible once all it needs are
-        left = [
-            name for name in pending if not all(_is_known(n, needs, possible) for n in needs[name])
-        ]
-        if len(left) == len(pending):
-            break
-        possible.update(set(pending) - set(left))
-        pending = left
-    for name in pending:
-        if any(target in pending for target in needs[name]):
+    needed_by: dict[str, list[str]] = {}
+    open_needs = {}
+    for name, targets in needs.items():
+        own = {target for target in targets if target in needs}
+        open_needs[name] = len(own)
+        for target in own:
+            needed_by.setdefault(target, []).append(name)
+    ready = [name for name, count in open_needs.items() if not count]
+    while ready:  # an input object is possible once all it needs are
+        for name in needed_by.get(ready.pop(), ()):
+            open_needs[name] -= 1
+            if not open_needs[name]:
+                ready.append(name)
+    for name, count in open_needs.items():
+        if count:
             message = f"Input object {element(name)} needs itself through non-null fields"
             state.error("INVALID_GRAPHQL", message)
-
-
-def _is_known(name: str, needs: dict[str, list[str]], possible: set[str]) -> bool:
-    return name not in needs or name in possible
 
 
 def _check_implements(state: State, one: MergedType, interface: MergedType) -> None:

@@ -4,7 +4,6 @@ Composition is more lenient than a GraphQL server in a few places (an extension 
 enum values may be strings in defaults); that leniency is what other federation tools have too.
 """
 
-from collections import ChainMap
 from collections.abc import Iterable, Iterator
 
 from graphql import (
@@ -451,7 +450,8 @@ def _given(
 ) -> Errors:
     local = _local(applied)
     assert applied.node is not None
-    types = ChainMap({"Purpose": _PURPOSE}, reading.types)
+    own = local in reading.directives
+    types = reading.types if own else {"Purpose": _PURPOSE}
     given: dict[str, ConstValueNode] = {
         argument.name.value: argument.value for argument in applied.node.arguments or ()
     }
