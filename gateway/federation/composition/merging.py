@@ -56,10 +56,6 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     join = next((join for least, join in JOIN_VERSIONS if newest >= least), (0, 3))
     merged = Merged(graph_names(ordered), join)
     state = State(ordered, [usage_of(subgraph) for subgraph in ordered], merged)
-    for index, subgraph in enumerate(ordered):
-        if subgraph.name.startswith("__"):
-            message = f'"{subgraph.name}" starts with "__", which GraphQL reserves'
-            state.error("INVALID_GRAPHQL", message, [index])
     _hint_upgrades(state)
     add_features(state)
     merge_composed(state)
