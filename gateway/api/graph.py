@@ -101,7 +101,7 @@ class Graph:
             )
             self.schema = planned.schema
             self.queries = _fields(self.schema.query_type) - _fields(local.core.query_type)
-            options = Options(limits=_ALREADY_CHECKED, introspection=introspection, entities=True)
+            options = Options(limits=_ALREADY_CHECKED, introspection=introspection)
             self._engine = Engine(planned, options)
 
     def selects_merchants(self, known: Known) -> bool:

@@ -189,7 +189,7 @@ class Emitter:
             parts[f"...on {name}", inner] = None
             reads.append((name, types, number))
         if not selected:
-            selected.append(SelectedField(TYPENAME, TYPENAME, None))
+            selected.append(SelectedField(TYPENAME, TYPENAME, TYPENAME))
             parts[TYPENAME, None] = None
         asked = (on, tuple(parts))
         body = self.bodies.get(asked)

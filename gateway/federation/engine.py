@@ -10,6 +10,7 @@ ones are prepared one after another on one thread, once for all who wait for the
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -39,10 +40,11 @@ from gateway.federation.requests import (
 from gateway.federation.validation import rules, validated
 from gateway.federation.variables import Uncoercible, Variables
 
+log = logging.getLogger(__name__)
+
 _INLINE_CHARACTERS = 3_000  # A longer document is prepared on the thread.
 _WAITING = 64  # More documents than this are not prepared at once.
 _PLANS_PER_OPERATION = 64
-_NO_LABELS: frozenset[str] = frozenset()
 
 
 class Runnable(Protocol):
@@ -62,8 +64,12 @@ class Machinery(Protocol):
 
     schema: GraphQLSchema
 
+    @property
+    def labelled(self) -> bool:
+        """Whether labels of its own differ from request to request."""
+
     def labels(self, request: Request) -> frozenset[str]:
-        """Labels of its own, asked for if the engine's option `entities` is on."""
+        """Labels of its own."""
 
     def prepare(self, operation: Operation, labels: frozenset[str]) -> Runnable:
         """Raises NoPlan where no subgraph can answer."""
@@ -83,7 +89,6 @@ class Options:
     trusted: Trusted = field(default_factory=Trusted)
     automatic: bool = True
     labels: Labels | None = None
-    entities: bool = False
     untrusted: Callable[[str | None, str], None] | None = None  # Told client and text in mode log.
 
 
@@ -116,6 +121,7 @@ class _Graph:
         self.machinery = machinery
         self.schema = machinery.schema
         self.options = options
+        self.own_labels = None if machinery.labelled else machinery.labels(Request(None))
         self.rules = rules(introspection=options.introspection)
         self.documents: Lru[str, _Known] = Lru(options.documents, options.document_bytes)
 
@@ -179,6 +185,11 @@ class _Graph:
             raise refuse("limits", str(error)) from error
         except RecursionError as error:
             raise refuse("limits", "The document is nested too deeply.") from error
+        except Exception as error:
+            log.exception("an operation cannot be planned")
+            raise refuse(
+                "operation", "Something went wrong.", code="INTERNAL", status=500
+            ) from error
 
 
 @dataclass(slots=True)
@@ -204,14 +215,14 @@ class Engine:
         self._documents = Documents(self.options.trusted, automatic=self.options.automatic)
         self._flights: dict[tuple[object, ...], asyncio.Task[Any]] = {}
         self._thread: ThreadPoolExecutor | None = None
-        self.labelled = self.options.entities
         self.version = 0
 
     @property
     def plain(self) -> bool:
         """Whether what may run depends on the body of a request alone."""
         options = self.options
-        return options.labels is None and not options.entities and not self._documents.strict
+        differing = options.labels is not None or self._graph.machinery.labelled
+        return not differing and not self._documents.strict
 
     @property
     def schema(self) -> GraphQLSchema:
@@ -324,7 +335,7 @@ class Engine:
         key = self._decided(prepared, variables, request)
         found = prepared.plans.get(key)
         if found is None:
-            labels = self._labels(request)
+            labels = key[0]  # As they were drawn for the key.
             found = await self._once(
                 (graph, text, name, key),
                 len(text),
@@ -382,15 +393,16 @@ class Engine:
 
     def _decided(
         self, prepared: Prepared, variables: Mapping[str, Any], request: Request
-    ) -> tuple[object, ...]:
+    ) -> tuple[Any, ...]:
         labels = self._labels(request)
         if not prepared.conditions:
             return (labels,)
         return (labels, *[variables.get(name) for name in prepared.conditions])
 
     def _labels(self, request: Request) -> frozenset[str]:
-        labels = _NO_LABELS if self.options.labels is None else self.options.labels(request)
-        return labels | self._graph.machinery.labels(request) if self.labelled else labels
+        own = self._graph.own_labels
+        labels = own if own is not None else self._graph.machinery.labels(request)
+        return labels if self.options.labels is None else labels | self.options.labels(request)
 
     async def _once(self, key: tuple[object, ...], size: int, make: Callable[[], Any]) -> Any:
         """What `make` returns, made once for all who ask for `key` at the same time."""

@@ -29,6 +29,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 
+from gateway.federation.errors import NoPlan
 from gateway.federation.operation import Field, Operation
 from gateway.federation.plan import INPUT
 from gateway.federation.requests import Request
@@ -89,12 +90,19 @@ class Entities:
         return _labelled(held)
 
     def view(self, labels: Iterable[str]) -> Supergraph:
-        """The supergraph with `$in`, where representations hold the keys that labels name."""
-        held: dict[str, list[SelectionSetNode]] = {}
-        for label in labels:
-            if label.startswith(_LABEL):
-                name, _, key = label.removeprefix(_LABEL).partition(" ")
-                held.setdefault(name, []).append(self.keys[name][key])
+        """The supergraph with `$in`, where representations hold the keys that labels name.
+
+        Of a type that no label names there is none, so it may hold all.
+
+        Raises:
+            NoPlan: Representations of one type have no key in common.
+        """
+        held = {name: list(keys.values()) for name, keys in self.keys.items()}
+        for name, keys in _named(labels).items():
+            if not keys:
+                told = f"Representations of {name} that come together need a key in common."
+                raise NoPlan(told, (_ENTITIES,))
+            held[name] = [self.keys[name][key] for key in sorted(keys)]
         query = self.supergraph.roots["query"]
         view = _input_view(self.supergraph, query, held)
         types = dict(self.supergraph.types)
@@ -266,7 +274,30 @@ def _key_directive(text: str) -> ConstDirectiveNode:
 
 
 def _labelled(held: Mapping[str, set[str]]) -> frozenset[str]:
-    return frozenset(f"{_LABEL}{name} {key}" for name, keys in held.items() for key in keys)
+    """A label for each type and key; one without a key where there is none in common."""
+    return frozenset(f"{_LABEL}{name} {key}" for name, keys in held.items() for key in keys or {""})
+
+
+def _named(labels: Iterable[str]) -> dict[str, set[str]]:
+    """The keys that labels name, by type."""
+    found: dict[str, set[str]] = {}
+    for label in labels:
+        if label.startswith(_LABEL):
+            name, _, key = label.removeprefix(_LABEL).partition(" ")
+            found.setdefault(name, set()).update({key} - {""})
+    return found
+
+
+def in_common(one: Iterable[str], other: Iterable[str]) -> frozenset[str]:
+    """Labels of the keys that both have, and of the types that only one has."""
+    first, second = _named(one), _named(other)
+    return _labelled(
+        {
+            name: first.get(name, second.get(name, set()))
+            & second.get(name, first.get(name, set()))
+            for name in first.keys() | second.keys()
+        }
+    )
 
 
 def _holds(selected: SelectionSetNode, given: Any) -> bool:

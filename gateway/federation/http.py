@@ -206,6 +206,7 @@ class Endpoint:
         if self._version != self.engine.version:
             self._bodies.clear()
             self._version = self.engine.version
+            self._reusable = self.engine.plain
         asked = self._bodies.get(body)
         if asked is None:
             try:

@@ -1,6 +1,8 @@
 """What an engine plans and runs one supergraph with: the planner, the executor, its services."""
 
 import asyncio
+import random
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
@@ -8,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from graphql import GraphQLSchema
 
 from gateway.federation.caches import Lru
-from gateway.federation.entities import Entities
+from gateway.federation.entities import Entities, in_common
 from gateway.federation.executor import Caller, Executable, run
 from gateway.federation.operation import Operation
 from gateway.federation.plan import INPUT, Fetch
@@ -27,7 +29,7 @@ class Subscribable(Protocol):
         """Its events, until it or the taker ends; raises ServiceFailure."""
 
 
-_NO_LABELS: frozenset[str] = frozenset()
+_PERCENT = re.compile(r"percent\((\d+(?:\.\d+)?)\)")
 _INPUTS = 16  # Planners for so many sorts of representations are kept.
 
 Added = Callable[[str, Request], Headers]
@@ -43,6 +45,7 @@ class Planned:
         seconds: The time a query or mutation has.
         headers: What a service is sent; the request's own headers by default.
         entities: Serve as a subgraph, too: `_service` and `_entities`.
+        active: Override labels that are active for every request; `percent(x)` is drawn for each.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Planned:
         seconds: float | None = 30.0,
         headers: Added | None = None,
         entities: bool = False,
+        active: frozenset[str] = frozenset(),
     ) -> None:
         self.supergraph = supergraph
         self.entities = Entities(supergraph) if entities else None
@@ -66,6 +70,12 @@ class Planned:
         self.seconds = seconds
         self.headers = headers
         self._planner = Planner(supergraph)
+        self._active = active & supergraph.labels
+        self._drawn = [
+            (label, float(found[1]))
+            for label in supergraph.labels
+            if (found := _PERCENT.fullmatch(label))
+        ]
         self._inputs: Lru[frozenset[str], Planner] = Lru(_INPUTS)
 
     def prepare(self, operation: Operation, labels: frozenset[str]) -> "Run":
@@ -73,15 +83,25 @@ class Planned:
         plan = self._planner_for(operation, labels).plan(operation, labels)
         return Run(self, Executable(plan, self.schema))
 
+    @property
+    def labelled(self) -> bool:
+        """Whether `labels` differ from request to request."""
+        return bool(self._drawn) or self.entities is not None
+
     def labels(self, request: Request) -> frozenset[str]:
-        """What plans depend on besides the operation and the overrides: keys of representations."""
-        return self.entities.labels(request) if self.entities is not None else _NO_LABELS
+        """What plans depend on besides the operation: overrides, and keys of representations."""
+        labels = self._active
+        if self._drawn:
+            draw = random.random  # Which requests are drawn is no secret.
+            labels |= {label for label, percent in self._drawn if 100 * draw() < percent}
+        if self.entities is not None:
+            labels |= self.entities.labels(request)
+        return labels
 
     def _planner_for(self, operation: Operation, labels: frozenset[str]) -> Planner:
         if self.entities is None or not self.entities.concerns(operation):
             return self._planner
-        keys = frozenset(one for one in labels if one.startswith(INPUT))
-        keys |= self.entities.written(operation)
+        keys = in_common(labels, self.entities.written(operation))
         found = self._inputs.get(keys)
         if found is None:
             found = Planner(self.entities.view(keys))

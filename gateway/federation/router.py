@@ -5,6 +5,7 @@ changed and is valid is served from the next request on, what is not is logged a
 """
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import logging
@@ -98,7 +99,7 @@ class Router:
                 body_bytes=config.limits.body,
             )
             patience = Patience(
-                body_bytes=config.limits.body, connections=config.limits.connections
+                body_bytes=config.limits.body, connections=_affordable(config.limits.connections)
             )
             self.server = Server(self.answer, patience, self.upgrade)
             try:
@@ -166,14 +167,11 @@ class Router:
         except (OSError, UnicodeDecodeError, InvalidSupergraph, InvalidManifest) as error:
             raise CannotStart(str(error)) from error
         names = [one.name for one in fields(Limits) if one.name != "pricing"]
-        labels = frozenset(config.override_labels)
         options = Options(
             limits=Limits(**{name: getattr(config.limits, name) for name in names}),
             introspection=config.introspection,
             trusted=trusted,
             automatic=config.automatic_documents,
-            labels=(lambda _: labels) if labels else None,
-            entities=config.entities,
             untrusted=_tell_untrusted if trusted.mode == "log" else None,
         )
         return Engine(planned, options)
@@ -196,6 +194,7 @@ class Router:
             seconds=config.times.request,
             headers=self._headers if self._static else None,
             entities=config.entities,
+            active=frozenset(config.override_labels),
         )
 
     def _headers(self, service: str, request: Request) -> tuple[tuple[str, str], ...]:
@@ -254,6 +253,26 @@ class _Seen:
         if settled:
             self.served = now
         return settled
+
+
+def _affordable(connections: int) -> int:
+    """How many connections the limit of open files, raised as far as may be, leaves room for.
+
+    As many again are kept for subgraphs, and some for files.
+    """
+    try:
+        import resource  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        return min(connections, 200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + 100
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return max(16, min(connections, (soft - 100) // 2))
+    return connections
 
 
 def _signature(path: Path) -> tuple[int, ...]:

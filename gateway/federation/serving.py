@@ -10,10 +10,13 @@ Source: RFC 9112; security.md §0.2.
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Protocol
 
 import httptools
@@ -23,6 +26,7 @@ from gateway.federation.http import Reply
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.5
+_LOOKED_AT = 64  # connections, to find one idle for long where there are too many
 _LINGER_SECONDS = 1.0  # that a refused client has to take its answer
 _WAITING_REQUESTS = 16  # of one connection; it is not read from beyond
 _HEAD_BYTES = 32 * 1024
@@ -84,6 +88,7 @@ class Server:
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.now = self.loop.time()
+        self.date = _date()
         self._listening: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
@@ -121,7 +126,8 @@ class Server:
     def came(self, connection: "Connection") -> None:
         self.connections.add(connection)
         if len(self.connections) > self.patience.connections:
-            idle = [one for one in self.connections if one.idle and one is not connection]
+            some = islice(self.connections, _LOOKED_AT)
+            idle = [one for one in some if one.idle and one is not connection]
             (min(idle, key=_since) if idle else connection).abort()
 
     def went(self, connection: "Connection") -> None:
@@ -133,9 +139,13 @@ class Server:
         """End connections whose client is late. One clock for all costs requests nothing."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            self.now = self.loop.time()
+            self.now, self.date = self.loop.time(), _date()
             for connection in list(self.connections):
                 connection.check(self.now)
+
+
+def _date() -> bytes:
+    return f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
 
 
 def _since(connection: "Connection") -> float:
@@ -314,7 +324,8 @@ class Connection(asyncio.Protocol):
         if reply.stream is not None:
             await self._stream(reply, keep=keep)
         else:
-            self.transport.write(_whole(reply, keep=keep, head=message.method == b"HEAD"))
+            bare = message.method == b"HEAD"
+            self.transport.write(_whole(reply, self.server.date, keep=keep, head=bare))
         if not keep:
             self.closing = True
             self.transport.close()
@@ -329,7 +340,8 @@ class Connection(asyncio.Protocol):
             close = getattr(reply.stream, "aclose", None)
             if close is not None:
                 stack.push_async_callback(close)
-            self.transport.write(_head(reply, b"transfer-encoding: chunked\r\n", keep=keep))
+            length = b"transfer-encoding: chunked\r\n" + self.server.date
+            self.transport.write(_head(reply, length, keep=keep))
             async for chunk in reply.stream:
                 self.transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
                 if self.writable is not None:
@@ -345,7 +357,7 @@ class Connection(asyncio.Protocol):
         self.closing = True
         self.since = self.server.now
         if self.task is None or self.task is asyncio.current_task():
-            self.transport.write(_whole(_plain(status), keep=False, head=False))
+            self.transport.write(_whole(_plain(status), self.server.date, keep=False))
         if self.transport.can_write_eof():
             self.transport.write_eof()  # The client may be sending still, and reads afterwards.
         self.server.loop.call_later(_LINGER_SECONDS, self.transport.close)
@@ -424,9 +436,9 @@ def _without_upgrade(message: _Message) -> bytes:
 _HEADS: dict[tuple[int, str, bool], bytes] = {}
 
 
-def _whole(reply: Reply, *, keep: bool, head: bool) -> bytes:
+def _whole(reply: Reply, date: bytes, *, keep: bool, head: bool = False) -> bytes:
     body = reply.body
-    start = _head(reply, b"content-length: %d\r\n" % len(body), keep=keep)
+    start = _head(reply, b"content-length: %d\r\n%b" % (len(body), date), keep=keep)
     return start if head else start + body
 
 

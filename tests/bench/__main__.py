@@ -20,6 +20,7 @@ from tests.bench import (
     place,
     postgres,
     redemption,
+    router,
     server,
     statements,
 )
@@ -66,7 +67,7 @@ def _on_server(names: list[str], rounds: int) -> list[server.Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    every = [*RUNS, "statements", "server"]
+    every = [*RUNS, "statements", "server", "router"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
     parser.add_argument("--database", choices=DATABASES, help="only on this one (both)")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
@@ -103,10 +104,13 @@ def main() -> None:
     on_server = _on_server(asked.names or every, asked.rounds)
     if on_server:
         server.print_rows(console, on_server)
+    routed = asyncio.run(router.run(rounds=asked.rounds)) if "router" in names else []
+    if routed:
+        router.print_rows(console, routed)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if asked.json:
         document = {"machine": machine, "figures": [figure.json() for figure in figures]}
-        document |= {"statements": counts, "server": on_server}
+        document |= {"statements": counts, "server": on_server, "router": routed}
         text = json.dumps(document, ensure_ascii=False, indent=1)
         asked.json.write_text(text + "\n", encoding="utf-8")
 

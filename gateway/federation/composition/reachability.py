@@ -59,10 +59,10 @@ class Reachability:
         """Nodes reached that lead back at once reach the same."""
         for other in found:
             key = (other, without)
-            if other.types != node.types or key in self._led:
-                continue
+            if other.types != node.types or other.blind != node.blind or key in self._led:
+                continue  # Calls lead elsewhere from where the type is not known.
             apart = (other.graph, other.name) != (node.graph, node.name)
-            if apart and self._led_to((other,), node):
+            if apart and node in self._targets(other) and self._led_to((other,), node):
                 self._led[key] = found
 
     def selects(self, node: Node, name: str, without: frozenset[str] = frozenset()) -> bool:

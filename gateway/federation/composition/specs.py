@@ -13,6 +13,7 @@ APOLLO = "https://specs.apollo.dev"
 FEDERATION = f"{APOLLO}/federation"
 LINK = f"{APOLLO}/link"
 CORE = f"{APOLLO}/core"
+CONNECT = f"{APOLLO}/connect"
 
 Version = tuple[int, int]
 VERSION_ONE: Version = (1, 0)

@@ -118,6 +118,13 @@ def unknown_directives(reading: Reading, *, schema_only: bool = False) -> Errors
         local = _local(applied)
         if local not in seen and not _is_known(reading, local):
             seen.add(local)
+            if reading.names.resolve(local)[0] == specs.CONNECT:
+                yield CompositionError(
+                    "UNSUPPORTED_FEATURE",
+                    f'"@{local}" is a directive of connectors ({specs.CONNECT}): no subgraph is'
+                    " asked through them here.",
+                )
+                continue
             yield invalid(f'Unknown directive "@{local}".{_advice(reading, local)}')
 
 

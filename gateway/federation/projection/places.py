@@ -129,10 +129,14 @@ class Places(Writer):
         return known
 
     def sent_typename(self, spot: Spot, info: CallInfo) -> str:
+        """An expression of the `__typename` of an object's representation."""
         found = self.representation(spot, info)
         name = repr(found.typename) if found.typename is not None else spot.group.literal()
         if name is None:
-            raise TooInvolved("a representation whose type nobody tells")
+            told = self.typenames(spot, info.before)
+            if len(told) != 1:
+                raise TooInvolved("a representation whose type nobody tells, or several do")
+            name = self.read(spot, told)
         return name
 
     def representation(self, spot: Spot, info: CallInfo) -> Representation:

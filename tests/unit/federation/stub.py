@@ -48,6 +48,8 @@ class Stub:
         self.added += 1
         return self.added
 
+    labelled = False
+
     def labels(self, request: Request) -> frozenset[str]:
         return frozenset()
 

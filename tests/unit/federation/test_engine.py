@@ -79,6 +79,15 @@ async def test_no_plan_is_null_data_with_an_error():
     assert result.stage is None
 
 
+async def test_a_planner_that_fails_is_no_crash(caplog):
+    stub = Stub()
+    stub.prepare = lambda *_: 1 // 0
+    for query in ("{ n }", "{ n " + " " * 4_000 + "}"):
+        result = await answered(Engine(stub), query)
+        assert (result.status, result.errors[0]["extensions"]["code"]) == (500, "INTERNAL")
+    assert "ZeroDivisionError" in caplog.text
+
+
 async def test_errors_do_not_suggest_what_there_is():
     engine = Engine(Stub(), Options(introspection=False))
     for query in (
@@ -143,6 +152,25 @@ async def test_memory_is_bounded():
         await answered(engine, query, variables={f"c{n}": bool(bits >> n & 1) for n in range(8)})
     prepared = engine._graph.documents.get(query).operations[None]
     assert len(prepared.plans) == 64
+
+
+async def test_labels_that_are_drawn_are_those_of_the_plan():
+    class Drawing(Stub):
+        labelled = True
+
+        def labels(self, request):
+            self.drawn = (getattr(self, "drawn", 0) + 1) % 3
+            return frozenset({str(self.drawn)})
+
+    stub = Drawing()
+    engine = Engine(stub)
+    for _ in range(10):
+        await answered(engine, "{ n }")
+    plans = engine._graph.documents.get("{ n }").operations[None].plans
+    assert sorted(stub.prepared, key=str) == sorted(
+        [("query {n}", key[0]) for key in plans], key=str
+    )
+    assert not engine.plain
 
 
 async def test_another_supergraph_serves_from_the_next_request_on():

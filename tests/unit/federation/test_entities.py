@@ -5,7 +5,7 @@ import json
 import pytest
 from graphql import build_schema, execute, parse, print_schema
 
-from gateway.federation.engine import Engine, Options
+from gateway.federation.engine import Engine
 from gateway.federation.entities import Entities
 from gateway.federation.machinery import Planned
 from gateway.federation.requests import Request
@@ -110,7 +110,7 @@ def services():
 @pytest.fixture
 def engine(services):
     planned = Planned(Supergraph.parse(SUPERGRAPH), services, entities=True)
-    return Engine(planned, Options(entities=True))
+    return Engine(planned)
 
 
 QUERY = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Item { name left } } }"
@@ -138,6 +138,12 @@ async def test_what_is_no_entity_is_null_and_the_others_are_not(engine):
     found = await entities(engine, *representations[:6], representations[-1])
     assert found["data"]["_entities"] == [*[None] * 6, {"name": "Item a", "left": 10}]
     assert "errors" in await entities(engine, None)
+
+
+async def test_nothing_but_what_is_no_entity(engine):
+    found = await entities(engine, {"__typename": "Item"}, {"__typename": "Nothing", "id": "a"})
+    assert found == {"data": {"_entities": [None, None]}}
+    assert await entities(engine) == {"data": {"_entities": []}}
 
 
 async def test_keys_alone_need_no_subgraph(engine, services):

@@ -175,6 +175,15 @@ def test_what_a_document_calls_a_directive_does_not_matter_afterwards() -> None:
     assert subgraph.types["Offer"].fields["no"].shareable
 
 
+def test_connectors_are_refused_by_name() -> None:
+    schema = (
+        f'extend schema @link(url: "{FED}/v2.10")'
+        f' @link(url: "{SPEC}/connect/v0.1", import: ["@connect", "@source"])'
+    )
+    assert codes(f"{schema} {QUERY}") == set()
+    assert codes(f'{schema} @source(name: "prices") {QUERY}') == {"UNSUPPORTED_FEATURE"}
+
+
 def test_a_later_link_spec() -> None:
     assert codes(f"{links(f'{SPEC}/link/v1.1')} {QUERY}") == {"UNKNOWN_LINK_VERSION"}
 
