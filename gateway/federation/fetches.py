@@ -14,8 +14,9 @@ from graphql import ValueNode
 from gateway.federation.errors import NoPlan
 from gateway.federation.graph import TYPENAME, Move, Node, QueryGraph, Wanted, WantedSet
 from gateway.federation.operation import OperationKind
-from gateway.federation.paths import IMPOSSIBLE, Narrow, Paths, Pick, Solution
+from gateway.federation.paths import Paths
 from gateway.federation.plan import Input, Path, Step
+from gateway.federation.solutions import IMPOSSIBLE, Narrow, Pick, Solution
 
 MAX_ENTRIES = 20_000
 """Selected fields of one plan: a query that needs more is refused."""
@@ -209,7 +210,7 @@ class Fetches:
             place.selected.setdefault((wanted.name, wanted.text, arrival.group), (into, child))
         below: list[Input] = []
         if child is not None and pick.child is not None:
-            if any(move.child and move.child.abstract for _, move in arrivals):
+            if any(_untold(move) for _, move in arrivals):
                 groups.add(self.typename(child))
                 below.append(Input(TYPENAME, TYPENAME))
             supply, suppliers = self.commit(child, pick.child)
@@ -382,6 +383,12 @@ class Fetches:
         arrival = self._within(place, group)
         place.arrivals.setdefault(node, arrival)
         return arrival
+
+
+def _untold(move: Move) -> bool:
+    """Whether objects there may be of several types, and the subgraph can say of which."""
+    child = move.child
+    return child is not None and not child.blind and (child.abstract or move.various)
 
 
 def merge_inputs(known: tuple[Input, ...], more: Iterable[Input]) -> tuple[Input, ...] | None:

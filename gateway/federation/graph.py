@@ -107,13 +107,15 @@ class Move:
 
     `type` is the subgraph's own, `child` where it leads (None: a leaf). With `requires` it can be
     selected only in an entity call whose representations hold that. `split` says that the field
-    is no field of the node's type: it must be selected on each of its object types.
+    is no field of the node's type: it must be selected on each of its object types. `various`
+    says that clients see an abstract type there, whatever the subgraph has.
     """
 
     type: str
     child: "Node | None"
     requires: WantedSet | None = None
     split: bool = False
+    various: bool = False
 
 
 class Node:
@@ -266,7 +268,7 @@ class QueryGraph:
         if declared is not None and not declared.external:
             return self._to(node, declared)
         if each and all(one.type == each[0].type and one.child is each[0].child for one in each):
-            return Move(each[0].type, each[0].child, split=True)
+            return Move(each[0].type, each[0].child, split=True, various=each[0].various)
         return None
 
     def _object_move(self, node: Node, name: str) -> Move | None:
@@ -296,7 +298,14 @@ class QueryGraph:
         requires = self.wanted(known.requires) if known.requires is not None else None
         if requires is not None and self._provides(node, known.name):
             requires = None
-        return Move(known.type, child, requires)
+        return Move(known.type, child, requires, various=self._various(node.name, known.name))
+
+    def _various(self, name: str, field: str) -> bool:
+        """Whether the supergraph's field is of an abstract type."""
+        merged = self.supergraph.types.get(name)
+        written = merged.fields.get(field) if merged is not None else None
+        leads = self.supergraph.types.get(written.strip("[]!")) if written else None
+        return leads is not None and leads.kind in (TypeKind.INTERFACE, TypeKind.UNION)
 
     def _provides(self, node: Node, name: str) -> bool:
         return any(one.name == name for one in self._provided_fields(node))

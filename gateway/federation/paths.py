@@ -9,7 +9,7 @@ a field can be had from these nodes, and else the response path that fails.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 from gateway.federation.graph import (
@@ -21,82 +21,23 @@ from gateway.federation.graph import (
     WantedOn,
     WantedSet,
 )
+from gateway.federation.solutions import (
+    APART,
+    HOP,
+    IMPOSSIBLE,
+    LOST,
+    Again,
+    Hop,
+    Narrow,
+    Nodes,
+    Pick,
+    Reach,
+    Solution,
+)
 from gateway.federation.supergraph import TypeKind
 
-HOP = 1_000_000
-"""The cost of a request. Of choices with as many requests the one wins that has fewer fields
-behind requests, then the one that selects fewer fields."""
-
-LOST = HOP // 10
-"""The cost of a fragment that no object can be of here; a subgraph that has the type is better."""
-
-APART = HOP // 40
-"""The cost of each part of an object that is taken apart; one subgraph's answer is surer."""
-
-IMPOSSIBLE = 1_000_000_000_000_000
 MAX_COMBINATIONS = 128
 MAX_UNSURE = 20_000
-
-Nodes = tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A further entity call to the subgraph of a node where the object already is."""
-
-    node: Node
-
-
-Hop = Node | Again
-
-
-@dataclass(slots=True, eq=False)
-class Reach:
-    """That an entity call leads to a node: its own cost, all hops it needs, nodes it starts at."""
-
-    own: int
-    total: int
-    needs: frozenset[Hop]
-    uses: frozenset[Node]
-
-
-@dataclass(slots=True, eq=False)
-class Pick:
-    """Where a field is taken from: nodes of the place (or hops from it), and what follows."""
-
-    wanted: Wanted
-    sources: tuple[tuple[Node, Move], ...]
-    child: "Solution | None"
-
-
-@dataclass(slots=True, eq=False)
-class Narrow:
-    """What is taken only of objects of `types`; `nodes` are `base` seen as these."""
-
-    types: frozenset[str]
-    base: Nodes
-    nodes: Nodes
-    solution: "Solution"
-
-
-@dataclass(slots=True, eq=False)
-class Solution:
-    """How what is wanted is had. `cost` and `size` (fields) count all below; `missing` is a path
-    that fails."""
-
-    nodes: Nodes
-    cost: int = 0
-    size: int = 0
-    picks: list[Pick] = field(default_factory=list)
-    narrows: list[Narrow] = field(default_factory=list)
-    hops: frozenset[Hop] = frozenset()
-    uses: frozenset[Node] = frozenset()
-    missing: tuple[str, ...] | None = None
-
-    def fail(self, path: tuple[str, ...]) -> "Solution":
-        self.cost = IMPOSSIBLE
-        self.missing = path
-        return self
 
 
 @dataclass(slots=True, eq=False)
@@ -571,6 +512,16 @@ class _Solving:
                     for one in sorted(cover):
                         self._narrow_to(base, one, frozenset((one,)), part.sub)
             return
+        for items, group in self._alike(types):
+            wanted = self.wanted.combined(items)
+            together = frozenset(group)
+            if 1 < len(group) < len(types) and self._narrow_like(base, together, wanted):
+                continue
+            for one in group:
+                self._narrow_to(base, one, frozenset((one,)), wanted)
+
+    def _alike(self, types: frozenset[str]) -> Iterable[tuple[list[Wanted | WantedOn], list[str]]]:
+        """Object types of which the same is wanted, and that have it in the same way."""
         alike: dict[object, tuple[list[Wanted | WantedOn], list[str]]] = {}
         names = [one.name for one in self.spread]
         for one in sorted(types):
@@ -580,13 +531,7 @@ class _Solving:
                     items.extend(part.sub.items)
             key = (tuple(map(id, items)), self.graph.likeness(one, names))
             alike.setdefault(key, (items, []))[1].append(one)
-        for items, group in alike.values():
-            wanted = self.wanted.combined(items)
-            together = frozenset(group)
-            if 1 < len(group) < len(types) and self._narrow_like(base, together, wanted):
-                continue
-            for one in group:
-                self._narrow_to(base, one, frozenset((one,)), wanted)
+        return alike.values()
 
     def _narrow_like(self, base: Nodes, types: frozenset[str], wanted: WantedSet) -> bool:
         """Solve `wanted` for object types that are alike, all at once."""
@@ -598,7 +543,7 @@ class _Solving:
         pairs = [(one, self.graph.narrow(one, on, types)) for one in base]
         nodes = tuple(seen for _, seen in pairs if seen is not None)
         if not any(not one.blind for one in nodes):
-            return len(types) == 1
+            return types == {on}
         solution = self.paths.solve(nodes, wanted)
         if solution.cost >= IMPOSSIBLE:
             if len(types) > 1:

@@ -8,8 +8,9 @@ from gateway.federation.errors import NoPlan
 from gateway.federation.fetches import Fetches, Group
 from gateway.federation.graph import TYPENAME, QueryGraph, Wanted, WantedOn, WantedSet
 from gateway.federation.operation import Field, Operation, Selection
-from gateway.federation.paths import IMPOSSIBLE, Paths
+from gateway.federation.paths import Paths
 from gateway.federation.plan import Plan
+from gateway.federation.solutions import IMPOSSIBLE
 from gateway.federation.supergraph import Supergraph
 
 MAX_LABEL_SETS = 32

@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.bench import (
     catalog,
     composition,
+    federation,
     graph,
     parts,
     place,
@@ -34,6 +35,7 @@ RUNS: dict[str, Run] = {
     "redemption": redemption.run,
     "parts": parts.run,
     "composition": composition.run,
+    "federation": federation.run,
 }
 
 

@@ -248,7 +248,8 @@ def _value(made: Invention, world: World, rng: random.Random, kind: str, label: 
     if rng.random() < 0.15:
         return None
     if kind.startswith("["):
-        return [_value(made, world, rng, kind[1:-1], f"{label}/{n}") for n in range(rng.randint(0, 3))]
+        items = range(rng.randint(0, 3))
+        return [_value(made, world, rng, kind[1:-1], f"{label}/{n}") for n in items]
     if kind in {"String", "Int"}:
         return label if kind == "String" else rng.randint(0, 99)
     if kind == "V":
