@@ -27,7 +27,7 @@ async def run(path: Path, *, rounds: int) -> list[Figure]:
         address = f"http://127.0.0.1:{own}/cpu"
 
         def told() -> list[float]:
-            with urllib.request.urlopen(address) as answer:  # noqa: S310 - our own child
+            with urllib.request.urlopen(address) as answer:
                 read: list[float] = orjson.loads(answer.read())
                 return read
 
