@@ -116,13 +116,14 @@ def _finish(reading: Reading, document: DocumentNode) -> None:
     """Root types by their default names; what is not the subgraph's own is taken away."""
     explicit = _explicit(document)
     for root, name in ROOTS.items():
-        if root not in reading.roots and not explicit and name in reading.types:
+        found = reading.types.get(name)
+        if not explicit and found is not None and found.kind is Kind.OBJECT:
             reading.roots[root] = name
     for definition in reading.types.values():
         spread_external(definition)
     for name in BUILT_IN_SCALARS & set(reading.types):
         if reading.types[name].kind is Kind.SCALAR:
-            del reading.types[name]
+            reading.machinery[name] = reading.types.pop(name)
     query = reading.types.get(reading.roots.get("query", ""))
     if query is not None:
         for name in specs.OPERATION_FIELDS:
