@@ -11,6 +11,7 @@ import pytest
 
 from gateway.api.graphs import Graphs
 from gateway.api.schema import ours, subgraph_sdl
+from gateway.audit import service as audit
 from gateway.db import Clock, system_now
 from gateway.members.model import pseudonym
 from gateway.oauth.addresses import LoopbackToo
@@ -268,6 +269,10 @@ async def test_publishing_again_with_a_key_or_without_a_change_makes_no_version(
     same = await place.publish(idempotencyKey="two")
     assert same["replayed"] is False
     assert same["subgraph"]["id"] == first["subgraph"]["id"]
+    async with place.gateway.runtime.database.reading() as tx:
+        (entry,) = await audit.entries(tx, subject=first["subgraph"]["id"], limit=5)
+    assert (entry["kind"], entry["actor"]) == ("subgraph.published", "merchant-M05")
+    assert entry["body"]["version"] == 1
     other = await place.publish(SDL + "extend type Xinghui_Trailer { more: String }",
                                 idempotencyKey="one")  # fmt: skip
     assert other["errors"][0]["code"] == "IDEMPOTENCY_CONFLICT"
