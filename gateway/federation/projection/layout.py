@@ -11,7 +11,6 @@ from typing import Any
 
 from gateway.federation.plan import (
     EntityCall,
-    Input,
     Path,
     Plan,
     Representation,
@@ -194,6 +193,10 @@ class Layout:
                     CallInfo(len(self.calls), call, fetch.number, before, fetch.service)
                 )
 
+        self._paths = [frozenset(one.call.paths) for one in self.calls]
+        self._uniformity: dict[tuple[int, frozenset[int]], bool] = {}
+        self._places: dict[tuple[Path, frozenset[int]], Place] = {}
+
     def roots(self, within: frozenset[int] | None = None) -> list[Source]:
         """The root fetches' answers as sources: variables f0, f1, …"""
         return [
@@ -211,61 +214,80 @@ class Layout:
         rests: dict[tuple[int, Path], set[Path]] = {}
         left: list[Path] = []
         for path in info.call.paths:
-            found: tuple[CallInfo, Path] | None = None
-            for other in self.calls:
-                if other.number not in info.before or not self._uniform(other, info.before):
-                    continue
-                for prefix in other.call.paths:
-                    if (
-                        _leads(prefix, path)
-                        and (found is None or len(prefix) > len(found[1]))
-                        and self._alone(other, prefix, path[len(prefix)].key, info.before)
-                    ):
-                        found = (other, prefix)
+            found = self._start(path, info.before)
             if found is None:
                 left.append(path)
             else:
-                other, prefix = found
-                rests.setdefault((other.index, path[len(prefix) :]), set()).add(prefix)
+                rests.setdefault((found[0], path[found[1] :]), set()).add(path[: found[1]])
         begun: dict[int, list[Path]] = {}
         for (index, rest), prefixes in rests.items():
-            if prefixes == set(self.calls[index].call.paths):
+            if prefixes == self._paths[index]:
                 begun.setdefault(index, []).append(rest)
             else:
                 left += [prefix + rest for prefix in prefixes]
         return [(self.calls[index], found) for index, found in begun.items()], left
 
+    def _start(self, path: Path, within: frozenset[int]) -> tuple[int, int] | None:
+        """The call whose entities a path goes on from alone, and where: as far on as can be."""
+        for length in range(len(path) - 1, 0, -1):
+            prefix = path[:length]
+            for other in self.calls:
+                if (
+                    other.number in within
+                    and prefix in self._paths[other.index]
+                    and self._uniform(other, within)
+                    and self._alone(other, prefix, path[length].key, within)
+                ):
+                    return other.index, length
+        return None
+
     def beyond(self, other: CallInfo, info: CallInfo) -> tuple[Path, ...]:
         """What is left of a call's paths that lead on from the targets of another."""
+        targets = self._paths[other.index]
         rests = [
-            path[len(prefix) :]
+            path[length:]
             for path in info.call.paths
-            for prefix in other.call.paths
-            if _leads(prefix, path)
+            for length in range(1, len(path))
+            if path[:length] in targets
         ]
         return tuple(dict.fromkeys(rests))
 
     def _uniform(self, other: CallInfo, within: frozenset[int]) -> bool:
         """Whether the calls that lead on from another do so from all its targets alike."""
-        return all(
-            prefix + rest in info.call.paths
-            for info in self.calls
-            if info.number in within
-            for rest in self.beyond(other, info)
-            for prefix in other.call.paths
-        )
+        known = self._uniformity.get((other.index, within))
+        if known is None:
+            known = self._uniformity[other.index, within] = all(
+                prefix + rest in self._paths[info.index]
+                for info in self.calls
+                if info.number in within
+                for rest in self.beyond(other, info)
+                for prefix in other.call.paths
+            )
+        return known
 
     def _alone(self, info: CallInfo, path: Path, key: str, within: frozenset[int]) -> bool:
         """Whether nobody but `info` provides a key at the end of a path."""
-        sources = self.roots(within)
-        attached = [Attached(one, each) for one in self.calls for each in one.call.paths]
-        place = Place(sources, tuple(one for one in attached if one.info.number in within))
-        for step in path:
-            place = self._down(place, step)
         return not any(
             one.selections is not info.call.selections and provides(one.selections, key, None)
-            for one in self._with_arrived(place)
+            for one in self._with_arrived(self._place(path, within))
         )
+
+    def _place(self, path: Path, within: frozenset[int]) -> Place:
+        """The place at the end of a path, whatever the types."""
+        known = self._places.get((path, within))
+        if known is None:
+            if path:
+                known = self._down(self._place(path[:-1], within), path[-1])
+            else:
+                attached = [
+                    Attached(one, each)
+                    for one in self.calls
+                    if one.number in within
+                    for each in one.call.paths
+                ]
+                known = Place(self.roots(within), tuple(attached))
+            self._places[path, within] = known
+        return known
 
     def _with_arrived(self, place: Place) -> list[Source]:
         return place.sources + [
@@ -276,12 +298,3 @@ class Layout:
         found = candidates(self._with_arrived(place), step.key, None)
         below = [Source("", one.selections, one.source.owner) for one in found]
         return Place(below, place.onward(step.key, None))
-
-
-def _leads(prefix: Path, path: Path) -> bool:
-    return len(prefix) < len(path) and path[: len(prefix)] == prefix
-
-
-def is_nested(inputs: Sequence[Input]) -> bool:
-    """Whether any input is made of objects."""
-    return any(one.inputs for one in inputs)

@@ -241,3 +241,25 @@ async def test_an_entity_in_too_many_places_is_refused_at_once(
     assert time.process_time() - began < 5
     assert outcome.data == b"null"
     assert [one["extensions"]["code"] for one in outcome.errors] == ["RESPONSE_TOO_LARGE"]
+
+
+def lines_for(aliases: int) -> int:
+    """Lines of code for so many aliases of a field with entities below entities."""
+    names = [f"a{number}" for number in range(aliases)]
+    owners, friends = ([f"{name}@.owner{more}" for name in names] for more in ("", ".friend"))
+    plan = planned(
+        "{" + " ".join(f"{name}:shops{{owner{{friend{{age}}}}}}" for name in names) + "}",
+        fetch(0, "shops", "{" + " ".join(f"{name}:shops{{owner{{id}}}}" for name in names) + "}"),
+        fetch(1, "people", call(owners, keyed("Person", "id"), "{friend{id}}"), after=[0]),
+        fetch(2, "ages", call(friends, keyed("Person", "id"), "{age}"), after=[1]),
+    )
+    return len(Generated(plan, SCHEMA).text.splitlines())
+
+
+def test_code_grows_no_faster_than_the_plan() -> None:
+    began = time.process_time()
+    few = lines_for(10)
+    middle = time.process_time()
+    many = lines_for(100)
+    assert many < 11 * few
+    assert time.process_time() - middle < 40 * (middle - began)  # Nothing squared or worse.
