@@ -9,7 +9,7 @@ UV := uv==0.13.9
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo serve test check bench load simulate simulate-mutants chaos mutate docs migration lock clean
+.PHONY: demo serve test check bench load simulate simulate-mutants chaos federation mutate docs migration lock clean
 
 demo: .venv/ready  ## the whole coalition day, played from outside; ends 0 only if it all holds
 	$(BIN)/gateway demo $(ARGS)
@@ -43,7 +43,12 @@ simulate-mutants: .venv/ready  ## plant faults in the services and see that the 
 
 chaos: .venv/ready  ## 500 kill -9 under load, and three books compared; ARGS="--seed 2 --kills 50"
 	$(BIN)/python -m tests.chaos $(ARGS)
-	$(BIN)/python -m pytest -m campaign
+	$(BIN)/python -m pytest -m campaign --ignore=tests/federation
+
+MINUTES ?= 10
+federation: .venv/ready  ## random operations, federations and failures; MINUTES=10 of mutated texts
+	$(BIN)/python -m pytest -m campaign tests/federation --numprocesses auto $(ARGS)
+	$(BIN)/python -m tests.federation.fuzz --minutes $(MINUTES)
 
 mutate: .venv/ready  ## change the code, see that tests notice; ARGS="points/holding --sample 60 --seed 2"
 	$(BIN)/python -m tests.mutation $(ARGS)

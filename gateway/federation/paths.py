@@ -331,6 +331,8 @@ class _Solving:
         if needs:
             cost += 1 + (child.size if child is not None else 0)
         if move.requires is not None:
+            if self.roots is not None:
+                return
             required = self.paths.solve(self.nodes, move.requires)
             if required.cost >= IMPOSSIBLE:
                 return
@@ -543,7 +545,7 @@ class _Solving:
         pairs = [(one, self.graph.narrow(one, on, types)) for one in base]
         nodes = tuple(seen for _, seen in pairs if seen is not None)
         if not any(not one.blind for one in nodes):
-            return len(types) == 1
+            return types == {on}
         solution = self.paths.solve(nodes, wanted)
         if solution.cost >= IMPOSSIBLE:
             if len(types) > 1:

@@ -1,7 +1,8 @@
 """`python -m tests.federation`: all cases and what they cost; one case with its plan.
 
 `--random 250 --seed 3` asks so many random operations of each federation instead, beside the
-monolith, and shows every difference as small as it can be made.
+monolith, and shows every difference as small as it can be made. `--invented 100` does so over
+federations made up by chance, those of a hundred seeds that compose.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from tests.federation.differential import Figures, campaign, federations
 from tests.federation.harness.cases import Case, Federation
 from tests.federation.harness.gateway import Gateway, supergraph
 from tests.federation.harness.running import Running
+from tests.federation.inventing import composed
 
 CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -32,14 +34,18 @@ def main() -> int:
     parser.add_argument("--plans", action="store_true", help="show plans and requests of all")
     parser.add_argument("--random", type=int, metavar="COUNT", help="random operations of each")
     parser.add_argument("--seed", type=int, default=1, help="of random operations")
+    parser.add_argument("--invented", type=int, metavar="COUNT", help="federations made by chance")
     asked = parser.parse_args()
+    if asked.invented:
+        seeds = range(asked.seed, asked.seed + asked.invented)
+        return _random(asked.random or 10, asked.seed, composed(seeds))
     if asked.random:
-        return _random(asked.random, asked.seed, asked.words)
+        chosen = [one for one in federations() if all(word in one.name for word in asked.words)]
+        return _random(asked.random, asked.seed, chosen)
     return _cases(asked.words, plans=asked.plans)
 
 
-def _random(count: int, seed: int, words: list[str]) -> int:
-    chosen = [one for one in federations() if all(word in one.name for word in words)]
+def _random(count: int, seed: int, chosen: list[Federation]) -> int:
     total = Figures()
     for federation in chosen:
         figures = asyncio.run(campaign([federation], count, seed))

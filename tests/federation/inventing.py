@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.federation.composition import CompositionFailed
 from tests.federation.harness.cases import V2, Federation
 from tests.federation.harness.world import Record, World
 
@@ -54,6 +55,20 @@ def invented(seed: int) -> Federation:
     _provide(made)
     sdls = {graph: _sdl(made, graph) for graph in made.graphs}
     return Federation(f"invented-{seed}", sdls, lambda: _world(made, seed), ())
+
+
+def composed(seeds: range) -> list[Federation]:
+    """Inventions that compose: all do, or cannot be reached in all parts."""
+    found = []
+    for seed in seeds:
+        federation = invented(seed)
+        try:
+            assert federation.supergraph
+        except CompositionFailed as failed:
+            assert {error.code for error in failed.errors} == {"SATISFIABILITY_ERROR"}
+        else:
+            found.append(federation)
+    return found
 
 
 def _entities(made: Invention) -> None:
@@ -248,7 +263,8 @@ def _value(made: Invention, world: World, rng: random.Random, kind: str, label: 
     if rng.random() < 0.15:
         return None
     if kind.startswith("["):
-        return [_value(made, world, rng, kind[1:-1], f"{label}/{n}") for n in range(rng.randint(0, 3))]
+        items = range(rng.randint(0, 3))
+        return [_value(made, world, rng, kind[1:-1], f"{label}/{n}") for n in items]
     if kind in {"String", "Int"}:
         return label if kind == "String" else rng.randint(0, 99)
     if kind == "V":

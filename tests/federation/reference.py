@@ -204,8 +204,15 @@ def _represented(representations: Sequence[Representation], target: Tree) -> Tre
         if one.types is not None and typename is not None and typename not in one.types:
             continue
         made = {"__typename": one.typename or typename, **_inputs(one.inputs, target)}
-        return None if any(made.get(name) is None for name in one.needed) else made
+        return None if any(_incomplete(made.get(name)) for name in one.needed) else made
     return None
+
+
+def _incomplete(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return any(_incomplete(one) for one in parts)
+    return value is None
 
 
 def _inputs(inputs: Sequence[Input], source: Any) -> Any:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from gateway.federation.composition import compose
-from gateway.federation.engine import Engine, Options
+from gateway.federation.engine import Engine
 from gateway.federation.machinery import Planned
 from gateway.federation.requests import Request
 from gateway.federation.services import Answer, SubgraphRequest
@@ -49,7 +49,7 @@ class Whole:
 def _as_subgraph(running: Running) -> Engine:
     services = {name: InProcess(one) for name, one in running.subgraphs.items()}
     supergraph = Supergraph.parse(running.federation.supergraph)
-    return Engine(Planned(supergraph, services, entities=True), Options(entities=True))
+    return Engine(Planned(supergraph, services, entities=True))
 
 
 @pytest.fixture

@@ -38,9 +38,7 @@ async def complaints(
     """What is wrong with answers to `count` operations, some of them asked at the same time."""
     comparison = Comparison(federation)
     rng = random.Random(f"{federation.name} {seed}")  # noqa: S311
-    services = {
-        name: Late(one, rng, failing) for name, one in comparison.running.subgraphs.items()
-    }
+    services = {name: Late(one, rng, failing) for name, one in comparison.running.subgraphs.items()}
     gateway = Gateway(comparison.running, services=services)
     asked = list(questions(comparison, count, seed))
     found: list[Difference] = []
@@ -84,7 +82,7 @@ def _differences(data: Any, truth: Any, path: tuple[str | int, ...]) -> Iterator
     if data is None:
         if truth is not None:
             yield path, "null"
-    elif isinstance(data, dict) and isinstance(truth, dict) and list(data) == list(truth):
+    elif isinstance(data, dict) and isinstance(truth, dict) and data.keys() == truth.keys():
         for key, value in data.items():
             yield from _differences(value, truth[key], (*path, key))
     elif isinstance(data, list) and isinstance(truth, list) and len(data) == len(truth):

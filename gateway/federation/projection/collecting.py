@@ -6,7 +6,7 @@ representations by their identifying key, in the order in which they are met.
 
 from collections.abc import Sequence
 
-from gateway.federation.plan import Path
+from gateway.federation.plan import Path, Representation
 from gateway.federation.projection.layout import (
     Attached,
     CallInfo,
@@ -17,6 +17,7 @@ from gateway.federation.projection.layout import (
     TooInvolved,
     provides,
 )
+from gateway.federation.projection.merging import incomplete
 from gateway.federation.projection.places import PARAMETERS, Blanks, Group, Places, Spot
 from gateway.federation.projection.writing import Module
 
@@ -117,7 +118,8 @@ class Collecting(Places):
             found = self.who(spot, key, self.info.before)
             if found:
                 values = [self.read(spot, [one]) for one in found]
-                self.enter(found, values, lists, spot.place.onward(key, typename))
+                shared = all(one.source.shared for one in found)
+                self.enter(found, values, lists, spot.place.onward(key, typename), shared)
 
     def enter(
         self,
@@ -125,28 +127,46 @@ class Collecting(Places):
         values: list[str],
         lists: int,
         attached: tuple[Attached, ...],
+        shared: bool,
     ) -> None:
+        """Write the way into a field's value; what many places share is walked once."""
         if self.deep():
             function, names = self.function_for(values)
             self.line(f"{function.name}({', '.join([PARAMETERS, *values])})")
             with self.inside(function):
-                self.enter(found, names, lists, attached)
+                self.enter(found, names, lists, attached, shared)
             return
+        if len(values) > 1:
+            with self.block(f"if {values[0]} is None:"):
+                self.alone(values)
         with self.block(f"if {values[0]} is not None:"):
             self.level(values, found, lists)
-            if lists:
-                head, items = self.loop(values)
-                with self.block(head):
-                    self.enter(found, items, lists - 1, attached)
-            else:
+            if not lists:
                 sources = [
-                    Source(value, one.selections, one.source.owner)
+                    Source(value, one.selections, one.source.owner, shared=shared)
                     for value, one in zip(values, found, strict=True)
                 ]
                 self.walk(Place(sources, attached))
-        if len(values) > 1:
-            with self.block("else:"):
-                self.alone(values)
+                return
+            if not shared:
+                self.each(found, values, lists, attached)
+                return
+            seen = self.load(self.module.name("s"), "set()")
+            key = f"({', '.join(f'id({value})' for value in values)},)"
+            with self.block(f"if {key} not in {seen}:"):
+                self.line(f"{seen}.add({key})")
+                self.each(found, values, lists, attached)
+
+    def each(
+        self,
+        found: Sequence[Candidate],
+        values: list[str],
+        lists: int,
+        attached: tuple[Attached, ...],
+    ) -> None:
+        head, items = self.loop(values)
+        with self.block(head):
+            self.enter(found, items, lists - 1, attached, shared=False)
 
     def add(self, spot: Spot) -> None:
         """Note an object's representation, if nothing needed is missing."""
@@ -172,6 +192,15 @@ class Collecting(Places):
             for each in inputs
         )
 
+    def whole(self, found: Representation) -> dict[str, str]:
+        """Keys made of objects, which are none with a null in them; by name the test for that.
+
+        Where a representation has more than keys, only what is no object is tested.
+        """
+        if len(found.needed) < len(found.inputs):
+            return {}
+        return {one.name: self.module.constant(incomplete) for one in found.inputs if one.inputs}
+
     def add_one(self, spot: Spot) -> None:
         found = self.representation(spot, self.info)
         inputs = self.inputs(spot, self.info)
@@ -182,7 +211,12 @@ class Collecting(Places):
         keys = [key for _, _, key in inputs]
         parts = keys if self.info.typename is not None else [typename, *keys]
         key = keys[0] if self.info.single else f"({', '.join(parts)},)"
-        needed = [f"{value} is not None" for name, value, _ in inputs if name in found.needed]
+        whole = self.whole(found)
+        needed = [
+            f"not {whole[name]}({value})" if name in whole else f"{value} is not None"
+            for name, value, _ in inputs
+            if name in found.needed
+        ]
         with self.block(f"if {' and '.join(needed) or 'True'}:"):
             name = self.module.name("k")
             self.line(f"{name} = {key}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from gateway.federation.errors import AnswerTooLarge
 from gateway.federation.plan import (
     EntityCall,
     Fetch,
@@ -22,6 +23,9 @@ from gateway.federation.plan import (
 )
 
 ResponsePath = tuple[str | int, ...]
+MAX_OBJECTS = 200_000
+"""Objects laid into one tree; an entity counts wherever it stands."""
+
 _MISSING: Any = object()
 
 
@@ -47,6 +51,7 @@ class MergedTree:
     abstract: frozenset[str]
     root: dict[str, Any] = field(default_factory=dict)
     places: dict[int, dict[bytes, list[ResponsePath]]] = field(default_factory=dict)
+    objects: int = 0
 
     def add_root(self, fetch: Fetch, data: Mapping[str, Any] | None) -> None:
         """Lay a root fetch's answer into the tree."""
@@ -108,7 +113,11 @@ class MergedTree:
             if not matches(target, one.types):
                 continue
             made = _inputs(one.inputs, target)
-            if any(made.get(name) is None for name in one.needed):
+            keys_alone = len(one.needed) == len(one.inputs)
+            if any(
+                incomplete(made.get(name)) if keys_alone else made.get(name) is None
+                for name in one.needed
+            ):
                 return None
             typename = one.typename or target.get("__typename")
             return {"__typename": typename, **made}
@@ -118,6 +127,9 @@ class MergedTree:
         self, target: dict[str, Any], answer: Mapping[str, Any], selections: Sequence[Selected]
     ) -> None:
         """Lay what `selections` read of an answer's object into `target`."""
+        self.objects += 1
+        if self.objects > MAX_OBJECTS:
+            raise AnswerTooLarge
         for name in _typenames(selections, answer):
             old = target.get("__typename")
             if old is None or (old in self.abstract and name not in self.abstract):
@@ -150,6 +162,15 @@ class MergedTree:
             ]
             return made_list + before[len(new) :]
         return new
+
+
+def incomplete(value: Any) -> bool:
+    """Whether a key's value is null, or has a null anywhere in it."""
+    if isinstance(value, dict):
+        return any(incomplete(one) for one in value.values())
+    if isinstance(value, list):
+        return any(incomplete(one) for one in value)
+    return value is None
 
 
 def matches(target: Mapping[str, Any], types: frozenset[str] | None) -> bool:

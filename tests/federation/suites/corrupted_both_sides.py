@@ -55,7 +55,11 @@ FEDERATION = Federation(
             {"node": {"id": "b1", "fen": 700}},
         ),
         Case("the name alone", '{ node(id: "b1") { __typename } }'),
-        Case("where it is known", '{ ride(id: "r1") { id metres } bill(id: "b1") { id } }', requests=2),
+        Case(
+            "where it is known",
+            '{ ride(id: "r1") { id metres } bill(id: "b1") { id } }',
+            requests=2,
+        ),
     ),
     random=False,
     by_hand="composition refuses an external key without an owner to reach",

@@ -36,7 +36,9 @@ FEDERATION = Federation(
     {"desk": DESK, "rates": RATES},
     world,
     (
-        Case("the name of a hidden type", "{ perk { __typename } }", {"perk": None}, monolith=False),
+        Case(
+            "the name of a hidden type", "{ perk { __typename } }", {"perk": None}, monolith=False
+        ),
         Case(
             "among others",
             "{ perks { __typename id ... on Lounge { fen seats } } }",

@@ -1,5 +1,7 @@
 """One entity at many places, in lists of lists and among nulls: one call for all of them."""
 
+import itertools
+
 from tests.federation.harness.cases import V2, Case, Federation
 from tests.federation.harness.world import World
 
@@ -43,7 +45,7 @@ def world() -> World:
         for row in "AB"
         for n in (1, 2, 3)
     ]
-    for left, right in zip(seats, seats[1:], strict=False):
+    for left, right in itertools.pairwise(seats):
         left["right"], right["left"] = right, left
     seats[0]["left"] = seats[-1]["right"] = None
     ann = w.add("Guest", name="Ann", age=30, seat=seats[0])

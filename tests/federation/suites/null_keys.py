@@ -14,7 +14,21 @@ type Ticket @key(fields: "barcode") { barcode: String! }
 BARCODES = (
     V2
     + """
-type Ticket @key(fields: "barcode") @key(fields: "serial") { barcode: String! serial: ID }
+type Ticket @key(fields: "barcode") @key(fields: "serial") {
+  barcode: String! serial: ID place: Place @shareable
+}
+type Place @shareable { gate: String lanes: [Lane] }
+type Lane @shareable { number: Int }
+"""
+)
+DOORS = (
+    V2
+    + """
+type Ticket @key(fields: "place { gate lanes { number } }") {
+  place: Place @shareable opened: String
+}
+type Place @shareable { gate: String lanes: [Lane] }
+type Lane @shareable { number: Int }
 """
 )
 SEATS = (
@@ -43,6 +57,11 @@ def world() -> World:
         w.add("Ticket", barcode="t3", serial="s3", seat=None, **{"@absent": {"seats"}}),
         w.add("Ticket", barcode="t4", serial="s4", seat=half),
     ]
+    places = [("north", [1, 2]), (None, [1]), ("south", [1, None]), ("west", [])]
+    for ticket, (gate, lanes) in zip(tickets, places, strict=True):
+        found = [w.add("Lane", number=number) for number in lanes]
+        ticket["place"] = w.add("Place", gate=gate, lanes=found)
+        ticket["opened"] = f"{gate} door" if gate in {"north", "west"} else None
     w.query["scans"] = [
         *(w.add("Scan", id=f"x{n}", ticket=t) for n, t in enumerate(tickets, 1)),
         w.add("Scan", id="x5", ticket=None),
@@ -53,7 +72,7 @@ def world() -> World:
 
 FEDERATION = Federation(
     "null-keys",
-    {"scans": SCANS, "barcodes": BARCODES, "seats": SEATS, "halls": HALLS},
+    {"scans": SCANS, "barcodes": BARCODES, "seats": SEATS, "halls": HALLS, "doors": DOORS},
     world,
     (
         Case(
@@ -80,6 +99,20 @@ FEDERATION = Federation(
             "half a composite key is no key",
             '{ scan(id: "x4") { ticket { seat { row number comfort } } } }',
             {"scan": {"ticket": {"seat": {"row": "D", "number": None, "comfort": None}}}},
+            requests=3,
+        ),
+        Case(
+            "a null inside a nested key",
+            "{ scans { ticket { opened } } }",
+            {
+                "scans": [
+                    {"ticket": {"opened": "north door"}},
+                    {"ticket": {"opened": None}},
+                    {"ticket": {"opened": None}},
+                    {"ticket": {"opened": "west door"}},
+                    {"ticket": None},
+                ]
+            },
             requests=3,
         ),
         Case(

@@ -66,6 +66,10 @@ CASES = (
     Case("the other's member beside one of its own",
          "{ book { ... on Song { length } } shopWindow { ... on Song { length } } }",
          {"book": {}, "shopWindow": {"length": 181}}),
+    Case("a member by itself beside the other's",
+         "{ media { ... on Song { length } } book { ... on Book { shelf } }"
+         " shopWindow { ... on Song { title } } }",
+         {"media": {}, "book": {"shelf": 4}, "shopWindow": {"title": "Rain"}}),
     Case("all roots at once", "{ media { ... on Book { title } } book { ... on Book { id } }"
          " stage { ... on Film { minutes } } shopWindow { ... on Song { length } } }", requests=2),
 )  # fmt: skip
