@@ -5,7 +5,7 @@ variables that decide `@skip` and `@include`, and the active override labels; ne
 value. A supergraph has its own memory, so that another one takes its place between two requests
 while those that run end on the old.
 
-Small documents are prepared on the event loop, where they take a few milliseconds at most. Large
+Small documents are prepared on the event loop, where they take some ten milliseconds at most. Large
 ones are prepared one after another on one thread, once for all who wait for the same.
 """
 
