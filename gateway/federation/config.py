@@ -67,7 +67,8 @@ class Config:
     """Everything a router is told.
 
     `sharing`: identical reads under way are one. `automatic_documents`: clients may register
-    documents by their hash. `entities`: serve `_service` and `_entities`, to be a subgraph.
+    documents by their hash. `documents` are remembered, about 0.1 MB each with their plans.
+    `entities`: serve `_service` and `_entities`, to be a subgraph.
     `override_labels` are active for all requests. `origins` are the sites whose pages may open a
     WebSocket, besides the router's own.
     """
@@ -80,6 +81,7 @@ class Config:
     sharing: bool = True
     entities: bool = False
     automatic_documents: bool = True
+    documents: int = 500
     client_header: str = "graphql-client-name"
     forward_headers: tuple[str, ...] = ()
     override_labels: tuple[str, ...] = ()

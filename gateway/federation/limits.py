@@ -87,8 +87,11 @@ class Sum:
     cost: int = 0
 
 
-def read(text: str, limits: Limits) -> DocumentNode:
+def read(text: str, limits: Limits, *, located: bool = True) -> DocumentNode:
     """Parse a document of at most `limits.tokens` tokens.
+
+    Args:
+        located: Keep in every node where it is, which keeps all tokens.
 
     Raises:
         TooExpensive: It has more.
@@ -97,6 +100,7 @@ def read(text: str, limits: Limits) -> DocumentNode:
     try:
         return parse(
             text,
+            no_location=not located,
             max_lexical_tokens=limits.tokens,
             max_comments=limits.tokens,
             allow_empty_selection_sets=False,

@@ -171,6 +171,7 @@ class Router:
             limits=Limits(**{name: getattr(config.limits, name) for name in names}),
             introspection=config.introspection,
             trusted=trusted,
+            documents=config.documents,
             automatic=config.automatic_documents,
             untrusted=_tell_untrusted if trusted.mode == "log" else None,
         )
