@@ -17,6 +17,7 @@ from graphql import (
     DocumentNode,
     EnumTypeDefinitionNode,
     EnumTypeExtensionNode,
+    EnumValueNode,
     FieldDefinitionNode,
     InputObjectTypeDefinitionNode,
     InputObjectTypeExtensionNode,
@@ -49,7 +50,7 @@ from gateway.federation.composition.subgraph import (
     OutputField,
     TypeDefinition,
 )
-from gateway.federation.composition.types import BUILT_IN_SCALARS
+from gateway.federation.composition.types import BUILT_IN_SCALARS, base
 from gateway.federation.errors import CompositionError
 
 KINDS: dict[str, Kind] = {
@@ -352,6 +353,8 @@ def _arguments(
             reading.errors.append(invalid(f"{owner} declares {name} twice"))
         default: ConstValueNode | None = node.default_value
         node_type: TypeNode = node.type
+        if isinstance(default, EnumValueNode) and base(node_type) in {"String", "ID"}:
+            default = StringValueNode(value=default.value)  # A text that lacks its quotes.
         found[name] = Argument(
             name=name,
             type=node_type,
