@@ -126,8 +126,9 @@ def _shells(state: State) -> list[MergedType]:
             state.definers[name] = _of_kind(definers, kind)
         if kind is Kind.INTERFACE:
             _note_interface_object(state, name)
-        if name not in ROOTS and all(definition.extension for definition in definers.values()):
-            for index in definers:
+        own = [index for index in definers if kinds[index] is kind]
+        if name not in ROOTS and all(definers[index].extension for index in own):
+            for index in own:
                 message = f"Type {element(name)} is extended but defined in no subgraph"
                 state.error("EXTENSION_WITH_NO_BASE", message, [index])
         shell = MergedType(name, kind)

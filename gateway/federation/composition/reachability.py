@@ -29,6 +29,7 @@ class Reachability:
         self.tried = 0
         self._closures: dict[tuple[Node, frozenset[str]], tuple[Node, ...]] = {}
         self._led: dict[tuple[Node, frozenset[str]], tuple[Node, ...]] = {}
+        self._returns: dict[Node, bool] = {}
         self._usable: dict[tuple[Node, str, frozenset[str]], bool] = {}
         self._texts: dict[WantedSet, frozenset[str]] = {}
         self._busy: set[object] = set()
@@ -66,11 +67,24 @@ class Reachability:
             if same and node in targets and self._led_to((other,), node):
                 self._led[key] = found
 
-    def selects(self, node: Node, name: str, without: frozenset[str] = frozenset()) -> bool:
-        """Whether a field can be selected at the node, its requirements met from there."""
+    def selects(
+        self,
+        node: Node,
+        name: str,
+        without: frozenset[str] = frozenset(),
+        *,
+        direct: bool = False,
+    ) -> bool:
+        """Whether a field can be selected at the node, its requirements met from there.
+
+        `direct` says that no entity call led to the node: then there must be a key to come back
+        by, once its requirements are fetched.
+        """
         move = self.graph.move(node, name)
         if move is None or move.requires is None:
             return move is not None
+        if direct and not self.returns(node):
+            return False
         key = (node, name, without)
         known = self._usable.get(key)
         if known is not None:
@@ -81,6 +95,18 @@ class Reachability:
         found = self._all(node, move.requires, without)
         self._busy.discard(key)
         self._usable[key] = found
+        return found
+
+    def returns(self, node: Node) -> bool:
+        """Whether a key of the node, resolvable or not, is had at the node itself.
+
+        So it is said to be where no field of it requires anything: nothing has to come back.
+        """
+        found = self._returns.get(node)
+        if found is None:
+            found = self._returns[node] = all(
+                field.requires is None for field in node.here.fields.values()
+            ) or any(self._local(node, self.graph.wanted(key.fields)) for key in node.here.keys)
         return found
 
     # -- at once
@@ -172,17 +198,17 @@ class Reachability:
             )
             return all(one is not None and self._all(one, item.sub, without) for one in seen)
         for source in self.closure(node, without):
-            if self._gives(source, item, without):
+            if self._gives(source, item, without, direct=source.graph == node.graph):
                 return True
         if not node.abstract or not node.types:
             return False
         each = [self.graph.narrow(node, one, frozenset((one,))) for one in sorted(node.types)]
         return all(one is not None and self._one(one, item, without) for one in each)
 
-    def _gives(self, node: Node, item: Wanted, without: frozenset[str]) -> bool:
+    def _gives(self, node: Node, item: Wanted, without: frozenset[str], *, direct: bool) -> bool:
         if item.name == TYPENAME:
             return True
-        if not self.selects(node, item.name, without):
+        if not self.selects(node, item.name, without, direct=direct):
             return False
         move = self.graph.move(node, item.name)
         child = move.child if move is not None else None

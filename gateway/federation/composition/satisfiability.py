@@ -118,10 +118,10 @@ class _Search:
         self.reach = Reachability(self.graph)
         self.errors: list[CompositionError] = []
         self.hints: list[Hint] = []
-        self.seen: dict[str, list[frozenset[Node]]] = {}
+        self.seen: dict[str, list[tuple[frozenset[Node], frozenset[Node]]]] = {}
         self.queue: deque[Place] = deque()
         self.places = 0
-        self._ends: dict[tuple[frozenset[Node], str], tuple[bool, frozenset[Node]]] = {}
+        self._ends: dict[tuple[object, ...], tuple[bool, frozenset[Node]]] = {}
         self._around: dict[frozenset[Node], frozenset[Node]] = {}
         self._same: dict[frozenset[Node], frozenset[Node]] = {}
 
@@ -146,9 +146,10 @@ class _Search:
         if place.type.kind is Kind.OBJECT:
             nodes = self._closure(nodes)
         known = self.seen.setdefault(place.type.name, [])
-        if any(each is nodes or each <= nodes for each in known):
+        stuck = self._stuck(place)
+        if any(each <= nodes and stuck <= worse for each, worse in known):
             return
-        known.append(nodes)
+        known.append((nodes, stuck))
         self.places += 1
         if self.places > MAX_PLACES:
             raise TooManyPlaces
@@ -157,9 +158,8 @@ class _Search:
     # -- the fields of an object
 
     def _fields(self, place: Place) -> None:
-        around = self._closure(place.nodes)
         for field, below in self.clients.fields(place.type):
-            found, ends = self._leads(around, field.name, leaf=below is None)
+            found, ends = self._leads(place, field.name, leaf=below is None)
             if not found:
                 via = field.name + sample_arguments(self.merged, field)
                 self.errors.append(
@@ -188,18 +188,24 @@ class _Search:
             found = self._around[nodes] = self._same.setdefault(whole, whole)
         return found
 
-    def _leads(
-        self, around: frozenset[Node], name: str, *, leaf: bool
-    ) -> tuple[bool, frozenset[Node]]:
+    def _stuck(self, place: Place) -> frozenset[Node]:
+        """The nodes to which no call led and to which none can come back."""
+        if place.type.kind is not Kind.OBJECT:
+            return frozenset()
+        return frozenset(node for node in place.nodes if not self.reach.returns(node))
+
+    def _leads(self, place: Place, name: str, *, leaf: bool) -> tuple[bool, frozenset[Node]]:
         """Whether a field can be had, and where it leads."""
-        key = (around, name)
+        around, stuck = self._closure(place.nodes), self._stuck(place)
+        key = (around, stuck, name)
         known = self._ends.get(key)
         if known is not None:
             return known
+        direct = {node.graph for node in stuck}
         ends: set[Node] = set()
         found = False
         for node in around:
-            if self.reach.selects(node, name):
+            if self.reach.selects(node, name, direct=node.graph in direct):
                 found = True
                 if leaf:
                     break

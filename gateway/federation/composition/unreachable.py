@@ -48,6 +48,11 @@ def _here(reach: Reachability, node: Node, type_name: str, field: str) -> str:
         return f'field "{where}" is not resolvable because marked @external.'
     if (node.graph, node.name, field) in reach.graph.taken:
         return f'field "{where}" is overridden by another subgraph.'
+    if reach.selects(node, field):
+        return (
+            f'@require condition on field "{where}" can be satisfied but there is no usable key on'
+            f' "{type_name}" in subgraph "{node.graph}" to come back by.'
+        )
     return f'cannot satisfy @require conditions on field "{where}".'
 
 

@@ -106,6 +106,22 @@ CASES: dict[str, tuple[tuple[str, ...], set[str]]] = {
         ),
         UNREACHABLE,
     ),
+    "a requirement of an object no key leads back to": (
+        (
+            'type Query { q: Int } type A @key(fields: "id") { id: ID x: Int }',
+            "type Query { a: A } type A"
+            ' { id: ID @shareable x: Int @external z: Int @requires(fields: "x") }',
+        ),
+        UNREACHABLE,
+    ),
+    "one whose key leads back, though not to others": (
+        (
+            'type Query { q: Int } type A @key(fields: "id") { id: ID x: Int }',
+            'type Query { a: A } type A @key(fields: "id", resolvable: false)'
+            ' { id: ID x: Int @external z: Int @requires(fields: "x") }',
+        ),
+        set(),
+    ),
     "a chain of requirements": (
         (
             'type Query { a: A } type A @key(fields: "id")'
