@@ -158,7 +158,7 @@ class _Asked:
                 for place, entity in zip(places, found, strict=True):
                     entities[place] = entity
                 data[alias] = entities
-        return Answer(data, [self._moved(error) for error in answer.errors])
+        return Answer(data, [self._moved(error) for error in answer.errors], answer.size)
 
     def _moved(self, error: Any) -> Any:
         path = error.get("path") if isinstance(error, dict) else None

@@ -33,6 +33,15 @@ class NoPlan(Exception):
         self.path = path
 
 
+class AnswerTooLarge(Exception):
+    """What the client asked for is more than is sent: entities that stand in too many places."""
+
+    code = "RESPONSE_TOO_LARGE"
+
+    def __init__(self) -> None:
+        super().__init__("The answer would be too large; ask for less of it.")
+
+
 class OperationTooLarge(ValueError):
     """An operation that is above a limit once its fragments are written out.
 

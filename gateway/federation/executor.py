@@ -14,10 +14,12 @@ from typing import Any
 import orjson
 from graphql import GraphQLSchema, value_from_ast_untyped
 
+from gateway.federation.errors import AnswerTooLarge
 from gateway.federation.introspection import Introspection
 from gateway.federation.plan import EntityCall, Fetch, Plan
 from gateway.federation.projection.careful import CallRecord, Careful, FetchRecord
 from gateway.federation.projection.generated import STUMBLES, Entities, generate
+from gateway.federation.projection.weighing import MAX_BYTES, weigh
 from gateway.federation.services import (
     Answer,
     Headers,
@@ -125,9 +127,11 @@ async def run(
     execution = _Execution(executable, services, caller, flights)
     try:
         await execution.carry_out(first)
+        return execution.outcome()
+    except AnswerTooLarge as error:
+        return Outcome(b"null", [{"message": str(error), "extensions": {"code": error.code}}])
     finally:
         execution.close()
-    return execution.outcome()
 
 
 class _Execution:
@@ -279,6 +283,7 @@ class _Execution:
         if data is not None:
             return Outcome(orjson.dumps(data), [])
         data, errors = self.executable.careful.finish(self.records, local)
+        weigh(data)
         return Outcome(orjson.dumps(data), errors)
 
 
@@ -396,9 +401,13 @@ class _Gathered:
         if any(isinstance(one.answer, ServiceFailure) for one in self.records):
             return None
         try:
-            return self.generated.join(self.data, self.entities, local)
+            data, count = self.generated.join(self.data, self.entities, local)
         except STUMBLES:
             return None
+        bytes_read = sum(one.answer.size for one in self.records if isinstance(one.answer, Answer))
+        if (count + 1) * bytes_read > MAX_BYTES:  # It may be too large; most often it is not.
+            weigh(data)
+        return data
 
 
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:

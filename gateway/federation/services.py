@@ -55,16 +55,17 @@ def body_prefix(text: str) -> bytes:
 class Answer:
     """What a service answered: a GraphQL response. It is shared and never changed.
 
-    `checked` remembers what was found, by whom, when the data was looked over.
+    `size` is what it was read from, in bytes; 0 for what is our own. `checked` remembers what was
+    found, by whom, when the data was looked over.
     """
 
     data: dict[str, Any] | None
     errors: Sequence[Any] = ()
-    extensions: Mapping[str, Any] | None = None
+    size: int = 0
     checked: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, response: object) -> "Answer":
+    def of(cls, response: object, size: int = 0) -> "Answer":
         """A parsed response body; raises `ServiceFailure` if it is no GraphQL response."""
         if not isinstance(response, dict):
             raise ServiceFailure("SUBGRAPH_MALFORMED", "the answer is no JSON object")
@@ -76,7 +77,7 @@ class Answer:
             raise ServiceFailure("SUBGRAPH_MALFORMED", "the answer's errors are no list")
         if data is None and not errors:
             raise ServiceFailure("SUBGRAPH_MALFORMED", "the answer has neither data nor errors")
-        return cls(data, errors or ())
+        return cls(data, errors or (), size)
 
 
 class ServiceFailure(Exception):

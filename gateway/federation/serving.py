@@ -10,7 +10,6 @@ Source: RFC 9112; security.md §0.2.
 import asyncio
 import contextlib
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -145,7 +144,7 @@ class Server:
 
 
 def _date() -> bytes:
-    return f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
+    return f"date: {formatdate(usegmt=True)}\r\n".encode()
 
 
 def _since(connection: "Connection") -> float:

@@ -13,7 +13,8 @@ from gateway.federation.negotiation import MULTIPART, Stream
 from gateway.federation.requests import Result
 
 HEARTBEAT_SECONDS = 5.0
-_PART = b"--graphql\r\ncontent-type: application/json\r\n\r\n"
+_PART = b"\r\ncontent-type: application/json\r\n\r\n"
+_BOUNDARY = b"\r\n--graphql"  # After each part, so that a client knows at once that it is whole.
 
 
 def media(kind: Stream) -> str:
@@ -27,23 +28,23 @@ async def encode(kind: Stream, results: AsyncIterator[Result]) -> AsyncIterator[
     """The chunks of a stream; a heartbeat where nothing comes for some seconds."""
     multipart = kind == MULTIPART
     if multipart:
-        yield b"\r\n"
+        yield _BOUNDARY
     async with aclosing(_beating(results)) as beating:
         async for result in beating:
             if result is None:
-                yield _PART + b"{}\r\n" if multipart else b":\n\n"
+                yield _PART + b"{}" + _BOUNDARY if multipart else b":\n\n"
             elif multipart:
-                yield _part(result)
+                yield _part(result) + _BOUNDARY
             else:
                 yield b"event: next\ndata: " + result.body() + b"\n\n"
-    yield b"--graphql--\r\n" if multipart else b"event: complete\ndata:\n\n"
+    yield b"--\r\n" if multipart else b"event: complete\ndata:\n\n"
 
 
 def _part(result: Result) -> bytes:
     body = result.body()
     if result.data is None:  # Nothing could be started: the stream ends with the reason.
-        return _PART + b'{"payload":null,' + body[1:] + b"\r\n"
-    return _PART + b'{"payload":' + body + b"}\r\n"
+        return _PART + b'{"payload":null,' + body[1:]
+    return _PART + b'{"payload":' + body + b"}"
 
 
 async def _beating(results: AsyncIterator[Result]) -> AsyncGenerator[Result | None, None]:

@@ -142,7 +142,7 @@ def read_answer(status: int, media: str, body: bytes) -> Answer:
         parsed = orjson.loads(body)
         if status != 200 and not (isinstance(parsed, dict) and _is_graphql(parsed, kind)):
             raise ServiceFailure("SUBGRAPH_HTTP_ERROR", f"answered with HTTP status {status}")
-        return Answer.of(parsed)
+        return Answer.of(parsed, len(body))
     except orjson.JSONDecodeError as error:
         if status != 200:
             message = f"answered with HTTP status {status}"

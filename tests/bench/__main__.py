@@ -15,7 +15,6 @@ from rich.console import Console
 from tests.bench import (
     catalog,
     composition,
-    federation,
     graph,
     parts,
     place,
@@ -35,7 +34,6 @@ RUNS: dict[str, Run] = {
     "redemption": redemption.run,
     "parts": parts.run,
     "composition": composition.run,
-    "federation": federation.run,
 }
 
 

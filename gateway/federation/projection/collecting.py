@@ -118,7 +118,8 @@ class Collecting(Places):
             found = self.who(spot, key, self.info.before)
             if found:
                 values = [self.read(spot, [one]) for one in found]
-                self.enter(found, values, lists, spot.place.onward(key, typename))
+                shared = all(one.source.shared for one in found)
+                self.enter(found, values, lists, spot.place.onward(key, typename), shared)
 
     def enter(
         self,
@@ -126,28 +127,46 @@ class Collecting(Places):
         values: list[str],
         lists: int,
         attached: tuple[Attached, ...],
+        shared: bool,
     ) -> None:
+        """Write the way into a field's value; what many places share is walked once."""
         if self.deep():
             function, names = self.function_for(values)
             self.line(f"{function.name}({', '.join([PARAMETERS, *values])})")
             with self.inside(function):
-                self.enter(found, names, lists, attached)
+                self.enter(found, names, lists, attached, shared)
             return
+        if len(values) > 1:
+            with self.block(f"if {values[0]} is None:"):
+                self.alone(values)
         with self.block(f"if {values[0]} is not None:"):
             self.level(values, found, lists)
-            if lists:
-                head, items = self.loop(values)
-                with self.block(head):
-                    self.enter(found, items, lists - 1, attached)
-            else:
+            if not lists:
                 sources = [
-                    Source(value, one.selections, one.source.owner)
+                    Source(value, one.selections, one.source.owner, shared=shared)
                     for value, one in zip(values, found, strict=True)
                 ]
                 self.walk(Place(sources, attached))
-        if len(values) > 1:
-            with self.block("else:"):
-                self.alone(values)
+                return
+            if not shared:
+                self.each(found, values, lists, attached)
+                return
+            seen = self.load(self.module.name("s"), "set()")
+            key = f"({', '.join(f'id({value})' for value in values)},)"
+            with self.block(f"if {key} not in {seen}:"):
+                self.line(f"{seen}.add({key})")
+                self.each(found, values, lists, attached)
+
+    def each(
+        self,
+        found: Sequence[Candidate],
+        values: list[str],
+        lists: int,
+        attached: tuple[Attached, ...],
+    ) -> None:
+        head, items = self.loop(values)
+        with self.block(head):
+            self.enter(found, items, lists - 1, attached, shared=False)
 
     def add(self, spot: Spot) -> None:
         """Note an object's representation, if nothing needed is missing."""

@@ -67,10 +67,10 @@ class Generated:
         data: Sequence[Mapping[str, Any]],
         entities: Sequence[Entities],
         local: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """The client's data; raises one of STUMBLES."""
-        notes: list[dict[int, Any]] = [{} for _ in range(self._notes)]
-        made: dict[str, Any] = self._join(data, entities, None, notes, local)
+    ) -> tuple[dict[str, Any], int]:
+        """The client's data, and how many items it has; raises AnswerTooLarge, or a STUMBLES."""
+        notes: list[dict[Any, Any]] = [{} for _ in range(self._notes)]
+        made: tuple[dict[str, Any], int] = self._join(data, entities, None, notes, local)
         return made
 
     def collect(

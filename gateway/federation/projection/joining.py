@@ -1,11 +1,13 @@
-"""Code that builds the client's data from answers: `join(A, M, E, K, L)`.
+"""Code that builds the client's data from answers, and counts it: `join(A, M, E, K, L)`.
 
 Entities are looked up where they belong while the data is built, so no answer is changed or copied.
 The code trusts what `checks` has found in order; it raises `Suspect` where only the joining can
-show that something is missing. What hangs from an entity alone is built once per entity.
+show that something is missing. What hangs from an entity alone is built once per entity,
+and counted (in `c`, by items of lists) wherever it stands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from graphql import (
@@ -30,7 +32,7 @@ from gateway.federation.projection.layout import (
     candidates,
 )
 from gateway.federation.projection.places import PARAMETERS, Blanks, Group, Places, Spot
-from gateway.federation.projection.writing import Module
+from gateway.federation.projection.writing import MAX_ITEMS, Module
 
 _Selections = tuple[Selection, ...]
 
@@ -44,6 +46,7 @@ class _Below:
     static: frozenset[str]
     abstract: bool
     selections: _Selections
+    shared: bool
 
 
 class Joining(Places):
@@ -77,7 +80,8 @@ class Joining(Places):
                 Attached(one, path) for one in self.layout.calls for path in one.call.paths
             )
             spot = self.spot(Place(roots, attached), Group(operation.root, None))
-            self.line(f"return {self.fields(spot, operation.selections)}")
+            self.load("c", "0")
+            self.line(f"return {self.fields(spot, operation.selections)}, c")
         return function.name
 
     def possible(self, name: str) -> frozenset[str]:
@@ -140,16 +144,24 @@ class Joining(Places):
         ):
             self.line(f"{target} = {self.fields(spot, selections)}")
             return
-        key, notes = self.own(spot, keys), self.note()
-        self.line(f"{target} = {notes}.get({key})")
-        with self.block(f"if {target} is None:"):
-            self.line(f"{target} = {notes}[{key}] = {self.fields(spot, selections)}")
+        with self.once(target, self.own(spot, keys)):
+            self.line(f"{target} = {self.fields(spot, selections)}")
 
-    def note(self) -> str:
-        """A dict of its own for each run."""
-        name = self.load(f"n{self.notes}", f"K[{self.notes}]")
+    @contextmanager
+    def once(self, target: str, key: str) -> Iterator[None]:
+        """Lines that set `target`, run once for a key in each run; counted every time."""
+        notes = self.load(f"n{self.notes}", f"K[{self.notes}]")
         self.notes += 1
-        return name
+        known, count = self.module.name("q"), self.module.name("c")
+        self.line(f"{known} = {notes}.get({key})")
+        with self.block(f"if {known} is None:"):
+            self.line(f"{count} = c")
+            yield
+            self.line(f"{notes}[{key}] = {target}, c - {count}")
+        with self.block("else:"):
+            self.line(f"{target}, {count} = {known}")
+            self.line(f"c += {count}")
+            self.line(f"if c > {MAX_ITEMS}: raise AnswerTooLarge")
 
     def wants_type(self, selections: _Selections, static: frozenset[str]) -> bool:
         """Whether an object's data depends on which of the types it is."""
@@ -228,25 +240,29 @@ class Joining(Places):
         values = [self.read(spot, [each]) for each in found]
         target = self.module.name("r")
         abstract = is_abstract_type(get_named_type(one.type))
-        below = _Below(found, attached, static, abstract, selections)
-        if not (len(found) == 1 and found[0].source.joined and _is_list(one.type)):
+        shared = all(each.source.shared for each in found)
+        if not (shared and _is_list(one.type)):
+            below = _Below(found, attached, static, abstract, selections, shared)
             self.value(target, one.type, values, below)
             return target
-        notes = self.note()
-        self.line(f"{target} = {notes}.get(id({values[0]}))")
-        with self.block(f"if {target} is None:"):
+        key = ", ".join(f"id({value})" for value in values)
+        with self.once(target, key if len(values) == 1 else f"({key})"):
+            below = _Below(found, attached, static, abstract, selections, shared=False)
             self.value(target, one.type, values, below)
-            self.line(f"{notes}[id({values[0]})] = {target}")
         return target
 
     def value(self, target: str, kind: GraphQLOutputType, values: list[str], below: _Below) -> None:
         """Write `target = …` for a value of a type that is or holds objects."""
         if self.deep():
             function, names = self.function_for(values)
-            self.line(f"{target} = {function.name}({', '.join([PARAMETERS, *values])})")
+            count = self.module.name("c")
+            given = ", ".join([PARAMETERS, *values])
+            self.line(f"{target}, {count} = {function.name}({given})")
+            self.line(f"c += {count}")
             with self.inside(function):
+                self.load("c", "0")
                 self.value(target, kind, names, below)
-                self.line(f"return {target}")
+                self.line(f"return {target}, c")
             return
         required = isinstance(kind, GraphQLNonNull)
         inner = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
@@ -262,10 +278,11 @@ class Joining(Places):
                 with self.block(head):
                     self.value(item, inner.of_type, items, below)
                     self.line(f"{target}.append({item})")
+                self.line(f"c += len({target})")
                 return
             # The first one is there; others may be blank, as an entity may.
             sources = [
-                Source(value, each.selections, each.source.owner, joined=index > 0)
+                Source(value, each.selections, each.source.owner, index > 0, below.shared)
                 for index, (value, each) in enumerate(zip(values, below.found, strict=True))
             ]
             self.object(target, Place(sources, below.attached), below)

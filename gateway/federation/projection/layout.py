@@ -30,13 +30,14 @@ class Source:
     """An object of an answer: the variable that holds it, what was selected of it, whose it is.
 
     `joined` is true for an entity itself, and for an object joined with another: all its fields
-    may be null for want of it.
+    may be null for want of it. `shared` is true for what may be met in many places.
     """
 
     variable: str
     selections: tuple[Selected, ...]
     owner: int
     joined: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from gateway.federation.errors import AnswerTooLarge
 from gateway.federation.plan import (
     EntityCall,
     Fetch,
@@ -22,6 +23,9 @@ from gateway.federation.plan import (
 )
 
 ResponsePath = tuple[str | int, ...]
+MAX_OBJECTS = 200_000
+"""Objects laid into one tree; an entity counts wherever it stands."""
+
 _MISSING: Any = object()
 
 
@@ -47,6 +51,7 @@ class MergedTree:
     abstract: frozenset[str]
     root: dict[str, Any] = field(default_factory=dict)
     places: dict[int, dict[bytes, list[ResponsePath]]] = field(default_factory=dict)
+    objects: int = 0
 
     def add_root(self, fetch: Fetch, data: Mapping[str, Any] | None) -> None:
         """Lay a root fetch's answer into the tree."""
@@ -122,6 +127,9 @@ class MergedTree:
         self, target: dict[str, Any], answer: Mapping[str, Any], selections: Sequence[Selected]
     ) -> None:
         """Lay what `selections` read of an answer's object into `target`."""
+        self.objects += 1
+        if self.objects > MAX_OBJECTS:
+            raise AnswerTooLarge
         for name in _typenames(selections, answer):
             old = target.get("__typename")
             if old is None or (old in self.abstract and name not in self.abstract):

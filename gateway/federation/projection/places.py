@@ -111,7 +111,7 @@ class Places(Writer):
             self.line(f"{name} = {entities}[{key}]")
         else:
             self.line(f"{name} = {entities}.get({key}, {empty})")
-        source = Source(name, info.call.selections, info.number, joined=True)
+        source = Source(name, info.call.selections, info.number, joined=True, shared=True)
         spot.sources.append(source)
         return source
 

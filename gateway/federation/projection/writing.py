@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from gateway.federation.errors import AnswerTooLarge
 from gateway.federation.projection.layout import TooInvolved
 
 _INDENT_MAX = 60  # The parser allows 100 levels.
 _LOOPS_MAX = 12  # The compiler allows 20 blocks in one another.
 _LINES_MAX = 20_000
+
+
+MAX_ITEMS = 2_000_000
+"""Items of lists in one answer, each counted wherever it stands."""
 
 
 class Suspect(Exception):
@@ -40,7 +45,7 @@ class Module:
     """Functions and constants that are compiled together."""
 
     def __init__(self) -> None:
-        self.constants: dict[str, Any] = {"Suspect": Suspect}
+        self.constants: dict[str, Any] = {"Suspect": Suspect, "AnswerTooLarge": AnswerTooLarge}
         self._known: dict[Any, str] = {}
         self._functions: list[Function] = []
         self._names = 0

@@ -86,7 +86,7 @@ def test_bombs_are_refused_or_validated_in_little_time(text):
         validated(SCHEMA, document)
     except (TooExpensive, GraphQLSyntaxError):
         pass
-    assert time.process_time() - began < 1.5
+    assert time.process_time() - began < 5
 
 
 def test_measuring_is_linear_in_the_document():

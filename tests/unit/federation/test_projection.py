@@ -5,6 +5,7 @@ twice over the same random answers, most of them sound and some with nulls, hole
 """
 
 import random
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from gateway.federation.plan import EntityCall, Fetch, Plan, Selected, SelectedF
 from gateway.federation.projection.careful import Careful
 from gateway.federation.projection.generated import Generated
 from gateway.federation.projection.merging import canonical
-from gateway.federation.services import SubgraphRequest
+from gateway.federation.services import Answer, SubgraphRequest
 from tests.support.plans import call, fetch, keyed
 from tests.unit.federation.planned import PLANS, SCHEMA, Stub, carry_out, planned, read
 
@@ -187,4 +188,56 @@ def test_a_deep_operation_is_cut_into_functions() -> None:
         answer = {"staff": [{"shops": [answer]}]}
     generated = Generated(plan, SCHEMA)
     assert generated.root_holds(0, {"shops": [answer]})
-    assert generated.join([{"shops": [answer]}], [], {}) == {"shops": [answer]}
+    data, items = generated.join([{"shops": [answer]}], [], {})
+    assert data == {"shops": [answer]}
+    assert items == 81
+
+
+LEVELS = 6
+CYCLE = planned(
+    "{me{" + "shops{staff{" * LEVELS + "name" + "}}" * LEVELS + "}}",
+    fetch(0, "people", "{me{id}}"),
+    *(
+        fetch(
+            number + 1,
+            "shops",
+            call("me" + ".shops@.staff@" * number, keyed("Person", "id"), "{shops{staff{id}}}"),
+            after=[number],
+        )
+        for number in range(LEVELS)
+    ),
+    fetch(
+        LEVELS + 1,
+        "people",
+        call("me" + ".shops@.staff@" * LEVELS, keyed("Person", "id"), "{name}"),
+        after=[LEVELS],
+    ),
+)
+
+
+@pytest.mark.parametrize("careful", [False, True], ids=["generated", "careful"])
+@pytest.mark.parametrize(("count", "letters"), [(100, 1), (4, 100_000)], ids=["items", "text"])
+async def test_an_entity_in_too_many_places_is_refused_at_once(
+    careful: bool, count: int, letters: int
+) -> None:
+    """A few kilobytes that refer to one another would be terabytes."""
+
+    def answer(request: SubgraphRequest) -> dict[str, Any]:
+        if not request.variables:
+            return {"data": {"me": {"id": "1"}}}
+        if request.service == "people":
+            return {"data": {"_entities": [{"name": "x" * letters}]}}
+        shops = [{"staff": [{"id": "1"}] * count}]
+        return {"data": {"_entities": [{"shops": shops}]}}
+
+    def sized(request: SubgraphRequest) -> Answer:
+        made = answer(request)
+        return Answer.of(made, len(canonical(made)))
+
+    began = time.process_time()
+    outcome = await carry_out(
+        CYCLE, {name: Stub(sized) for name in ("people", "shops")}, careful=careful
+    )
+    assert time.process_time() - began < 5
+    assert outcome.data == b"null"
+    assert [one["extensions"]["code"] for one in outcome.errors] == ["RESPONSE_TOO_LARGE"]
