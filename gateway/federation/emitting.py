@@ -264,7 +264,8 @@ def representation(group: Group) -> Representation:
     """How the objects of a group's place are represented."""
     place = group.place
     types = place.types if place is not None else None
-    return Representation(types, group.typename, group.inputs, group.needed)
+    needed = group.needed if group.plain else group.needed | group.required
+    return Representation(types, group.typename, group.inputs, needed)
 
 
 def assign_keys(builders: Sequence[Builder], used: set[str]) -> None:

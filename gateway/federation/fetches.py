@@ -55,7 +55,12 @@ class Builder:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A fetch that may still be batched with others; `place` is None for a root fetch."""
+    """A fetch that may still be batched with others; `place` is None for a root fetch.
+
+    `needed` are inputs of the key, `required` those that fields require and that their subgraph
+    takes for never null. While all its fields require something (it is not `plain`), an object
+    without these is not asked for.
+    """
 
     service: str
     kind: OperationKind
@@ -64,6 +69,8 @@ class Group:
     typename: str | None = None
     inputs: tuple[Input, ...] = ()
     needed: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+    plain: bool = False
     after: set["Group"] = field(default_factory=set)
     builder: Builder = field(default_factory=Builder)
 
@@ -89,6 +96,7 @@ class Arrival:
     group: Group
     parent: "Arrival | None" = None
     made: Builder | None = None
+    entity: bool = False
 
     @property
     def builder(self) -> Builder:
@@ -146,6 +154,7 @@ class Fetches:
         self.graph = graph
         self.paths = paths
         self.groups: list[Group] = []
+        self.calling: set[tuple[Place, Node]] = set()
         self.count = 0
 
     def root(self, kind: OperationKind, solution: Solution) -> None:
@@ -185,12 +194,7 @@ class Fetches:
 
     def _pick(self, place: Place, pick: Pick, inputs: list[Input], groups: set[Group]) -> None:
         wanted = pick.wanted
-        arrivals = [
-            (self.arrive(place, node), move)
-            if move.requires is None
-            else (self._required(place, node, move.requires), move)
-            for node, move in pick.sources
-        ]
+        arrivals = self._arrivals(place, pick)
         groups.update(arrival.group for arrival, _ in arrivals)
         if wanted.name == TYPENAME:
             self._entry(arrivals[0][0], wanted, TYPENAME, arrivals[0][1])
@@ -218,6 +222,19 @@ class Fetches:
             if wanted.key is None:
                 groups |= suppliers
         inputs.append(Input(wanted.name, into, None, tuple(below)))
+
+    def _arrivals(self, place: Place, pick: Pick) -> list[tuple[Arrival, Move]]:
+        """Where a field is selected; by entity calls, where nobody is there yet."""
+        arrivals: list[tuple[Arrival, Move]] = []
+        for node, move in pick.sources:
+            if move.requires is not None:
+                arrival = self._required(place, node, move.requires)
+            else:
+                arrival = self.arrive(place, node)
+                if arrival.entity:
+                    arrival.group.plain = True
+            arrivals.append((arrival, move))
+        return arrivals
 
     def _key(self, place: Place, wanted: Wanted, group: Group) -> tuple[str, Place | None]:
         """The merged key of a field, and the place below it if there is one already."""
@@ -321,14 +338,18 @@ class Fetches:
                     found = Arrival(node, arrival.group, arrival, None)
                     place.arrivals[node] = found
                     return found
+        if (place, node) in self.calling:
+            raise NoPlan(f"Keys of {node.name} lead in a circle.", response_path(place.path))
+        self.calling.add((place, node))
         group = self._call(place, node)
+        self.calling.discard((place, node))
         found = place.arrivals[node] = self._within(place, group)
         return found
 
     def _within(self, place: Place, group: Group) -> Arrival:
         types = place.types or group.target.types
         builder = group.builder.fragment(group.target.name, types)
-        return Arrival(group.target, group, None, builder)
+        return Arrival(group.target, group, None, builder, entity=True)
 
     def _call(self, place: Place, node: Node) -> Group:
         inputs, groups = self._by_key(place, node)
@@ -369,18 +390,25 @@ class Fetches:
         if solution.cost >= IMPOSSIBLE:
             raise NoPlan(f"What {node.name} requires cannot be had.", response_path(place.path))
         inputs, groups = self.commit(place, solution)
+        called: Group | None = None
         for group in place.calls.get(node, ()):
             merged = merge_inputs(group.inputs, inputs)
             if merged is not None and not any(one.waits_for(group) for one in groups):
-                group.inputs = merged
-                group.after |= groups
-                return self._within(place, group)
-        group = self._call(place, node)
-        merged = merge_inputs(group.inputs, inputs)
-        assert merged is not None, "a key and a requirement have the same arguments"
-        group.inputs = merged
-        group.after |= groups
-        arrival = self._within(place, group)
+                called = group
+                break
+        else:
+            called = self._call(place, node)
+            merged = merge_inputs(called.inputs, inputs)
+        if merged is None:
+            raise NoPlan(f"A key of {node.name} is required otherwise.", response_path(place.path))
+        called.inputs = merged
+        called.after |= groups
+        called.required |= {
+            one.name
+            for one in inputs
+            if (known := node.here.fields.get(one.name)) is not None and known.type.endswith("!")
+        }
+        arrival = self._within(place, called)
         place.arrivals.setdefault(node, arrival)
         return arrival
 

@@ -357,7 +357,7 @@ class QueryGraph:
 
     def _shared_keys(self, node: Node) -> Sequence[Key]:
         """The keys that all object types of an abstract type have, where it has none itself."""
-        if not node.abstract or any(one.resolvable for one in node.here.keys):
+        if not node.abstract or not node.types or any(one.resolvable for one in node.here.keys):
             return ()
         view = self.supergraph.views[node.graph]
         first, *others = sorted(node.types)
@@ -413,7 +413,9 @@ class QueryGraph:
         """A key, `requires` or `provides` as something to be planned; the same for the same."""
         found = self.sets.get(id(selected))
         if found is None:
-            found = self.sets[id(selected)] = (selected, self._wanted(selected))
+            wanted = self._wanted(selected)
+            own = [one for one in wanted.items if getattr(one, "name", None) != TYPENAME]
+            found = self.sets[id(selected)] = (selected, wanted.combined(own))
         return found[1]
 
     def _wanted(self, selected: SelectionSetNode) -> WantedSet:

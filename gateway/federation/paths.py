@@ -331,6 +331,8 @@ class _Solving:
         if needs:
             cost += 1 + (child.size if child is not None else 0)
         if move.requires is not None:
+            if self.roots is not None:
+                return
             required = self.paths.solve(self.nodes, move.requires)
             if required.cost >= IMPOSSIBLE:
                 return

@@ -196,7 +196,7 @@ def _local_name(applied: Applied) -> str:
 
 def every_application(subgraph: Subgraph) -> list[Applied]:
     """All applications of directives in a subgraph."""
-    found = list(subgraph.schema_directives)
+    found = [*subgraph.schema_directives, *subgraph.machinery]
     for definition in subgraph.types.values():
         found += definition.directives
         for source in definition.fields.values():

@@ -29,7 +29,7 @@ from gateway.federation.composition.rules_fieldsets import (
     resolve_extension_keys,
 )
 from gateway.federation.composition.rules_usage import usage
-from gateway.federation.composition.subgraph import Subgraph
+from gateway.federation.composition.subgraph import Applied, Kind, Subgraph
 from gateway.federation.composition.upgrade import upgrade
 from gateway.federation.composition.validity import (
     unknown_directives,
@@ -68,16 +68,43 @@ def load_all(services: Sequence[Service]) -> tuple[list[Subgraph], list[Composit
             errors += _at(each.subgraph.name, _rules(each))
     if errors:
         return [], errors
+    keyless = list(_old_interface_keys([each.subgraph for each in loaded]))
     refused = upgrade([each.subgraph for each in loaded])
     for each in loaded:
         if each.subgraph.version == specs.VERSION_ONE:
             problems = refused.get(each.subgraph.name) or _rules(each)
             errors += _at(each.subgraph.name, problems)
-    if errors:
-        return [], errors
+    if errors or keyless:
+        return [], errors or keyless
     for each in loaded:
         key_shareable(each.subgraph)
     return [each.subgraph for each in loaded], []
+
+
+def _old_interface_keys(subgraphs: Sequence[Subgraph]) -> Iterable[CompositionError]:
+    """Interface objects of an interface that has a key in a subgraph of version 1.
+
+    There such a key does not promise that the subgraph can tell an object's type by it.
+    """
+    objects: dict[str, list[str]] = {}
+    keyed: dict[str, list[str]] = {}
+    for subgraph in subgraphs:
+        for definition in subgraph.types.values():
+            names = {each.name for each in definition.directives if each.identity is not None}
+            if "interfaceObject" in names:
+                objects.setdefault(definition.name, []).append(subgraph.name)
+            old = subgraph.version == specs.VERSION_ONE and definition.kind is Kind.INTERFACE
+            if old and "key" in names:
+                keyed.setdefault(definition.name, []).append(subgraph.name)
+    for name in objects.keys() & keyed.keys():
+        yield CompositionError(
+            "INTERFACE_OBJECT_USAGE_ERROR",
+            f'"{name}" is an @interfaceObject in {", ".join(objects[name])}, which needs subgraphs'
+            f" that resolve its type name by a key; the keys of interfaces in"
+            f" {', '.join(keyed[name])}, of federation 1, do not promise that. Upgrade to"
+            " federation 2, or remove them.",
+            (*objects[name], *keyed[name]),
+        )
 
 
 def _read_all(services: Sequence[Service]) -> tuple[list[Loaded], list[CompositionError]]:
@@ -244,11 +271,25 @@ def _loaded(name: str, url: str, reading: Reading) -> Loaded:
         mutation=reading.roots.get("mutation"),
         subscription=reading.roots.get("subscription"),
         description=reading.description,
+        machinery=list(_on_machinery(reading)),
     )
     known = specs.federation_directives(names.version)
     directives = {names.directive(canonical) for canonical in known}
     directives |= {"skip", "include", "deprecated", "specifiedBy", names.link_directive}
     return Loaded(subgraph, frozenset(directives | set(reading.directives)))
+
+
+def _on_machinery(reading: Reading) -> Iterable[Applied]:
+    """Directives on the definitions of federation's and link's own elements."""
+    for definition in reading.machinery.values():
+        yield from definition.directives
+        for output in definition.fields.values():
+            yield from output.directives
+        for value in definition.values.values():
+            yield from value.directives
+    for directive in reading.machinery_directives.values():
+        for argument in directive.arguments.values():
+            yield from argument.directives
 
 
 def _rules(loaded: Loaded) -> list[CompositionError]:

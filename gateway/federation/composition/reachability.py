@@ -57,12 +57,13 @@ class Reachability:
 
     def _share(self, node: Node, found: tuple[Node, ...], without: frozenset[str]) -> None:
         """Nodes reached that lead back at once reach the same."""
+        targets = self.graph.targets(node, node.types)
         for other in found:
             key = (other, without)
-            if other.types != node.types or other.blind != node.blind or key in self._led:
-                continue  # Calls lead elsewhere from where the type is not known.
-            apart = (other.graph, other.name) != (node.graph, node.name)
-            if apart and node in self._targets(other) and self._led_to((other,), node):
+            if other is node or key in self._led:
+                continue
+            same = self.graph.targets(other, other.types) is targets
+            if same and node in targets and self._led_to((other,), node):
                 self._led[key] = found
 
     def selects(self, node: Node, name: str, without: frozenset[str] = frozenset()) -> bool:

@@ -17,6 +17,7 @@ from graphql import (
     DocumentNode,
     EnumTypeDefinitionNode,
     EnumTypeExtensionNode,
+    EnumValueNode,
     FieldDefinitionNode,
     InputObjectTypeDefinitionNode,
     InputObjectTypeExtensionNode,
@@ -49,7 +50,7 @@ from gateway.federation.composition.subgraph import (
     OutputField,
     TypeDefinition,
 )
-from gateway.federation.composition.types import BUILT_IN_SCALARS
+from gateway.federation.composition.types import BUILT_IN_SCALARS, base
 from gateway.federation.errors import CompositionError
 
 KINDS: dict[str, Kind] = {
@@ -116,13 +117,14 @@ def _finish(reading: Reading, document: DocumentNode) -> None:
     """Root types by their default names; what is not the subgraph's own is taken away."""
     explicit = _explicit(document)
     for root, name in ROOTS.items():
-        if root not in reading.roots and not explicit and name in reading.types:
+        found = reading.types.get(name)
+        if not explicit and found is not None and found.kind is Kind.OBJECT:
             reading.roots[root] = name
     for definition in reading.types.values():
         spread_external(definition)
     for name in BUILT_IN_SCALARS & set(reading.types):
         if reading.types[name].kind is Kind.SCALAR:
-            del reading.types[name]
+            reading.machinery[name] = reading.types.pop(name)
     query = reading.types.get(reading.roots.get("query", ""))
     if query is not None:
         for name in specs.OPERATION_FIELDS:
@@ -351,6 +353,8 @@ def _arguments(
             reading.errors.append(invalid(f"{owner} declares {name} twice"))
         default: ConstValueNode | None = node.default_value
         node_type: TypeNode = node.type
+        if isinstance(default, EnumValueNode) and base(node_type) in {"String", "ID"}:
+            default = StringValueNode(value=default.value)  # A text that lacks its quotes.
         found[name] = Argument(
             name=name,
             type=node_type,

@@ -131,7 +131,8 @@ class Subgraph:
     `types`, fields and `directives` are the subgraph's own: what federation and link define
     (`_entities`, `_Any`, `FieldSet`, `@key`, …) is not among them, whether written out or added.
     Built-in scalars are not among them either. `query`, `mutation` and `subscription` are the
-    names of the root types in this subgraph, whatever they are called.
+    names of the root types in this subgraph, whatever they are called. `machinery` are directives
+    applied to what is not the subgraph's own: they say that it uses them, and nothing else.
     """
 
     name: str
@@ -145,3 +146,4 @@ class Subgraph:
     mutation: str | None
     subscription: str | None
     description: str | None = None
+    machinery: list[Applied] = field(default_factory=list)

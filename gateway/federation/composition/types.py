@@ -27,9 +27,9 @@ COMPOSITE_KINDS = frozenset({Kind.OBJECT, Kind.INTERFACE, Kind.UNION})
 _LITERALS: dict[str, tuple[type[ValueNode], ...]] = {
     "Int": (IntValueNode,),
     "Float": (IntValueNode, FloatValueNode),
-    "String": (StringValueNode,),
+    "String": (StringValueNode, EnumValueNode),
     "Boolean": (BooleanValueNode,),
-    "ID": (IntValueNode, StringValueNode),
+    "ID": (IntValueNode, StringValueNode, EnumValueNode),
 }
 
 Types = Mapping[str, TypeDefinition]
@@ -109,8 +109,8 @@ def possible_types(types: Types, name: str) -> frozenset[str]:
 def accepts(types: Types, node: TypeNode, value: ConstValueNode, *, null: bool = False) -> bool:
     """Whether a literal may be given for a type; `null` lets null pass for a non-null one.
 
-    As lenient as composition is: an enum's value may be written as a string, an input object may
-    lack required fields (its own defaults are checked where they stand), integers have no range.
+    As lenient as composition is: an enum's value may be written as a string and a string as a
+    name, an input object may lack required fields, integers have no range.
     """
     pending: list[tuple[TypeNode, ValueNode, bool]] = [(node, value, null)]
     while pending:

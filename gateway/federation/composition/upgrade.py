@@ -270,7 +270,7 @@ def _drop_unused(subgraph: Subgraph) -> Errors:
         ]
         for name in idle:
             del definition.fields[name]
-        if idle and not definition.fields and definition.name not in _roots(subgraph):
+        if idle and not definition.fields and definition.name != subgraph.query:
             emptied.append(definition.name)
     referenced = _referenced(subgraph)
     for name in emptied:

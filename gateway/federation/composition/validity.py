@@ -4,7 +4,6 @@ Composition is more lenient than a GraphQL server in a few places (an extension 
 enum values may be strings in defaults); that leniency is what other federation tools have too.
 """
 
-from collections import ChainMap
 from collections.abc import Iterable, Iterator
 
 from graphql import (
@@ -91,6 +90,8 @@ def wrong_references(reading: Reading) -> Errors:
                 yield from _input(reading, f"{where}({argument.name}:)", argument.type)
         for field in definition.input_fields.values():
             yield from _input(reading, f"{definition.name}.{field.name}", field.type)
+    for machinery in reading.machinery.values():
+        yield from _wrong_members(reading, machinery)
     yield from _wrong_roots(reading)
     yield from unknown_directives(reading)
 
@@ -387,7 +388,7 @@ def _applications(reading: Reading) -> Iterator[tuple[str, str, Applied]]:
 
 def _applied(reading: Reading) -> Errors:
     """Directives stand where they may, once unless repeatable, with fitting arguments."""
-    seen: set[tuple[str, str, str, int]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for location, where, applied in _applications(reading):
         local = _local(applied)
         definition = _definition(reading, local)
@@ -397,7 +398,7 @@ def _applied(reading: Reading) -> Errors:
         if location not in locations:
             yield invalid(f'Directive "@{local}" may not be used on {location}.')
         if not repeatable:
-            mark = (location, where, local, applied.declaration)
+            mark = (location, where, local)
             if mark in seen:
                 yield invalid(f'The directive "@{local}" can only be used once at this location.')
             seen.add(mark)
@@ -408,7 +409,7 @@ def _definition(
     reading: Reading, local: str
 ) -> tuple[frozenset[str], dict[str, tuple[TypeNode, bool]], bool] | None:
     """Locations, arguments (type, has a default) and repeatability of a directive."""
-    own = reading.directives.get(local)
+    own = reading.directives.get(local) or reading.machinery_directives.get(local)
     if own is not None:
         return _of_document(own)
     spec = spec_definition(reading.names, local)
@@ -449,7 +450,8 @@ def _given(
 ) -> Errors:
     local = _local(applied)
     assert applied.node is not None
-    types = ChainMap({"Purpose": _PURPOSE}, reading.types)
+    own = local in reading.directives
+    types = reading.types if own else {"Purpose": _PURPOSE}
     given: dict[str, ConstValueNode] = {
         argument.name.value: argument.value for argument in applied.node.arguments or ()
     }

@@ -48,6 +48,28 @@ def test_directives(name: str) -> None:
     assert codes(f"{LINK.format('v2.9')} directive {text} {QUERY}") == expected
 
 
+USED = {
+    "in a place less": ("directive @key(fields: String!) on OBJECT", "interface I KEY { x: Int }"),
+    "once only": ("directive @key(fields: String!) on OBJECT", "type A KEY KEY { x: Int }"),
+    "once, extensions and all": (
+        "directive @key(fields: String!) on OBJECT",
+        "type A KEY { x: Int } extend type A KEY",
+    ),
+    "with an argument less": (
+        "directive @key(fields: String!) on OBJECT",
+        'type A @key(fields: "x", resolvable: false) { x: Int }',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_document_keeps_to_its_own_definitions(name: str) -> None:
+    definition, use = USED[name]
+    use = use.replace("KEY", '@key(fields: "x")')
+    assert codes(f"{LINK.format('v2.9')} {definition} {use} {QUERY}") == {"INVALID_GRAPHQL"}
+    assert codes(f"{definition} {use} {QUERY}") == {"INVALID_GRAPHQL"}
+
+
 BY_VERSION = {
     "shareable repeats since 2.2": ("@federation__shareable repeatable on OBJECT", "v2.1", "v2.2"),
     "tags on schemas since 2.3": (

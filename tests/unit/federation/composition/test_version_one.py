@@ -175,6 +175,15 @@ def test_two_extensions_by_directive_are_each_other_s_definition() -> None:
     assert codes(f"{OFFERS}--- one\n{sdl}\n--- two\n{sdl}") == set()
 
 
+def test_keys_of_old_interfaces_do_not_serve_interface_objects() -> None:
+    old = 'interface I KEY { id: ID } type A implements I @key(fields: "id") { id: ID }'
+    new = "--- new\nuse 2.3 key interfaceObject\n"
+    new += 'type I @interfaceObject @key(fields: "id") { id: ID }'
+    keyed = old.replace("KEY", '@key(fields: "id")')
+    assert codes(f"{OFFERS}--- old\n{keyed}\n{new}") == {"INTERFACE_OBJECT_USAGE_ERROR"}
+    assert codes(f"{OFFERS}--- old\n{old.replace('KEY', '')}\n{new}") == set()
+
+
 def test_errors_of_version_two_come_first() -> None:
     federation = (
         f'{OFFERS}--- one\nuse 2.3 key\ntype K @key(fields: "z") {{ x: Int }}\n'
