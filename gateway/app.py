@@ -130,7 +130,6 @@ def _graphs(runtime: Runtime, stack: contextlib.AsyncExitStack) -> Graphs:
         service_for=service_for,
         settings=GraphSettings(
             introspection=settings.sandbox,
-            seconds=settings.federated_seconds,
             poll_seconds=settings.subgraphs_poll_seconds,
         ),
     )

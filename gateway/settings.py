@@ -80,7 +80,6 @@ class Settings:
     events_poll_seconds: float = _setting(0.25, "pause between two looks for subscribers' events")
     subgraphs_poll_seconds: float = _setting(1.0, "pause between two looks for another graph")
     subgraph_seconds: float = _setting(2.0, "time a merchant's subgraph has for one fetch")
-    federated_seconds: float = _setting(10.0, "time an operation with merchants' fields has")
     subscription_init_seconds: float = _setting(10.0, "time a socket has to say who it is")
     failpoint: str = _setting("", "sandbox only: kill -9 itself there, as in `confirm:after_call`")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")

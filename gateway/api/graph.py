@@ -68,7 +68,6 @@ class Graph:
         local: Our own schema.
         supergraph: What it composes to with merchants'; None: our own alone.
         services: The merchants' subgraphs, by merchant.
-        seconds: The time that an operation with merchants' fields has.
         activation: Which change made it live.
     """
 
@@ -79,7 +78,6 @@ class Graph:
         supergraph: Supergraph | None = None,
         services: Mapping[str, Service] | None = None,
         introspection: bool,
-        seconds: float = 30.0,
         activation: int = 0,
     ) -> None:
         self.local = local
@@ -98,7 +96,7 @@ class Graph:
                 supergraph,
                 own | dict(services or {}),
                 flights=Flights(),
-                seconds=seconds,
+                seconds=None,  # Ours take the time they take, for an effect is not broken off.
                 entities=True,
             )
             self.schema = planned.schema

@@ -47,12 +47,10 @@ class GraphSettings:
     """How a graph is served.
 
     Args:
-        seconds: The time an operation with merchants' fields has.
         poll_seconds: Pause between two looks at what is live.
     """
 
     introspection: bool
-    seconds: float
     poll_seconds: float
 
 
@@ -79,6 +77,7 @@ class Graphs:
         self._local = Local(schema)
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
+        self._hopeless = 0  # An activation that could not be served is not tried again.
         self._trusted: Lru[tuple[str, str], str] = Lru(_TRUSTED, _TRUSTED_CHARACTERS)
         self._seen: dict[tuple[str, str], Operation] = {}
         self.schema = schema
@@ -97,19 +96,24 @@ class Graphs:
             try:
                 await self.refresh()
                 await self.save_seen()
-            except Exception:
-                log.exception("the live graph was not read")
+            except Exception as error:
+                log.warning("the live graph was not read", why=type(error).__name__)
 
     async def refresh(self) -> bool:
         """Answer with what is live; returns whether that is another graph than before."""
         async with self._turn:
             async with self._database.reading() as tx:
                 live = await subgraphs.live(tx)
-                if live.activation == self.current.activation:
+                if live.activation in (self.current.activation, self._hopeless):
                     return False
                 version = None if live.number is None else await subgraphs.version(tx, live.number)
                 members = await subgraphs.members_of(tx, live.number)
-            self.current = await asyncio.to_thread(self._make, live, version, members)
+            try:
+                self.current = await asyncio.to_thread(self._make, live, version, members)
+            except Exception:
+                self._hopeless = live.activation
+                log.exception("the live graph cannot be served; the one before stays")
+                return False
             log.info("another graph is live", version=live.number, merchants=len(members))
             return True
 
@@ -129,7 +133,6 @@ class Graphs:
             supergraph=Supergraph.parse(sdl),
             services=services,
             introspection=introspection,
-            seconds=self._settings.seconds,
             activation=activation,
         )
 

@@ -78,7 +78,7 @@ class MerchantGraph:
                 found = await self.http.post(self.url, content=body, headers=dict(headers))
             kind = found.headers.get("content-type", "")
             answer = read_answer(found.status_code, kind, found.content)
-            outcome = "ok" if not answer.errors else "errors"
+            outcome = "rejected" if answer.errors else "ok"
         except TimeoutError as error:
             outcome = "unavailable"
             raise ServiceFailure("SUBGRAPH_TIMEOUT", "no answer in time") from error

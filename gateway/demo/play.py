@@ -17,13 +17,14 @@ from gateway.demo.clients import Unexpected, Wire
 from gateway.demo.data import demo_day
 from gateway.demo.day import Day
 from gateway.demo.finance import Finance
+from gateway.demo.graph import Graph
 from gateway.demo.scenes import Scenes
 from gateway.demo.show import PLAIN_WIDTH, Show
 from gateway.demo.supervisor import NotStarted, Stage
 from gateway.demo.world import World
 from gateway.settings import Settings
 
-STEPS = 58
+STEPS = 59
 _PLAYED = {
     "worker_inside": False,
     "worker_poll_seconds": 0.25,
@@ -94,6 +95,7 @@ async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
             return  # The scenes begin where the day should have ended.
         await Scenes(world, stage).play()
         await Finance(world, day).play()
+        await Graph(world).play()
     show.phase("不变量", "invariants")
     audit.show(show, await audit.check(stage.settings.url))
     show.step()

@@ -16,7 +16,7 @@ from gateway.ports import (
     SettlementNotice,
 )
 from partners import operations
-from partners.simulators import listing
+from partners.simulators import cinema_graph, listing
 from partners.simulators.core import Shop
 from partners.simulators.surface import Vertical, body, day, day_of, need, pages, route
 from partners.simulators.words import Booked, Declined, instant
@@ -286,6 +286,7 @@ VERTICAL = Vertical(
         route("/v1/refunds", refunds, scope="redeem"),
         route("/v1/takings/{day}", takings, scope="statements", method="GET"),
         route("/v1/payout-notices", payout_notices, scope="notices"),
+        route("/subgraph", cinema_graph.answer, scope="offers"),
     ],
     refusal=refusal,
     event=event,

@@ -113,8 +113,8 @@ def _hint_inconsistent(
     sources: Mapping[str, Mapping[int, OutputField]],
 ) -> None:
     keyed = [i for i, definition in definers.items() if fed_directive(definition.directives, "key")]
-    if merged.kind is Kind.OBJECT and keyed:
-        if len(keyed) < len(definers):
+    if keyed:
+        if merged.kind is Kind.OBJECT and len(keyed) < len(definers):
             words = present_and_absent(state, keyed, definers, "an entity")
             message = f"{element(merged.name)} has a @key in some subgraphs only: {words}"
             state.hint("INCONSISTENT_ENTITY", message, keyed)

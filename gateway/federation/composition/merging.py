@@ -56,10 +56,7 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     join = next((join for least, join in JOIN_VERSIONS if newest >= least), (0, 3))
     merged = Merged(graph_names(ordered), join)
     state = State(ordered, [usage_of(subgraph) for subgraph in ordered], merged)
-    for index, subgraph in enumerate(ordered):
-        if subgraph.name.startswith("__"):
-            message = f'"{subgraph.name}" starts with "__", which GraphQL reserves'
-            state.error("INVALID_GRAPHQL", message, [index])
+    _hint_upgrades(state)
     add_features(state)
     merge_composed(state)
     if state.errors:
@@ -91,6 +88,15 @@ def merge(subgraphs: Sequence[Subgraph]) -> State:
     if not merged.types.get("Query") or not merged.types["Query"].fields:
         state.error("NO_QUERIES", "No subgraph has a query: a supergraph needs one")
     return state
+
+
+def _hint_upgrades(state: State) -> None:
+    for index, subgraph in enumerate(state.subgraphs):
+        needed = _needed_version(subgraph)
+        if needed > subgraph.version:
+            versions = [f"v{major}.{minor}" for major, minor in (subgraph.version, needed)]
+            message = f"Specs linked beside federation need {versions[1]}, not {versions[0]}"
+            state.hint("IMPLICITLY_UPGRADED_FEDERATION_VERSION", message, [index])
 
 
 def _needed_version(subgraph: Subgraph) -> tuple[int, int]:

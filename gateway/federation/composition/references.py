@@ -1,9 +1,11 @@
 """Types and defaults of one element over subgraphs: output types widen, input types narrow."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from gateway.federation.composition.merged import (
     MergedArgument,
+    Symbol,
     base_name,
     default_value,
     element,
@@ -92,6 +94,18 @@ def merge_default(
         )
     else:
         into.default, into.has_default = next(iter(given.values())), True
+        definition = state.merged.types.get(base_name(into.type))
+        if definition is not None and definition.kind is Kind.SCALAR:
+            into.default = _plain(into.default)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a custom scalar: names in it are texts, for it has no enum to be values of."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Symbol) else value
 
 
 def type_texts(sources: Mapping[int, Argument]) -> dict[int, str]:

@@ -125,6 +125,10 @@ def _check_access(state: State, needed: _Needed) -> None:
     owner = state.merged.types[needed.owner]
     field = owner.fields.get(needed.name)
     own = [owner.marks] + ([field.marks] if field else [])
+    setter = state.merged.types.get(needed.parent, owner)
+    if not all(_covers(state, own, [setter.marks], name) for name in ACCESS):
+        _report_access(state, needed, setter.name)
+        return
     for one, node in _selected(state, needed.parent, needed.selection):
         if node is None:
             wanted, what = [one.marks], one.name
@@ -134,13 +138,17 @@ def _check_access(state: State, needed: _Needed) -> None:
             wanted = [selected.marks] + ([result.marks] if result else [])
             what = f"{one.name}.{selected.name}"
         if not all(_covers(state, own, wanted, name) for name in ACCESS):
-            state.error(
-                "MISSING_TRANSITIVE_AUTH_REQUIREMENTS",
-                f"{element(f'{needed.owner}.{needed.name}')} does not ask for the access that "
-                f"{element(what)}, in its @{needed.directive}, asks for",
-                [needed.index],
-            )
+            _report_access(state, needed, what)
             return
+
+
+def _report_access(state: State, needed: _Needed, what: str) -> None:
+    state.error(
+        "MISSING_TRANSITIVE_AUTH_REQUIREMENTS",
+        f"{element(f'{needed.owner}.{needed.name}')} does not ask for the access that "
+        f"{element(what)}, in its @{needed.directive}, asks for",
+        [needed.index],
+    )
 
 
 def _covers(state: State, own: list[list[Mark]], wanted: list[list[Mark]], name: str) -> bool:

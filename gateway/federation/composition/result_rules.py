@@ -37,6 +37,10 @@ def _check_implementations(state: State) -> None:
 
 def _check_validity(state: State) -> None:
     types = state.merged.types
+    for index, subgraph in enumerate(state.subgraphs):
+        if state.graph(index).startswith("__"):
+            message = f'Subgraph "{subgraph.name}": a name cannot start with "__"'
+            state.error("INVALID_GRAPHQL", message, [index])
     for one in types.values():
         for name in one.interfaces:
             interface = types.get(name)

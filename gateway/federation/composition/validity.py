@@ -368,7 +368,7 @@ def _applications(reading: Reading) -> Iterator[tuple[str, str, Applied]]:
             yield location, where, one
 
     yield from each("SCHEMA", "schema", reading.schema_directives)
-    for definition in reading.types.values():
+    for definition in (*reading.types.values(), *reading.machinery.values()):
         name = definition.name
         yield from each(definition.kind.value, name, definition.directives)
         for output in definition.fields.values():

@@ -4,13 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
+import httpx2
 import pytest
 
 from gateway.api.graphs import Graphs
 from gateway.api.schema import ours, subgraph_sdl
-from gateway.db import system_now
+from gateway.audit import service as audit
+from gateway.db import Clock, system_now
 from gateway.members.model import pseudonym
+from gateway.oauth.addresses import LoopbackToo
+from gateway.runtime import Runtime
+from gateway.settings import Settings
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Ours
 from gateway.subgraphs.model import Operation, document_hash
@@ -263,6 +269,10 @@ async def test_publishing_again_with_a_key_or_without_a_change_makes_no_version(
     same = await place.publish(idempotencyKey="two")
     assert same["replayed"] is False
     assert same["subgraph"]["id"] == first["subgraph"]["id"]
+    async with place.gateway.runtime.database.reading() as tx:
+        (entry,) = await audit.entries(tx, subject=first["subgraph"]["id"], limit=5)
+    assert (entry["kind"], entry["actor"]) == ("subgraph.published", "merchant-M05")
+    assert entry["body"]["version"] == 1
     other = await place.publish(SDL + "extend type Xinghui_Trailer { more: String }",
                                 idempotencyKey="one")  # fmt: skip
     assert other["errors"][0]["code"] == "IDEMPOTENCY_CONFLICT"
@@ -409,3 +419,22 @@ async def test_requests_end_on_the_graph_they_began_with(place):
     await place.gateway.app.state.graphs.refresh()
     assert (await member.ask(OFFER)).codes == ["MALFORMED_REQUEST"]
     assert (await asking)["offer"]["xinghui_blurb"] == "2D电影票!"
+
+
+@pytest.mark.parametrize("mode", ["sandbox", "live"])
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/latest", "http://10.1.2.3:8080/graphql", "https://127.0.0.1/"]
+)
+async def test_a_subgraphs_address_is_checked_at_every_call(tmp_path, mode, url):
+    """Whatever a name led to when it was published."""
+    settings = Settings(home=tmp_path, mode=mode)
+    known = {"M05": connection("M05", "https://issuer.example")}
+    runtime = SimpleNamespace(settings=settings, connections=known, clock=Clock())
+    client = Runtime.subgraph_client(runtime, "M05")
+    client.auth = None  # The token comes first, from an address that the operator gave.
+    if mode == "sandbox" and "127.0.0.1" in url:
+        assert isinstance(client._transport._inner, LoopbackToo)
+    else:
+        with pytest.raises(httpx2.ConnectError, match=r"not an? (https|public) address"):
+            await client.post(url, content=b"{}")
+    await client.aclose()

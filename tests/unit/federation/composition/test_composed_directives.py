@@ -137,3 +137,21 @@ def test_applications_merge(name: str) -> None:
         """
     )
     assert f"  list(n: Int): [Int] {merged}" in sdl
+
+
+def test_what_cannot_be_composed_ends_composition() -> None:
+    federation = """
+        --- one
+        use 2.3 composeDirective
+        extend schema @composeDirective(name: "paint")
+        type Query { a: Int }
+        --- two
+        use 2.3
+        type Query { a: String }
+        """
+    assert codes(federation) == {"DIRECTIVE_COMPOSITION_ERROR"}
+
+
+def test_a_composed_directive_must_fit_the_definition_that_counts() -> None:
+    federation = paint(version="1.2").replace("RED) repeatable on OBJECT", "RED) on SCALAR")
+    assert codes(federation) >= {"INVALID_GRAPHQL"}

@@ -231,6 +231,50 @@ MERGED = {
         "Query",
         ["  n(a: Int): Int"],
     ),
+    "a hidden input field stays though some lack it": (
+        """
+        --- one
+        use 2.3 inaccessible
+        type Query { n(i: In): Int }
+        input In { a: Int b: Int @inaccessible }
+        --- two
+        use 2.3
+        input In { a: Int }
+        """,
+        "In",
+        ["  a: Int", "  b: Int @join__field(graph: ONE) @inaccessible"],
+    ),
+    "a contextual argument is no client's": (
+        """
+        --- one
+        use 2.8 key context fromContext
+        type Query { order: Order }
+        type Order @key(fields: "id") @context(name: "order") { id: ID! unit: String! part: Part }
+        type Part @key(fields: "id") {
+          id: ID! size(in: Int, unit: String @fromContext(field: "$order { unit }")): Int
+        }
+        """,
+        "Part",
+        [
+            "  size(in: Int): Int @join__field(graph: ONE, contextArguments: "
+            '[{context: "one__order", name: "unit", type: "String", selection: " { unit }"}])',
+        ],
+    ),
+    "what is cached stays with its graphs": (
+        """
+        --- one
+        use 2.12 cacheTag shareable
+        type Query { n: Int @shareable @cacheTag(format: "n") }
+        --- two
+        use 2.12 cacheTag shareable
+        type Query { n: Int @shareable @cacheTag(format: "n") }
+        """,
+        "Query",
+        [
+            '  n: Int @join__directive(graphs: [ONE, TWO], name: "federation__cacheTag", '
+            'args: {format: "n"})'
+        ],
+    ),
     "executable directives intersect": (
         """
         --- one
