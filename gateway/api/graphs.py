@@ -93,11 +93,14 @@ class Graphs:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), self._settings.poll_seconds)
             self._news.clear()
-            try:
-                await self.refresh()
-                await self.save_seen()
-            except Exception as error:
-                log.warning("the live graph was not read", why=type(error).__name__)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            await self.refresh()
+            await self.save_seen()
+        except Exception as error:
+            log.warning("the live graph was not read", why=type(error).__name__)
 
     async def refresh(self) -> bool:
         """Answer with what is live; returns whether that is another graph than before."""
@@ -179,7 +182,7 @@ class Graphs:
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Answer with what is live now, and follow it while the block runs."""
-        await self.refresh()
+        await self._look()
         task = asyncio.create_task(self.run())
         try:
             yield

@@ -79,6 +79,9 @@ class MerchantGraph:
             kind = found.headers.get("content-type", "")
             answer = read_answer(found.status_code, kind, found.content)
             outcome = "rejected" if answer.errors else "ok"
+        except ServiceFailure:
+            outcome = "unavailable"
+            raise
         except TimeoutError as error:
             outcome = "unavailable"
             raise ServiceFailure("SUBGRAPH_TIMEOUT", "no answer in time") from error
