@@ -42,6 +42,9 @@ _EXECUTABLE = frozenset(
     )
 )
 
+HIDDEN = "inaccessible"
+"""An enum's extension that names its inaccessible values: subgraphs may answer them."""
+
 
 def api_schema(
     document: DocumentNode, linked: tuple[Feature, ...], *, valid: bool = True
@@ -54,7 +57,8 @@ def api_schema(
     Raises:
         InvalidSupergraph: what remains is no schema.
     """
-    kept = _Remover(document, linked).remove()
+    remover = _Remover(document, linked)
+    kept = remover.remove()
     try:
         made = build_ast_schema(DocumentNode(definitions=tuple(kept)), assume_valid_sdl=True)
         errors = validate_schema(made) if valid else []
@@ -62,6 +66,9 @@ def api_schema(
         raise InvalidSupergraph(f"The supergraph is no valid schema: {error}") from error
     if errors:
         raise InvalidSupergraph(f"The supergraph is no valid schema: {errors[0].message}")
+    for name, values in remover.values.items():
+        if (enum := made.get_type(name)) is not None:
+            enum.extensions[HIDDEN] = values
     return made
 
 
@@ -71,6 +78,7 @@ class _Remover:
     def __init__(self, document: DocumentNode, linked: tuple[Feature, ...]) -> None:
         self.document = document
         self.linked = linked
+        self.values: dict[str, frozenset[str]] = {}  # what is hidden of an enum
         self.hidden = {
             one.directive("inaccessible")
             for one in linked
@@ -130,6 +138,10 @@ class _Remover:
             return replace(node, types=shown)
         if isinstance(node, EnumTypeDefinitionNode):
             values = tuple(one for one in node.values or () if not self._hides(one.directives))
+            shown_names = {one.name.value for one in values}
+            every = {one.name.value for one in node.values or ()}
+            if every != shown_names:
+                self.values[node.name.value] = frozenset(every - shown_names)
             return replace(node, values=values)
         if isinstance(node, InputObjectTypeDefinitionNode):
             inputs = tuple(one for one in node.fields or () if not self._hides(one.directives))

@@ -20,6 +20,7 @@ from graphql import (
     is_specified_scalar_type,
 )
 
+from gateway.federation.api_schema import HIDDEN
 from gateway.federation.operation import Field, Operation, Selection
 from gateway.federation.projection.merging import ResponsePath
 
@@ -178,6 +179,8 @@ class Completion:
         if isinstance(kind, GraphQLEnumType):
             if isinstance(value, str) and value in kind.values:
                 return value
+            if isinstance(value, str) and value in kind.extensions.get(HIDDEN, ()):
+                return None  # Inaccessible, not wrong: clients are not told of it.
         elif not is_specified_scalar_type(kind) or (kind.name == "Float" and type(value) is int):
             return value
         else:
