@@ -14,11 +14,12 @@ from graphql import (
     GraphQLSchema,
     build_ast_schema,
     execute,
+    get_named_type,
     is_abstract_type,
     parse,
     validate,
 )
-from graphql.language import DirectiveDefinitionNode, SchemaDefinitionNode
+from graphql.language import DirectiveDefinitionNode, EnumTypeDefinitionNode, SchemaDefinitionNode
 
 from tests.federation.harness.world import Record, World, value
 
@@ -66,6 +67,9 @@ class Monolith:
         for type_ in self.schema.type_map.values():
             if is_abstract_type(type_):
                 type_.resolve_type = _typename
+        for name, values in _hidden_values(supergraph).items():
+            if name in self.schema.type_map:
+                self.schema.type_map[name].extensions["hidden"] = values
 
     def possible(self, typename: str) -> set[str]:
         """The object types an object of a type may have."""
@@ -110,4 +114,21 @@ def _typename(record: Record, info: GraphQLResolveInfo, type_: GraphQLAbstractTy
 
 
 def _resolve(record: Record, info: GraphQLResolveInfo, **arguments: Any) -> Any:
-    return value(record, info.field_name, arguments, None)
+    found = value(record, info.field_name, arguments, None)
+    hidden = get_named_type(info.return_type).extensions.get("hidden")
+    return _shown(found, hidden) if hidden else found
+
+
+def _shown(found: Any, hidden: frozenset[str]) -> Any:
+    """An enum's value, or a list of them; one that is hidden is nothing."""
+    if isinstance(found, list | tuple):
+        return [_shown(one, hidden) for one in found]
+    return None if found in hidden else found
+
+
+def _hidden_values(supergraph: str) -> dict[str, frozenset[str]]:
+    return {
+        node.name.value: frozenset(one.name.value for one in node.values or () if _hidden(one))
+        for node in parse(supergraph).definitions
+        if isinstance(node, EnumTypeDefinitionNode)
+    }
