@@ -25,7 +25,7 @@ from gateway.demo.world import World
 from gateway.settings import Settings
 
 STEPS = 59
-_PLAYED = {
+_PLAYED: dict[str, Any] = {
     "worker_inside": False,
     "worker_poll_seconds": 0.25,
     "login_tries_per_minute": 1_000,  # Everybody logs in at once, from one address.
@@ -49,7 +49,7 @@ async def play(
         supervisor.on_signals(playing.cancel)
     home = Path(tempfile.mkdtemp(prefix="gateway-demo-"))
     with Show(console, steps=STEPS) as show:
-        made = replace(settings, home=home, **_PLAYED)  # type: ignore[arg-type]
+        made = replace(settings, home=home, **_PLAYED)
         show.phase("启动", "start")
         try:
             async with supervisor.running(made) as stage:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gateway.federation.fetches import Group
+from gateway.federation.fetches import Group, waits_for
 
 MAX_DELAYED = 200
 """Above so many batches only those of one level are joined: the search for slack is quadratic."""
@@ -99,7 +99,7 @@ def _join_with_slack(batches: list[Batch]) -> list[Batch]:
                 if (
                     late.service == early.service
                     and early.level < late.level <= latest[early]
-                    and not _reaches(late, early)
+                    and not waits_for(late, early)
                 ):
                     batches = _joined(batches, {early: late})
                     changed = True
@@ -125,16 +125,3 @@ def _latest(batches: list[Batch], depth: int) -> dict[Batch, int]:
         for other in one.after:
             latest[other] = min(latest[other], latest[one] - 1)
     return latest
-
-
-def _reaches(one: Batch, other: Batch) -> bool:
-    seen: set[Batch] = set()
-    stack = [one]
-    while stack:
-        each = stack.pop()
-        if each is other:
-            return True
-        if each not in seen:
-            seen.add(each)
-            stack.extend(each.after)
-    return False

@@ -8,6 +8,7 @@ where the client selects it anyway, that is used.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from graphql import ValueNode
 
@@ -74,18 +75,26 @@ class Group:
     after: set["Group"] = field(default_factory=set)
     builder: Builder = field(default_factory=Builder)
 
-    def waits_for(self, other: "Group") -> bool:
-        """Whether this group needs the other's answer, directly or not."""
-        seen: set[Group] = set()
-        stack = [self]
-        while stack:
-            one = stack.pop()
-            if one is other:
-                return True
-            if one not in seen:
-                seen.add(one)
-                stack.extend(one.after)
-        return False
+
+class Waiting(Protocol):
+    """What is sent after others have answered."""
+
+    @property
+    def after(self) -> Iterable[Any]: ...
+
+
+def waits_for(one: Waiting, other: Waiting) -> bool:
+    """Whether one is the other or needs its answer, directly or not."""
+    seen: set[Waiting] = set()
+    stack = [one]
+    while stack:
+        each = stack.pop()
+        if each is other:
+            return True
+        if each not in seen:
+            seen.add(each)
+            stack.extend(each.after)
+    return False
 
 
 @dataclass(slots=True, eq=False)
@@ -393,7 +402,7 @@ class Fetches:
         called: Group | None = None
         for group in place.calls.get(node, ()):
             merged = merge_inputs(group.inputs, inputs)
-            if merged is not None and not any(one.waits_for(group) for one in groups):
+            if merged is not None and not any(waits_for(one, group) for one in groups):
                 called = group
                 break
         else:

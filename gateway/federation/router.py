@@ -55,7 +55,7 @@ class Remote:
     async def subscribe(self, request: SubgraphRequest) -> AsyncIterator[Answer]:
         """Its events; the modules for them are loaded with the first."""
         if self._source is None:
-            from gateway.federation.upstream import Source, streaming_client  # noqa: PLC0415
+            from gateway.federation.upstream import Source, streaming_client  # noqa: PLC0415 - see above
 
             url = self._config.events_url or self._url
             self._source = Source(url, streaming_client(), protocol=self._config.events)

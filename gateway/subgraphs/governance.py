@@ -12,11 +12,10 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     NonNullTypeNode,
+    get_nullable_type,
     is_leaf_type,
-    is_non_null_type,
     print_ast,
 )
-from graphql.type import GraphQLNonNull
 
 from gateway.compliance.model import red_words
 from gateway.federation.composition.subgraph import (
@@ -279,10 +278,9 @@ class _Judge:
     def may_see(self, theirs: GraphQLObjectType, found: OutputField) -> bool:
         """Whether an external field is plain, public and of our own type."""
         known = theirs.fields[found.name]
-        inner = known.type.of_type if is_non_null_type(known.type) else known.type
-        if isinstance(inner, GraphQLNonNull):  # pragma: no cover - graphql-core forbids it
-            return False
-        plain = is_leaf_type(inner) and not known.args and not found.arguments
+        plain = (
+            is_leaf_type(get_nullable_type(known.type)) and not known.args and not found.arguments
+        )
         return theirs.name in _PUBLIC and plain and print_ast(found.type) == str(known.type)
 
     def undescribed(self, place: str, found: TypeDefinition | OutputField) -> Iterator[Violation]:

@@ -13,7 +13,11 @@ from partners.simulators.core import Shop
 from partners.simulators.surface import body
 
 SDL = """\
-extend schema @link(url: "https://specs.apollo.dev/federation/v2.5", import: ["@key", "@external", "@requires"])
+extend schema
+  @link(
+    url: "https://specs.apollo.dev/federation/v2.5"
+    import: ["@key", "@external", "@requires"]
+  )
 
 type Offer @key(fields: "id") {
   id: ID!
@@ -31,7 +35,7 @@ type Xinghui_Hall @key(fields: "name") {
 type Query {
   xinghui_halls: [Xinghui_Hall!]
 }
-"""  # noqa: E501
+"""
 
 _SERVED = """
 scalar _Any

@@ -183,7 +183,7 @@ def _arguments(types: Types, where: str, field: OutputField, node: FieldNode) ->
         declared = field.arguments.get(name)
         if declared is None:
             yield Problem(INVALID, f'Unknown argument "{name}": "{where}" has none of that name')
-        elif not accepts(types, declared.type, value):  # type: ignore[arg-type]
+        elif not accepts(types, declared.type, value):  # type: ignore[arg-type]  # Parsed as constant.
             yield Problem(
                 INVALID,
                 f"Invalid value {print_ast(value)} for argument"

@@ -10,6 +10,7 @@ from graphql import (
     IntValueNode,
     ListTypeNode,
     ListValueNode,
+    NamedTypeNode,
     NonNullTypeNode,
     NullValueNode,
     ObjectValueNode,
@@ -39,7 +40,8 @@ def base(node: TypeNode) -> str:
     """The named type under all lists and non-nulls."""
     while isinstance(node, ListTypeNode | NonNullTypeNode):
         node = node.type
-    return str(node.name.value)  # type: ignore[attr-defined]
+    assert isinstance(node, NamedTypeNode)
+    return node.name.value
 
 
 def text(node: TypeNode) -> str:

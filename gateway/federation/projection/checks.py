@@ -112,5 +112,5 @@ class Checks:
         elif is_composite_type(kind):
             writer.line(f"if type({value}) is not dict: return False")
             self._fields(writer, value, one.selections, sure=True)
-        elif is_specified_scalar_type(kind):  # type: ignore[arg-type]
+        elif is_specified_scalar_type(kind):  # type: ignore[arg-type]  # Scalars are left.
             writer.line(f"if {_TESTS[kind.name].format(value)}: return False")

@@ -138,7 +138,7 @@ class Completion:
             return self.leaf(one, kind, value, path)
         if not isinstance(value, dict):
             return self.wrong(one, "an object", path)
-        return self.complex(kind.name, selections, value, path)  # type: ignore[union-attr]
+        return self.complex(kind.name, selections, value, path)  # type: ignore[union-attr]  # Composite.
 
     def complex(
         self,

@@ -96,7 +96,7 @@ class Module:
         """The functions by name."""
         namespace = dict(self.constants)
         # The text holds literals, numbers and names given out by this module, nothing else.
-        exec(compile(self.text(), "<projection>", "exec"), namespace)  # noqa: S102
+        exec(compile(self.text(), "<projection>", "exec"), namespace)  # noqa: S102 - our own text, see above
         return namespace
 
 
