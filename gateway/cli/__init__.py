@@ -148,6 +148,18 @@ def simulators() -> None:
 
 
 @app.command()
+def token(
+    who: Annotated[str, typer.Argument(help="a login, as in mbr_lina, or a merchant, as in M05")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="a merchant's private JWK; the sandbox's by default", exists=True),
+    ] = None,
+) -> None:
+    """Print an access token of somebody in the sandbox, got as any client gets one."""
+    typer.echo(_run(_load("gateway.demo.tokens").token(_settings(), who, key=key)))
+
+
+@app.command()
 def invariants(as_json: AsJson = False) -> None:
     """Check every invariant that SQL can see; exit 1 if one does not hold."""
     found = asyncio.run(_load("gateway.demo.audit").check(_settings().url))
@@ -425,8 +437,20 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return asyncio.run(work)
     except (ValueError, Refused, Denied) as error:
-        _err.print(str(error), highlight=False)
+        _err.print(_worded(error), highlight=False)
         raise typer.Exit(USAGE) from error
+
+
+def _worded(error: Exception) -> str:
+    """What an error says: a published one in both languages, with the next step."""
+    if not isinstance(error, Refused | Denied):
+        return str(error)
+    fill = _load("gateway.api.messages").fill
+    zh, en = (
+        f"{fill(says, error.context, {})} → {fill(step, error.context, {})}"
+        for says, step in ((error.zh, error.next_zh), (error.en, error.next_en))
+    )
+    return f"{error.code}: {zh} · {en}"
 
 
 def _print_lines(lines: Sequence[str]) -> None:

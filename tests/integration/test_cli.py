@@ -116,3 +116,11 @@ async def _evidence(url: str, *, tamper: str = "") -> None:
             await allow_changes(tx, "audit_entries")
             await tx.exec_driver_sql(tamper)
     await database.close()
+
+
+def test_what_is_not_there_is_told_in_both_languages(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path)}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    found = _run("federation", "rollback", "99", **home)
+    told = "NOT_FOUND: 没有找到 99 → 请检查编号 · 99 not found → check the id"
+    assert (found.exit_code, found.output.split()) == (2, told.split())
