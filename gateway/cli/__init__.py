@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from gateway.cli import federation
 from gateway.errors import Denied, Refused
@@ -52,6 +52,8 @@ app.add_typer(federation.app, name="federation")
 app.command()(federation.router)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+_IDS = {"event", "redemption"}  # Columns of ids that are copied into other commands.
+_WITH_IDS = 160  # Characters that a table with such a column needs.
 _out = Console()
 _err = Console(stderr=True)
 
@@ -409,7 +411,9 @@ def roll_back(
 @federation.app.command("trust")
 def trust(
     client: Annotated[str, typer.Argument(help="the client's id, as in member-app")],
-    documents: Annotated[list[Path], typer.Argument(help="files, each with one document")],
+    documents: Annotated[
+        list[Path], typer.Argument(help="files, each with one document", exists=True)
+    ],
 ) -> None:
     """Register documents that a client may send by their SHA-256; publications keep to them."""
     texts = [path.read_text(encoding="utf-8") for path in documents]
@@ -528,7 +532,14 @@ def _print_rows(
         found = [dict(zip(names, row, strict=True)) for row in rows]
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    table = Table(*names)
+    table = Table(*(_column(name, [row[at] for row in rows]) for at, name in enumerate(names)))
     for row in rows:
         table.add_row(*row)
-    _out.print(table)
+    least = _WITH_IDS if _IDS & set(names) else 0
+    Console(width=max(_out.width, least)).print(table)
+
+
+def _column(name: str, values: Sequence[str]) -> Column:
+    """A column that is folded where the line is short; ids to be copied stay whole."""
+    whole = max(map(len, values), default=0) if name in _IDS else None
+    return Column(name, overflow="fold", min_width=whole)
