@@ -449,10 +449,10 @@ def _worded(error: Exception) -> str:
     """What an error says: a published one in both languages, with the next step."""
     if not isinstance(error, Refused | Denied):
         return str(error)
-    fill = _load("gateway.api.messages").fill
+    messages = _load("gateway.api.messages")
     zh, en = (
-        f"{fill(says, error.context, {})} → {fill(step, error.context, {})}"
-        for says, step in ((error.zh, error.next_zh), (error.en, error.next_en))
+        f"{messages.say(error, locale, {})} → {messages.next_step(error, locale, {})}"
+        for locale in ("zh", "en")
     )
     return f"{error.code}: {zh} · {en}"
 
