@@ -7,6 +7,7 @@ remote failed.
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import json
 import sys
@@ -114,10 +115,18 @@ def serve(
 ) -> None:
     """Serve. Without GATEWAY_DATABASE_URL: seeded, with worker and partner stand-ins."""
     settings, serving = _settings(), _load("gateway.demo.serving")
-    if descriptor is not None or not settings.embedded:
-        asyncio.run(serving.plain(settings, descriptor=descriptor))
-    else:
-        asyncio.run(serving.embedded(settings, announce=_print_lines))
+    alone = descriptor is not None or not settings.embedded
+    try:
+        if alone:
+            asyncio.run(serving.plain(settings, descriptor=descriptor))
+        else:
+            asyncio.run(serving.embedded(settings, announce=_print_lines))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        taken = f"{settings.host}:{settings.port} is in use"
+        _err.print(f"{taken}: GATEWAY_PORT=0 takes a free port", highlight=False)
+        raise typer.Exit(USAGE) from error
 
 
 @app.command()

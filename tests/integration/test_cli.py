@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,11 @@ def test_a_table_keeps_ids_whole_in_a_narrow_terminal(
     printed = capsys.readouterr().out
     assert event in printed
     assert "answer" in printed
+
+
+def test_a_taken_port_is_a_usage_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        found = _run("serve", GATEWAY_HOME=str(tmp_path), GATEWAY_PORT=port)
+    told = f"127.0.0.1:{port} is in use: GATEWAY_PORT=0 takes a free port"
+    assert (found.exit_code, found.output.split()) == (2, told.split())
