@@ -9,6 +9,7 @@ Where Authlib's defaults are not strict enough they are closed here, each named 
 
 import base64
 import binascii
+import logging
 import re
 import secrets
 from collections import defaultdict
@@ -46,6 +47,8 @@ from gateway.oauth.keys import KeyRing
 from gateway.oauth.model import Client, Taken, User
 from gateway.settings import Settings
 from gateway.values import new_id
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 65_536
 CODE_SECONDS = 60
@@ -148,8 +151,9 @@ class Core(AuthorizationServer):  # type: ignore[misc]
         return JSONResponse(body, status, sent | {"Cache-Control": "no-store"})
 
     def handle_error_response(self, request: Exchange, error: OAuth2Error) -> Response:
-        """One answer for every failed client authentication: nothing says which part failed."""
+        """One answer for every failed client authentication; which part failed is logged only."""
         if error.error == "invalid_client":
+            log.info("client refused: %s", error.description or "no such client or secret")
             return refuse_client()
         response: Response = super().handle_error_response(request, error)
         return response
@@ -298,15 +302,15 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
         _, claims = self.extract_assertion(text)
         client_id = claims.get("sub")
         if not isinstance(client_id, str) or not _PLAIN.fullmatch(client_id):
-            raise InvalidClientError
+            raise InvalidClientError("sub: a client's id is needed")
         client: Client | None = query_client(client_id)
         if client is None or client.auth_method != self.CLIENT_AUTH_METHOD:
-            raise InvalidClientError
+            raise InvalidClientError(f"{client_id}: no client with a key")
         try:
             key = self._key(text, client)
             _, claims = jose.decode(text, key)
         except JoseError as error:
-            raise InvalidClientError from error
+            raise InvalidClientError(f"{client_id}: signature or algorithm") from error
         self.verify_claims(claims)
         return client
 
@@ -314,7 +318,7 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
         try:
             found: tuple[dict[str, Any], dict[str, Any]] = super().extract_assertion(text)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise InvalidClientError from error
+            raise InvalidClientError("the assertion cannot be read") from error
         return found
 
     def _key(self, text: str, client: Client) -> jose.PublicKey:
@@ -324,29 +328,30 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
         if kid is None and len(known) == 1:
             (kid,) = known
         if not isinstance(kid, str) or kid not in known:
-            raise InvalidClientError
+            raise InvalidClientError(f"{client.client_id}: kid is no registered key")
         return jose.load(known[kid])
 
     def verify_claims(self, claims: dict[str, Any]) -> None:
         now, skew = self._core.now.timestamp(), self._core.settings.clock_skew_seconds
-        if claims.get("iss") != claims.get("sub"):
-            raise InvalidClientError
+        who = claims.get("sub")
+        if claims.get("iss") != who:
+            raise InvalidClientError(f"{who}: iss is not sub")
         if claims.get("aud") != self._core.settings.base_url:  # One string: lists are refused.
-            raise InvalidClientError
+            raise InvalidClientError(f"{who}: aud is not {self._core.settings.base_url}")
         expires = jose.seconds(claims.get("exp"))
         if expires is None or not now - skew < expires <= now + ASSERTION_SECONDS + _AHEAD:
-            raise InvalidClientError
+            raise InvalidClientError(f"{who}: exp is not in the next {ASSERTION_SECONDS} s")
         for name in ("iat", "nbf"):
             since = jose.seconds(claims.get(name, 0))
             if since is None or since > now + skew:
-                raise InvalidClientError
+                raise InvalidClientError(f"{who}: {name} is ahead of our clock")
         jti = claims.get("jti")
         if not isinstance(jti, str) or not 0 < len(jti) <= 256 or "\x00" in jti:
-            raise InvalidClientError
+            raise InvalidClientError(f"{who}: jti is needed")
         until = self._core.now + timedelta(seconds=expires - now + skew)
         row = {"client_id": claims["sub"], "jti": jti, "expires_at": until}
         if not store.add(self._core.tx, store.used_jtis, row):
-            raise InvalidClientError
+            raise InvalidClientError(f"{who}: jti was used before")
 
 
 class _S256(CodeChallenge):  # type: ignore[misc]
@@ -369,8 +374,8 @@ class _ClientCredentials(ClientCredentialsGrant):  # type: ignore[misc]
         """All the client may have, or what it asked for: never less than it asked for."""
         client: Client = self.request.client
         asked = scopes.split(self.request.payload.scope)
-        if not asked <= client.widest():
-            raise InvalidScopeError
+        if beyond := asked - client.widest():
+            raise InvalidScopeError(f"Not for this client: {scopes.join(beyond)}.")
         chosen = scopes.join(asked or client.widest())
         self.request.payload = _Fields({**self.request.form, "scope": chosen})
 

@@ -169,6 +169,21 @@ async def test_a_merchant_gets_the_scopes_of_its_role_and_no_others(here: World)
     for scope in ("settlement:ack:M05", "finance:read", "points:redeem", "offers:write nonsense"):
         answer = await here.machine(key, scope=scope)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
+    assert answer.json()["error_description"] == "Not for this client: nonsense."
+
+
+async def test_the_log_says_why_a_client_is_refused_and_the_answer_does_not(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway.oauth.core")
+    key = await here.merchant("M04")
+    late = await here.machine(key, exp=int(here.now().timestamp()) + 660)
+    stranger = await here.machine(p256())
+    assert late.json() == stranger.json()
+    assert [record.getMessage() for record in caplog.records] == [
+        "client refused: merchant-M04: exp is not in the next 600 s",
+        "client refused: merchant-M04: kid is no registered key",
+    ]
 
 
 async def test_a_secret_works_in_the_sandbox_only(
