@@ -53,7 +53,7 @@ app.add_typer(federation.app, name="federation")
 app.command()(federation.router)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
-_IDS = {"event", "redemption"}  # Columns of ids that are copied into other commands.
+_IDS = {"code", "event", "redemption"}  # Columns of what is copied into other commands.
 _WITH_IDS = 160  # Characters that a table with such a column needs.
 _out = Console()
 _err = Console(stderr=True)
