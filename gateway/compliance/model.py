@@ -45,8 +45,8 @@ class FourEyesRequired(Refused):
     when = "approver = proposer, or limit too low, for every pair of propose and approve"
     zh = "需要另一位有权限的同事批准"
     en = "another person with a sufficient limit must approve"
-    next_zh = "请有权限的同事批准"
-    next_en = "ask a colleague"
+    next_zh = "提出人不能自己批准,限额也须足够:请有权限的同事批准"
+    next_en = "not who proposed it, and within the limit: ask a colleague"
 
 
 class NoConsumptionBasis(Refused):

@@ -33,6 +33,16 @@ from gateway.settlement import service as settlement
 
 STARTS_AT = datetime.fromisoformat(f"{demo_day()['business_date']}T08:00:00+08:00")
 OFFERS = len(catalog()["offers"])
+STAFF_ZH = {
+    "usr_fin_maker": "财务经办",
+    "usr_fin_checker": "财务复核",
+    "usr_operator": "运营经办",
+    "usr_operator_checker": "运营复核",
+    "usr_compliance": "合规专员",
+    "usr_regulator": "监管人员",
+    "usr_m05_engineer": "星汇影城工程师",
+    "usr_m09_till": "惠瑞超市收银台",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ def people() -> list[Person]:
     ]
     for row in catalog()["staff"]:
         role, _, merchant_id = row["role"].partition(":")
-        found.append(Person(row["id"], Role(role), row["id"], merchant_id or None))
+        found.append(Person(row["id"], Role(role), STAFF_ZH[row["id"]], merchant_id or None))
     return found
 
 
