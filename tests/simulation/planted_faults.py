@@ -113,7 +113,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "settled without looking at the state",
         EFFECTS,
-        "    waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)\n",
+        "    waiting = redemption.state is State.CONFIRMING or doubts(redemption, Step.CONFIRM)\n",
         "    waiting = True\n",
         60,
     ),
@@ -150,9 +150,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "a late confirmation is ignored",
         EFFECTS,
         """        if redemption.state in (State.RELEASED, State.RELEASING):
-            return await late_confirm(""",
+            return await confirmed_late(""",
         """        if redemption.state is State.RELEASING:
-            return await late_confirm(""",
+            return await confirmed_late(""",
         60,
         weather={"change_mind": 0.9, "refuse_confirm": 0.5},
     ),
