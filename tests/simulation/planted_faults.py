@@ -108,7 +108,7 @@ MUTANTS: tuple[Mutant, ...] = (
             ):""",
         "            if answer.state is CallState.NOT_SENT:",
         100,
-        weather={"answer_lost": 0.3, "not_sent": 0.3},
+        weather={"crash": 0.3, "not_sent": 0.3},
     ),
     Mutant(
         "settled without looking at the state",
@@ -155,6 +155,14 @@ MUTANTS: tuple[Mutant, ...] = (
             return await confirmed_late(""",
         60,
         weather={"change_mind": 0.9, "refuse_confirm": 0.5},
+    ),
+    Mutant(
+        "a confirmation older than its cancellation is taken",
+        EFFECTS,
+        "    if not await races.overtaken(tx, redemption, fact.version):\n",
+        "    if True:\n",
+        100,
+        weather={"answer_lost": 0.3, "partner_cancels": 0.6, "hook_late": 0.6},
     ),
     Mutant(
         "the postponed webhook stays postponed",
@@ -224,6 +232,6 @@ MUTANTS: tuple[Mutant, ...] = (
             try:""",
         "            try:",
         200,
-        weather={"stall": 0.6, "request_late": 0.2},
+        weather={"crawl": 0.9, "short_hold": 0.9},
     ),
 )
