@@ -162,7 +162,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if not await races.overtaken(tx, redemption, fact.version):\n",
         "    if True:\n",
         100,
-        weather={"answer_lost": 0.3, "partner_cancels": 0.6, "hook_late": 0.6},
+        weather={
+            "change_mind": 0.9,
+            "refuse_confirm": 0.5,
+            "partner_cancels": 0.6,
+            "hook_late": 0.5,
+        },
     ),
     Mutant(
         "the postponed webhook stays postponed",
