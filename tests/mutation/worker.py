@@ -132,7 +132,7 @@ class Judge:
             else:
                 self.results[name] = "no tests"
             if done % 100 == 0:
-                print(f"\n{done} of {len(self.names)}", file=sys.stderr, flush=True)
+                sys.stderr.write(f"\n{done} of {len(self.names)}\n")
         while self._trials:
             self._reap()
         self.cpu_seconds = _cpu() - began
