@@ -65,7 +65,7 @@ SUITES = (
         (
             "tests/unit/redemption",
             *_integration(
-                "cancelled_or_used", "redeem_at_once",
+                "chronicles", "cancelled_or_used", "redeem_at_once",
                 "saga", "saga_table", "saga_breaks", "reviews", "recovery", "hosted",
                 "worked_postings", "partner_lies",
             ),

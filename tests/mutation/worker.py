@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 # A test that takes four times as long as it did, and some seconds, is stopped.
 PATIENCE, PATIENCE_SECONDS = 4.0, 5.0
 MEMORY = 8 << 30  # bytes that a mutant may ask for
+MOST_TESTS = 40  # judge a mutant, where more come by its function
 SURVIVED, KILLED = 0, 1
 UNCHANGED = "unchanged"  # No mutant: all tests must pass.
 
@@ -103,6 +104,7 @@ class Judge:
         self._seconds: dict[int, float] = {}  # that each test took
         self._by: dict[str, list[int]] = defaultdict(list)  # tests that come by a function
         self._killers: dict[str, list[int]] = defaultdict(list)  # the last one first
+        self._kills: Counter[int] = Counter()  # of each test, of any function
         self._trials: dict[int, Trial] = {}
         self._failed: list[str] = []
 
@@ -131,7 +133,7 @@ class Judge:
                 self._try(session, Trial(name, function))
             else:
                 self.results[name] = "no tests"
-            if done % 100 == 0:
+            if done % 50 == 0:
                 sys.stderr.write(f"\n{done} of {len(self.names)}\n")
         while self._trials:
             self._reap()
@@ -170,10 +172,14 @@ class Judge:
             os._exit(2)  # Nothing is known.
 
     def _order(self, function: str) -> list[int]:
-        """What failed for other mutants of this function, then the quickest first."""
+        """What failed for other mutants of this function, then what finds most in least time."""
         killers = self._killers[function]
-        others = sorted(set(self._by[function]) - set(killers), key=self._seconds.__getitem__)
-        return [*killers, *others]
+
+        def price(place: int) -> float:
+            return self._seconds[place] / (1 + self._kills[place])
+
+        others = sorted(set(self._by[function]) - set(killers), key=price)
+        return [*killers, *others][:MOST_TESTS]
 
     def _judged(self, session: pytest.Session, places: list[int], tell: int) -> int:
         """Run tests up to the first that fails."""
@@ -205,6 +211,7 @@ class Judge:
         if killer:
             place, known = int(killer), self._killers[trial.function]
             self._killers[trial.function] = [place, *(one for one in known if one != place)]
+            self._kills[place] += 1
 
 
 def _run(item: pytest.Item, following: pytest.Item | None) -> None:

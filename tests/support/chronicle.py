@@ -147,4 +147,6 @@ def _there(instant: datetime | None) -> datetime | None:
 
 
 def _plain(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, {}))
+    return " ".join(
+        f"{name}={value}" for name, value in sorted(values.items()) if value not in (None, {})
+    )
