@@ -56,7 +56,7 @@ SUITES = (
         _services("settlement"),
         (
             "tests/unit/test_settlement_services.py",
-            *_integration("settlement_rows", "settlement", "settlement_load", "worked_postings"),
+            *_integration("settlement_rows", "settlement_reads", "settlement", "settlement_load", "worked_postings"),
         ),
     ),
     Suite(
