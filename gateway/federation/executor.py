@@ -214,7 +214,8 @@ class _Execution:
                 self.gathered.take(part, None)
                 return False
             for call, made in zip(fetch.entities, calls, strict=True):
-                variables[call.variable] = made.sent
+                if call.alias is not None:
+                    variables[call.variable] = made.sent
         service = self.services.get(fetch.service)
         if service is None:
             failure = ServiceFailure("SUBGRAPH_UNREACHABLE", "the service is not known")
@@ -412,6 +413,8 @@ class _Gathered:
 
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:
     """The entities of a call, as many as were asked for."""
+    if call.alias is None:
+        return [answer.data]
     found = None if answer.data is None else answer.data.get(call.alias)
     if found is None:
         if not answer.errors:

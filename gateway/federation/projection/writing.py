@@ -4,7 +4,7 @@ Nothing from a document or a schema ever becomes an identifier: variables are le
 given out here, and GraphQL's names stand in the code only as string literals.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,11 @@ MAX_ITEMS = 2_000_000
 
 class Suspect(Exception):
     """Generated code met something that the careful way has to judge."""
+
+
+def tuple_of(parts: Sequence[str]) -> str:
+    """The expression of a tuple."""
+    return f"({', '.join(parts)},)" if parts else "()"
 
 
 class Function:
