@@ -116,8 +116,9 @@ def _together(selections: tuple[Selection, ...]) -> tuple[Selection, ...]:
         place = one.key if isinstance(one, Field) else id(one)
         known = made.get(place)
         if isinstance(known, Field) and isinstance(one, Field):
-            one = replace(known, selections=known.selections + one.selections)
-        made[place] = one
+            made[place] = replace(known, selections=known.selections + one.selections)
+        else:
+            made[place] = one
     return tuple(made.values())
 
 
