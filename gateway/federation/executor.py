@@ -324,7 +324,7 @@ class _Gathered:
         assert generated is not None
         made = generated.collect(index, self.data, self.entities, self.lists)
         self.keys[index] = made
-        if generated.sites[index] and made:
+        if made and generated.sites(index):
             known = generated.known(index, self.data, self.entities, self.lists, self.usable)
             hits = {key: known[key] for key in made if key in known}
             if hits:
