@@ -214,7 +214,8 @@ class _Execution:
                 self.gathered.take(part, None)
                 return False
             for call, made in zip(fetch.entities, calls, strict=True):
-                variables[call.variable] = made.sent
+                if call.alias is not None:
+                    variables[call.variable] = made.sent
         service = self.services.get(fetch.service)
         if service is None:
             failure = ServiceFailure("SUBGRAPH_UNREACHABLE", "the service is not known")
@@ -323,7 +324,7 @@ class _Gathered:
         assert generated is not None
         made = generated.collect(index, self.data, self.entities, self.lists)
         self.keys[index] = made
-        if generated.sites[index] and made:
+        if made and generated.sites(index):
             known = generated.known(index, self.data, self.entities, self.lists, self.usable)
             hits = {key: known[key] for key in made if key in known}
             if hits:
@@ -412,6 +413,8 @@ class _Gathered:
 
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:
     """The entities of a call, as many as were asked for."""
+    if call.alias is None:
+        return [answer.data]
     found = None if answer.data is None else answer.data.get(call.alias)
     if found is None:
         if not answer.errors:

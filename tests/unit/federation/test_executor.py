@@ -112,6 +112,75 @@ async def test_a_service_that_fails_costs_its_own_fields_and_tells_once(careful:
     ]
 
 
+SEVERAL = planned(
+    "{shops{boss{name}} me{id friend{name} shops{best{label}}}}",
+    fetch(0, "shops", "{shops{boss{id}}}"),
+    fetch(1, "mine", "{me{id friend{id} shops{best{sku}}}}"),
+    fetch(
+        2,
+        "people",
+        [
+            call(["shops@.boss", "me.friend"], keyed("Person", "id"), "{name}", alias="a"),
+            call("me.shops@.best", keyed("Item", "sku"), "{label}", alias="b"),
+        ],
+        after=[0, 1],
+    ),
+)
+
+
+@both_ways
+@pytest.mark.parametrize("said", [False, True], ids=["unreachable", "no path"])
+async def test_a_failed_fetch_is_told_wherever_it_is_missing(careful: bool, said: bool) -> None:
+    mine = {"me": {"id": "p", "friend": {"id": "2"}, "shops": [{"best": {"sku": "i"}}]}}
+    error = {"message": "broken", "extensions": {"code": "SUBGRAPH_UNREACHABLE"}}
+    failing = {"data": None, "errors": [error]}
+    services = {
+        "shops": Stub(gives(bosses("1", "2"))),
+        "mine": Stub(gives({"data": mine})),
+        "people": Stub(
+            gives(failing if said else ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))
+        ),
+    }
+    outcome = await carry_out(SEVERAL, services, careful=careful)
+    assert outcome.errors == [
+        {
+            "message": "broken" if said else "people: broken",
+            "path": path,
+            "extensions": {"code": "SUBGRAPH_UNREACHABLE", "service": "people"},
+        }
+        for path in (["shops"], ["me", "friend"], ["me", "shops"])
+    ]
+    assert read(outcome)["me"]["friend"] == {"name": None}
+
+
+@both_ways
+async def test_what_was_not_asked_for_has_not_failed(careful: bool) -> None:
+    mine = {"me": {"id": "p", "friend": None, "shops": []}}
+    services = {
+        "shops": Stub(gives(bosses("1"))),
+        "mine": Stub(gives({"data": mine})),
+        "people": Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))),
+    }
+    outcome = await carry_out(SEVERAL, services, careful=careful)
+    assert [error["path"] for error in outcome.errors] == [["shops"]]
+
+
+@both_ways
+async def test_a_failed_root_fetch_is_told_at_each_of_its_fields(careful: bool) -> None:
+    both = planned(
+        "{shops{id} all:shops{id} me{id}}",
+        fetch(0, "shops", "{shops{id} all:shops{id}}"),
+        fetch(1, "mine", "{me{id}}"),
+    )
+    services = {
+        "shops": Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))),
+        "mine": Stub(gives({"data": {"me": {"id": "p"}}})),
+    }
+    outcome = await carry_out(both, services, careful=careful)
+    assert [error["path"] for error in outcome.errors] == [["shops"], ["all"]]
+    assert read(outcome) == {"shops": None, "all": None, "me": {"id": "p"}}
+
+
 @both_ways
 async def test_nulls_rise_to_the_nearest_nullable_parent(careful: bool) -> None:
     """`owner` must not be null, nor a shop in the list: the list is null."""
