@@ -43,6 +43,7 @@ from gateway.api.limits import Limits, check, read
 from gateway.api.local import Document
 from gateway.api.merchant_graphs import shown
 from gateway.api.policies import admit, root_fields
+from gateway.api.warned import rewarned
 from gateway.errors import Denied
 from gateway.oauth.guard import ANONYMOUS, Actor
 from gateway.telemetry import metrics, tracing
@@ -232,7 +233,18 @@ class Endpoint:
         if result.data is None:
             facts = {"locale": context.locale, "request_id": context.request_id}
             return None, [malformed(str(each["message"]), **facts) for each in result.errors]
-        return result.data, [await shown(each, context, graph) for each in result.errors]
+        errors = [await shown(each, context, graph) for each in result.errors]
+        data = result.data
+        if context.warnings and "warnings" in node.text:
+            data = rewarned(
+                data,
+                schema=graph.schema,
+                document=node.node,
+                name=asked.operation_name,
+                variables=asked.variables,
+                warnings=context.warnings,
+            )
+        return data, errors
 
     def prepare(self, actor: Actor, asked: Asked, seen: "Seen") -> Prepared:
         """Read and measure what is asked, and check that the caller may.
