@@ -128,7 +128,8 @@ async def run(
     try:
         await execution.carry_out(first)
         return execution.outcome()
-    except AnswerTooLarge as error:
+    except (AnswerTooLarge, RecursionError):
+        error = AnswerTooLarge()
         return Outcome(b"null", [{"message": str(error), "extensions": {"code": error.code}}])
     finally:
         execution.close()
@@ -231,7 +232,11 @@ class _Execution:
             self.caller.state,
             part.prefix,
         )
-        flight = self.flights.send(service, request, self.caller.identity)
+        try:
+            flight = self.flights.send(service, request, self.caller.identity)
+        except ServiceFailure as failure:
+            self.records[number].fail(failure)
+            return False
 
         def told(task: asyncio.Task[Answer]) -> None:
             if self.under_way.pop(number, None) is not None:  # Else nobody waits for it any more.
@@ -282,10 +287,10 @@ class _Execution:
         local = self.executable.introspection.answer(self.caller.variables)
         data = self.gathered.join(local)
         if data is not None:
-            return Outcome(orjson.dumps(data), [])
+            return Outcome(_text(data), [])
         data, errors = self.executable.careful.finish(self.records, local)
         weigh(data)
-        return Outcome(orjson.dumps(data), errors)
+        return Outcome(_text(data), errors)
 
 
 class _Gathered:
@@ -409,6 +414,14 @@ class _Gathered:
         if (count + 1) * bytes_read > MAX_BYTES:  # It may be too large; most often it is not.
             weigh(data)
         return data
+
+
+def _text(data: Any) -> bytes:
+    """Data as JSON; raises AnswerTooLarge where it is nested more deeply than is written."""
+    try:
+        return orjson.dumps(data)
+    except TypeError as error:
+        raise AnswerTooLarge from error
 
 
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:
