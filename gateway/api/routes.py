@@ -1,23 +1,21 @@
-"""What is not GraphQL: webhooks, the bank's file, bills, the audit head, error help."""
+"""What is not GraphQL: webhooks, the bank's file, bills, the audit head, pages for people."""
 
 import csv
-import html
 import io
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date
-from functools import cache
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway import telemetry
+from gateway.api import pages
 from gateway.api.context import Services
 from gateway.api.endpoint import BODY_LIMIT, Unreadable, body_of, locale_of
 from gateway.api.errors import malformed, top_level
 from gateway.audit import service as audit
-from gateway.errors import Denied, NotFound, published
+from gateway.errors import Denied, NotFound
 from gateway.merchants import service as merchants
 from gateway.oauth import signatures
 from gateway.oauth.guard import ANONYMOUS, Actor, require_role, require_scope
@@ -50,9 +48,8 @@ def routes(services: Services, secrets: Mapping[str, str]) -> list[Route]:
         Route("/events/{merchant}", _answering(plain.event), methods=["POST"]),
         Route("/bank/{settlement}.csv", _answering(plain.bank), methods=["GET"]),
         Route("/bills/{day}.csv", _answering(plain.bill), methods=["GET"]),
-        Route("/errors", plain.errors, methods=["GET"]),
-        Route("/errors/{code}", plain.errors, methods=["GET"]),
         Route("/audit/head", plain.head, methods=["GET"]),
+        *pages.routes(),
     ]
 
 
@@ -144,16 +141,6 @@ class _Plain:
         given = request.headers.get("authorization")
         return ANONYMOUS if given is None else await self.services.guard.authenticate(given)
 
-    async def errors(self, request: Request) -> Response:
-        """What a code means and what to do about it, in Chinese and English."""
-        known = _codes()
-        code = request.path_params.get("code")
-        if code is None:
-            return HTMLResponse(_page("错误码 · Error codes", _list(known)))
-        if code not in known:
-            return HTMLResponse(_page("404", "<p>没有这个错误码 · no such code</p>"), 404)
-        return HTMLResponse(_page(code, _explain(known[code])))
-
     async def head(self, _request: Request) -> Response:
         """The newest signed head of the audit chain; `/oauth/jwks` has the key of `token`."""
         async with self.services.database.reading() as tx:
@@ -184,69 +171,3 @@ def _bill(rows: Iterable[Obligation]) -> str:
         )
     writer.writerow(["trailer", count, "", "", "", "", total, ""])
     return out.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """What a help page says of a code."""
-
-    when: str
-    zh: str
-    en: str
-    next_zh: str
-    next_en: str
-
-
-@cache
-def _codes() -> dict[str, _Code]:
-    """Every published code; two come before any code runs and have no leaf."""
-    found = {
-        leaf.code: _Code(leaf.when, leaf.zh, leaf.en, leaf.next_zh, leaf.next_en)
-        for leaf in published()
-    }
-    found["PERSISTED_QUERY_NOT_FOUND"] = _Code(
-        "the hash is not in the client's list of trusted documents",
-        "未登记的查询",
-        "unknown query hash",
-        "请先登记该查询",
-        "register the document",
-    )
-    found["MALFORMED_REQUEST"] = _Code(
-        "body, syntax, validation or a scalar's coercion fails",
-        "请求格式有误:{detail}",
-        "the request cannot be read: {detail}",
-        "请更正请求",
-        "correct the request",
-    )
-    return found
-
-
-def _list(known: Mapping[str, _Code]) -> str:
-    rows = "".join(
-        f'<tr><td><a href="/errors/{code}"><code>{code}</code></a></td>'
-        f"<td>{html.escape(known[code].zh)}</td><td lang=en>{html.escape(known[code].en)}</td></tr>"
-        for code in sorted(known)
-    )
-    return f"<table>{rows}</table>"
-
-
-def _explain(leaf: _Code) -> str:
-    zh, en = html.escape(leaf.zh), html.escape(leaf.en)
-    step_zh, step_en = html.escape(leaf.next_zh), html.escape(leaf.next_en)
-    return (
-        f"<p>{zh}</p><p>下一步:{step_zh}</p>"
-        f"<p lang=en>{en}</p><p lang=en>Next: {step_en}</p>"
-        f"<p lang=en><small>When: {html.escape(leaf.when)}</small></p>"
-        '<p><a href="/errors">全部错误码 · all codes</a></p>'
-    )
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        "<!doctype html><html lang=zh><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width">'
-        f"<title>{html.escape(title)}</title>"
-        "<style>body{font:1rem/1.6 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}"
-        "td{padding:.2rem .8rem;vertical-align:top}</style>"
-        f"<h1>{html.escape(title)}</h1>{body}</html>"
-    )

@@ -7,6 +7,7 @@ remote failed.
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import json
 import sys
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from gateway.cli import federation
 from gateway.errors import Denied, Refused
@@ -52,6 +53,8 @@ app.add_typer(federation.app, name="federation")
 app.command()(federation.router)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+_IDS = {"event", "redemption"}  # Columns of ids that are copied into other commands.
+_WITH_IDS = 160  # Characters that a table with such a column needs.
 _out = Console()
 _err = Console(stderr=True)
 
@@ -112,10 +115,18 @@ def serve(
 ) -> None:
     """Serve. Without GATEWAY_DATABASE_URL: seeded, with worker and partner stand-ins."""
     settings, serving = _settings(), _load("gateway.demo.serving")
-    if descriptor is not None or not settings.embedded:
-        asyncio.run(serving.plain(settings, descriptor=descriptor))
-    else:
-        asyncio.run(serving.embedded(settings, announce=_print_lines))
+    alone = descriptor is not None or not settings.embedded
+    try:
+        if alone:
+            asyncio.run(serving.plain(settings, descriptor=descriptor))
+        else:
+            asyncio.run(serving.embedded(settings, announce=_print_lines))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        taken = f"{settings.host}:{settings.port} is in use"
+        _err.print(f"{taken}: GATEWAY_PORT=0 takes a free port", highlight=False)
+        raise typer.Exit(USAGE) from error
 
 
 @app.command()
@@ -145,6 +156,18 @@ def demo(
 def simulators() -> None:
     """Run the partners' stand-ins of <home> alone, until stopped."""
     _load("gateway.demo.sandboxed").run_simulators(_settings())
+
+
+@app.command()
+def token(
+    who: Annotated[str, typer.Argument(help="a login, as in mbr_lina, or a merchant, as in M05")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="a merchant's private JWK; the sandbox's by default", exists=True),
+    ] = None,
+) -> None:
+    """Print an access token of somebody in the sandbox, got as any client gets one."""
+    typer.echo(_run(_load("gateway.demo.tokens").token(_settings(), who, key=key)))
 
 
 @app.command()
@@ -414,7 +437,9 @@ def withdraw_subgraph(
 @federation.app.command("trust")
 def trust(
     client: Annotated[str, typer.Argument(help="the client's id, as in member-app")],
-    documents: Annotated[list[Path], typer.Argument(help="files, each with one document")],
+    documents: Annotated[
+        list[Path], typer.Argument(help="files, each with one document", exists=True)
+    ],
 ) -> None:
     """Register documents that a client may send by their SHA-256; publications keep to them."""
     texts = [path.read_text(encoding="utf-8") for path in documents]
@@ -442,8 +467,20 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return asyncio.run(work)
     except (ValueError, Refused, Denied) as error:
-        _err.print(str(error), highlight=False)
+        _err.print(_worded(error), highlight=False)
         raise typer.Exit(USAGE) from error
+
+
+def _worded(error: Exception) -> str:
+    """What an error says: a published one in both languages, with the next step."""
+    if not isinstance(error, Refused | Denied):
+        return str(error)
+    messages = _load("gateway.api.messages")
+    zh, en = (
+        f"{messages.say(error, locale, {})} → {messages.next_step(error, locale, {})}"
+        for locale in ("zh", "en")
+    )
+    return f"{error.code}: {zh} · {en}"
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -521,7 +558,14 @@ def _print_rows(
         found = [dict(zip(names, row, strict=True)) for row in rows]
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    table = Table(*names)
+    table = Table(*(_column(name, [row[at] for row in rows]) for at, name in enumerate(names)))
     for row in rows:
         table.add_row(*row)
-    _out.print(table)
+    least = _WITH_IDS if _IDS & set(names) else 0
+    Console(width=max(_out.width, least)).print(table)
+
+
+def _column(name: str, values: Sequence[str]) -> Column:
+    """A column that is folded where the line is short; ids to be copied stay whole."""
+    whole = max(map(len, values), default=0) if name in _IDS else None
+    return Column(name, overflow="fold", min_width=whole)

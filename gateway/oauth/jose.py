@@ -31,8 +31,12 @@ def new_key() -> ECKey:
 
 
 def load(jwk: Mapping[str, Any]) -> PublicKey:
-    """A key from its JWK, private or public."""
-    key = JWKRegistry.import_key(dict(jwk))
+    """A key from its JWK, private or public.
+
+    A registered Ed25519 key says `alg: EdDSA`, which would refuse the algorithm's other name.
+    """
+    given = {name: value for name, value in jwk.items() if name != "alg" or jwk.get("kty") != "OKP"}
+    key = JWKRegistry.import_key(given)
     assert isinstance(key, ECKey | OKPKey)
     return key
 

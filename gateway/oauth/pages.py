@@ -93,7 +93,7 @@ class _Pages:
                 core.get_consent_grant(asked)
             except OAuth2Error as error:
                 if not error.redirect_uri:
-                    return page("error", 400, message=("应用的请求有误", _text(error)))
+                    return page("error", 400, message=_refusal(error))
                 return core.handle_error_response(asked, error)
             return self._begin(tx, fields, browser)
 
@@ -267,7 +267,17 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def _text(error: OAuth2Error) -> str:
+def _refusal(error: OAuth2Error) -> tuple[str, str]:
+    """Why an app's request goes no further: the person can only tell the app's maker."""
     if error.error == "invalid_client":
-        return "The app is not known."
+        return "应用未登记(client_id)", "The app is not known (client_id)."
+    if error.error == "unsupported_response_type":
+        return "应用的请求有误:response_type 须为 code", "The response_type must be code."
+    said = _text(error)
+    if "redirect_uri" in said:
+        return "应用的回调地址未登记(redirect_uri)", said
+    return "应用的请求有误", said
+
+
+def _text(error: OAuth2Error) -> str:
     return str(error.get_error_description() or error.error)

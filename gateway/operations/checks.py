@@ -153,7 +153,8 @@ def clock(apart: timedelta, offset: timedelta, given: Settings) -> list[Finding]
         found = [fail("clock", zh, en, *step)]
     elif seconds > 2:
         found = [warn("clock", zh, en, *step)]
-    zh, en = f"业务时钟偏移 {offset}", f"business time is offset by {offset}"
+    shift = f"{'-' if offset < timedelta() else '+'}{abs(offset)}"
+    zh, en = f"业务时钟偏移 {shift}", f"business time is offset by {shift}"
     if offset and not given.sandbox:
         step = "正式环境不得偏移:清空 clock_offset 表", "live mode allows none: empty clock_offset"
         return [*found, fail("business clock", zh, en, *step)]

@@ -52,8 +52,8 @@ class WindowNotOpen(Refused):
     when = "the window is not in the state the action needs"
     zh = "窗口状态为 {state}"
     en = "the window is {state}"
-    next_zh = "请刷新后重试"
-    next_en = "reload"
+    next_zh = "须为 {needed};未关的先关闭(closeSettlementWindow),有新提案的请批准新的"
+    next_en = "needed: {needed}; close an open one (closeSettlementWindow); the newest draft counts"
 
 
 class StaleNetHash(Refused):
@@ -95,7 +95,7 @@ async def close_window(
     await db.lock_exclusive(tx, store.WINDOW_LOCK)
     window = await ensure_window(tx, now=now)
     if window_id not in (None, window.id):
-        raise await _wrong_state(tx, str(window_id))
+        raise await _wrong_state(tx, str(window_id), {WindowState.OPEN})
     return await _cut(tx, window, now=now)
 
 
@@ -252,7 +252,7 @@ async def approve_settlement(
         raise NotFound(id=settlement_id)
     settlement = found[0]
     if settlement.state is not SettlementState.DRAFT:
-        raise await _wrong_state(tx, settlement.window_id)
+        raise await _wrong_state(tx, settlement.window_id, {WindowState.PUBLISHED})
     await _window_in(tx, settlement.window_id, {WindowState.PUBLISHED})
     current = _hash(await store.amounts(tx, settlement.window_id))
     if {net_hash, settlement.net_hash} != {current}:
@@ -352,15 +352,17 @@ async def _window_in(
 ) -> Window:
     found = await store.find_window(tx, window_id, lock=True)
     if found is None or found.state not in states:
-        raise await _wrong_state(tx, window_id)
+        raise await _wrong_state(tx, window_id, states)
     return found
 
 
-async def _wrong_state(tx: AsyncConnection, window_id: str) -> Refused:
+async def _wrong_state(
+    tx: AsyncConnection, window_id: str, needed: Collection[WindowState]
+) -> Refused:
     found = await store.find_window(tx, window_id)
     if found is None:
         return NotFound(id=window_id)
-    return WindowNotOpen(window=window_id, state=found.state)
+    return WindowNotOpen(window=window_id, state=found.state, needed=sorted(needed))
 
 
 async def _post_net(tx: AsyncConnection, settlement: Settlement, *, now: datetime) -> None:

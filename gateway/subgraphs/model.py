@@ -29,8 +29,8 @@ class CompositionFailed(Refused):
     when = "subgraphs do not compose, or one breaks a rule of publication"
     zh = "子图无法合成"
     en = "the subgraphs do not compose"
-    next_zh = "请逐条查看 errors 中的错误码"
-    next_en = "see each coded error in errors"
+    next_zh = "请逐条查看 context.errors,改正后重新发布"
+    next_en = "correct each error of context.errors and publish again"
 
 
 @dataclass(frozen=True, slots=True)

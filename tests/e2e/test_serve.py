@@ -10,10 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.db import SandboxOnly
+from gateway.demo import tokens
 from gateway.demo.clients import MemberApp, Merchant, Wire
+from gateway.errors import NotFound
+from gateway.oauth import jose
+from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,3 +108,34 @@ async def test_a_merchant_gets_in_with_the_key_of_its_own_folder(home: Path) -> 
         report = json.loads(done.stdout)
         assert done.returncode == 0, report["headline"]
         assert report["ready"]
+
+
+async def test_everybody_in_the_sandbox_can_have_a_token(home: Path) -> None:
+    nobody = Settings(home=home, issuer="http://127.0.0.1:1")
+    with pytest.raises(ValueError, match="make serve"):
+        await tokens.token(nobody, "M05")
+    with served(home) as (url, _):
+        here = Settings(home=home, issuer=url)
+        own = home / "own.json"
+        own.write_text((home / "sandbox/keys/M05.json").read_text())
+        roles = {"mbr_lina": "member", "usr_operator": "operator", "M05": "partner"}
+        for who, role in roles.items():
+            given = own if who == "M05" else None
+            token = await tokens.token(here, who, key=given)
+            assert (await _claims(url, token))["role"] == role
+        with pytest.raises(NotFound):
+            await tokens.token(here, "nobody")
+        with pytest.raises(SandboxOnly):
+            await tokens.token(Settings(home=home, mode="live"), "M05")
+    with pytest.raises(ValueError, match=f"no gateway at {url}"):
+        await tokens.token(here, "M05")
+
+
+async def _claims(url: str, token: str) -> dict[str, Any]:
+    wire = Wire.open(url)
+    try:
+        keys = (await wire.http.get(f"{url}/oauth/jwks")).json()["keys"]
+    finally:
+        await wire.aclose()
+    (signed_by,) = [key for key in keys if key["kid"] == jose.header(token)["kid"]]
+    return jose.decode(token, jose.load(signed_by))[1]

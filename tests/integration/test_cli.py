@@ -3,13 +3,14 @@
 import asyncio
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
 import typer.testing
 
 from gateway import migrations
-from gateway.cli import app
+from gateway.cli import _print_rows, app
 from gateway.db import Database
 from tests.support import evidence
 from tests.support.tampering import allow_changes
@@ -116,3 +117,32 @@ async def _evidence(url: str, *, tamper: str = "") -> None:
             await allow_changes(tx, "audit_entries")
             await tx.exec_driver_sql(tamper)
     await database.close()
+
+
+def test_what_is_not_there_is_told_in_both_languages(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path)}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    found = _run("federation", "rollback", "99", **home)
+    told = "NOT_FOUND: 没有找到 99 → 请检查编号 · 99 not found → check the id"
+    assert (found.exit_code, found.output.split()) == (2, told.split())
+
+
+def test_a_table_keeps_ids_whole_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    event = "evt_red_01m81bqn9f58v688cp5jx1nr35_2"
+    names = ("at", "event", "type", "merchant", "state", "attempts", "answer")
+    row = ("2026-11-20T00:08:02", event, "redemption.committed", "M04 M05", "", "12", "500")
+    _print_rows(names, [row])
+    printed = capsys.readouterr().out
+    assert event in printed
+    assert "answer" in printed
+
+
+def test_a_taken_port_is_a_usage_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        found = _run("serve", GATEWAY_HOME=str(tmp_path), GATEWAY_PORT=port)
+    told = f"127.0.0.1:{port} is in use: GATEWAY_PORT=0 takes a free port"
+    assert (found.exit_code, found.output.split()) == (2, told.split())

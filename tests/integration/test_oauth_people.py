@@ -133,6 +133,26 @@ async def test_an_unknown_app_or_a_malformed_request_gets_a_page(here: World) ->
     assert (await browser.http.get(link)).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("change", "zh", "en"),
+    [
+        ({"client_id": "nobody"}, "应用未登记", "The app is not known"),
+        ({"redirect_uri": "https://evil.test/"}, "回调地址未登记", "not registered"),
+        (
+            {"response_type": None, "redirect_uri": None, "client_id": None},
+            "response_type 须为 code",
+            "The response_type must be code.",
+        ),
+    ],
+)
+async def test_the_page_says_what_is_wrong_in_both_languages(
+    here: World, change: dict[str, str | None], zh: str, en: str
+) -> None:
+    text = (await Browser(here).authorize(**change)).text
+    assert zh in text
+    assert en in text
+
+
 async def test_a_code_needs_its_verifier_its_app_and_its_redirect_uri(here: World) -> None:
     await here.person("lin")
     browser = Browser(here)

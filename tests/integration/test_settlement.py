@@ -381,7 +381,8 @@ async def test_an_empty_window_closes_and_is_settled_without_payments(coalition:
         assert closed.id == W47
         with pytest.raises(settlement.WindowNotOpen) as error:
             await settlement.close_window(tx, window_id=W47, now=CUT)
-        assert error.value.context == {"window": W47, "state": "CLOSED"}
+        told = {"window": W47, "state": "CLOSED", "needed": ["OPEN"]}
+        assert error.value.context == told
         await settlement.net_window(tx, window_id=W47, now=CUT)
         await settlement.publish_window(tx, window_id=W47, now=CUT)
         draft = await settlement.propose_settlement(tx, window_id=W47, **FINANCE)

@@ -4,6 +4,7 @@ import base64
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from joserfc import jws, jwt
 from joserfc.jwk import OKPKey
 
 from gateway.oauth import jose, signatures
@@ -29,6 +30,18 @@ def test_a_detached_signature_is_over_exactly_these_bytes(make: object) -> None:
     assert signatures.verify(BODY, signed[:-4] + "AAAA", public) is None
     other = {kid: jose.public_jwk(jose.new_key().as_dict(private=False), field="jwk")}
     assert signatures.verify(BODY, signed, other) is None
+
+
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
+def test_either_name_of_the_algorithm_fits_a_registered_ed25519_key(name: str) -> None:
+    """The metadata promises both: RFC 9864 renamed it."""
+    key = OKPKey.generate_key("Ed25519", auto_kid=True)
+    registered = jose.load(jose.public_jwk(key.as_dict(private=False), field="jwk"))
+    registry = jose._Registry(algorithms=[name])
+    text = jwt.encode({"alg": name}, {"sub": "merchant-M05"}, key, registry=registry)
+    assert jose.decode(text, registered)[1] == {"sub": "merchant-M05"}
+    whole = jws.serialize_compact({"alg": name}, BODY, key, registry=registry)
+    jose.verify_detached(jws.detach_content(whole), BODY, registered)
 
 
 def _event(secret: str = OLD, message_id: str = "evt_1", late: int = 0) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """What finance, operator and compliance do over HTTP; and what the plain routes answer."""
 
+import base64
 import csv
+import hashlib
 import io
+import re
 from datetime import date
 
 import pytest
@@ -217,6 +220,24 @@ async def test_a_help_page_exists_for_every_code(gateway):
     assert (await gateway.http.get(f"{gateway.base}/errors/NO_SUCH")).status_code == 404
     evil = await gateway.http.get(f"{gateway.base}/errors/%3Cscript%3E")
     assert "<script>" not in evil.text
+    for path in ("/errors", "/errors/NO_SUCH"):
+        headers = (await gateway.http.get(f"{gateway.base}{path}")).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_first_page_says_where_things_are_in_both_languages(gateway):
+    page = await gateway.http.get(gateway.base)
+    paths = re.findall(r'href="([^"]+)"', page.text)
+    assert "/errors" in paths
+    assert "错误码" in page.text
+    assert "error codes" in page.text
+    for path in paths:
+        assert (await gateway.http.get(f"{gateway.base}{path}")).status_code != 404, path
+    assert (await gateway.http.get(f"{gateway.base}/favicon.ico")).status_code == 204
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text)
+    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{hashed}'" in page.headers["content-security-policy"]
 
 
 async def test_health_is_told(gateway):
