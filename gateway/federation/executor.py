@@ -204,11 +204,8 @@ class _Execution:
         part = self.executable.parts[number]
         fetch = part.fetch
         given = self.caller.variables
-        variables: dict[str, Any] = {}
-        for name, default in part.variables:
-            value = given.get(name, default)
-            if value is not _ABSENT:
-                variables[name] = value
+        named = {name: given.get(name, default) for name, default in part.variables}
+        variables = {name: value for name, value in named.items() if value is not _ABSENT}
         if fetch.entities:
             calls = self.records[number].calls = self.gathered.collect(part)
             if not any(call.sent for call in calls):
