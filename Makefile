@@ -9,16 +9,20 @@ UV := uv==0.13.9
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo serve test check bench load simulate simulate-mutants chaos federation mutate docs migration lock clean
+.PHONY: demo node serve test check bench load simulate simulate-mutants chaos federation mutate docs migration lock clean
 
-demo: .venv/ready  ## the whole coalition day, played from outside; ends 0 only if it all holds
+demo: .venv/ready node  ## the whole coalition day, played from outside; ends 0 only if it all holds
 	$(BIN)/gateway demo $(ARGS)
+
+node: .venv/ready  ## npm packages of the hotel's stand-in; without npm or network it runs in Python
+	@$(BIN)/python -m partners.simulators.hotel_graph.packages
 
 serve: .venv/ready  ## gateway, worker and partner stand-ins, until stopped
 	$(BIN)/gateway serve $(ARGS)
 
-test: .venv/ready  ## all tests, on SQLite and PostgreSQL; ARGS="-k word" picks some
-	$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
+# Modules in the order of their names: by size, xdist would start the few long tests of e2e last.
+test: .venv/ready node  ## all tests, on SQLite and PostgreSQL; ARGS="-k word" picks some
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: .venv/ready  ## style, types, import directions, generated docs
 	$(BIN)/ruff check .

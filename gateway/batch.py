@@ -7,6 +7,10 @@ records. On a database in this process it is one visit to the connection's threa
 
 The parts of a WITH do not see one another, and a row is changed by one of them at most: a write
 that may touch a row of the queue again lets the queue go first.
+
+A server's statement is a transaction by itself. So nothing is begun before a transaction reads
+without locks, and a last batch that is its only write goes alone: it checks by itself how many
+rows it has touched, and fails as a whole if it is another number.
 """
 
 import re
@@ -16,6 +20,7 @@ from typing import Any, Protocol, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from gateway.sqlite import Script
@@ -99,6 +104,16 @@ class Part:
     places: tuple[tuple[str, Any, Any], ...]  # (name, processor or None, value if none is given)
     columns: tuple[tuple[str, Any], ...] = ()  # (name, processor or None) of what it selects
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether it touches a row for each of its rows, or fails."""
+        return self.is_insert and "ON CONFLICT" not in self.text
+
+    @property
+    def locks(self) -> bool:
+        """Whether it keeps the rows it selects from others, until the transaction ends."""
+        return " FOR UPDATE" in self.text or " FOR SHARE" in self.text
+
     def values(self, row: Values) -> tuple[Any, ...]:
         return tuple(
             process(row.get(name, constant)) if process else row.get(name, constant)
@@ -130,6 +145,13 @@ class Batches(Protocol):
 
     async def write(self, tx: AsyncConnection, writes: Sequence[Write]) -> list[int]:
         """Run the writes in order; the rows each touched."""
+        ...
+
+    async def write_alone(self, tx: AsyncConnection, writes: Sequence[Write]) -> bool:
+        """Run the writes and commit them, if nothing was begun and all touch what they expect.
+
+        False: nothing has happened.
+        """
         ...
 
     async def read(self, tx: AsyncConnection, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
@@ -187,6 +209,9 @@ class OneVisit:
         script = Script((part.text, [part.values(row) for row in rows]) for part, rows in parts)
         return list((await _run(tx, script.text, script)).one())
 
+    async def write_alone(self, tx: AsyncConnection, writes: Sequence[Write]) -> bool:
+        return False  # To begin and to commit costs no way here.
+
     async def read(self, tx: AsyncConnection, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
         parts = [self._compiler.read(ask) for ask in asks]
         script = Script(
@@ -194,6 +219,10 @@ class OneVisit:
         )
         found = (await _run(tx, script.text, script)).one()
         return [part.rows(rows) for part, rows in zip(parts, found, strict=True)]
+
+
+Rows = tuple[Part, Sequence[Values]]
+_OTHERS = "other rows than expected"
 
 
 class OneStatement:
@@ -204,47 +233,103 @@ class OneStatement:
         self._texts: dict[tuple[Any, ...], str] = {}
 
     async def write(self, tx: AsyncConnection, writes: Sequence[Write]) -> list[int]:
-        parts = [(self._compiler.write(write), write.rows) for write in writes]
-        text = self._text(tuple((part.text, len(rows)) for part, rows in parts), parts)
-        values = tuple(value for part, rows in parts for row in rows for value in part.values(row))
-        return list((await _run(tx, text, values)).one())
+        parts = self._parts(writes)
+        key = tuple((part.text, len(rows)) for part, rows in parts)
+        text = self._text(key, lambda: _writing(parts, _counted))
+        counts = iter((await _run(tx, text, _values(parts))).one())
+        return [len(rows) if part.is_sure else next(counts) for part, rows in parts]
+
+    async def write_alone(self, tx: AsyncConnection, writes: Sequence[Write]) -> bool:
+        if _begun(tx):
+            return False
+        parts = self._parts(writes)
+        expected = [write.expect for write in writes]
+        key = tuple(
+            (part.text, len(rows), expect)
+            for (part, rows), expect in zip(parts, expected, strict=True)
+        )
+        sure = [part.is_sure for part, _ in parts]
+        unsure = [expect for expect, one in zip(expected, sure, strict=True) if not one]
+        text = self._text(key, lambda: _writing(parts, lambda names: _checked(names, unsure)))
+        try:
+            await _run_alone(tx, text, _values(parts))
+        except DBAPIError as error:
+            if _OTHERS in str(error.orig):
+                return False
+            raise
+        return True
 
     async def read(self, tx: AsyncConnection, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
         parts = [self._compiler.read(ask) for ask in asks]
-        key = tuple(part.text for part in parts)
-        if key not in self._texts:
-            places, arrays = _Places(), []
-            for number, part in enumerate(parts):
-                text = places.moved(part)
-                # Only compiled statements are put together here; values have places.
-                arrays.append(f"ARRAY(SELECT r FROM ({text}) AS r) AS a{number}")  # noqa: S608
-            self._keep(key, f"SELECT {', '.join(arrays)}")
+        text = self._text(tuple(part.text for part in parts), lambda: _reading(parts))
         values = tuple(
             value
             for part, ask in zip(parts, asks, strict=True)
             for value in part.values(ask.values)
         )
-        found = (await _run(tx, self._texts[key], values)).one()
+        run = _run if _begun(tx) or any(part.locks for part in parts) else _run_alone
+        found = (await run(tx, text, values)).one()
         return [part.rows(rows) for part, rows in zip(parts, found, strict=True)]
 
-    def _text(self, key: tuple[Any, ...], parts: Sequence[tuple[Part, Sequence[Values]]]) -> str:
+    def _parts(self, writes: Sequence[Write]) -> list[Rows]:
+        return [(self._compiler.write(write), write.rows) for write in writes]
+
+    def _text(self, key: tuple[Any, ...], make: Callable[[], str]) -> str:
+        """The text for a shape, made once."""
         if key not in self._texts:
-            places, named, counts = _Places(), [], []
-            for number, (part, rows) in enumerate(parts):
-                names = []
-                for position, text in enumerate(_statements(part, len(rows), places)):
-                    names.append(f"w{number}_{position}")
-                    named.append(f"{names[-1]} AS ({text} RETURNING 1)")
-                # The names are ours: w0_0, w0_1, …
-                total = " + ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608
-                counts.append(f"{total} AS n{number}")
-            self._keep(key, f"WITH {', '.join(named)} SELECT {', '.join(counts)}")
+            if len(self._texts) >= SHAPES_KEPT:
+                self._texts.clear()
+            self._texts[key] = make()
         return self._texts[key]
 
-    def _keep(self, key: tuple[Any, ...], text: str) -> None:
-        if len(self._texts) >= SHAPES_KEPT:
-            self._texts.clear()
-        self._texts[key] = text
+
+def _values(parts: Sequence[Rows]) -> tuple[Any, ...]:
+    return tuple(value for part, rows in parts for row in rows for value in part.values(row))
+
+
+# Only compiled statements and names of ours (w0_0, w0_1, …) are put together here; values have
+# places.
+
+
+def _reading(parts: Sequence[Part]) -> str:
+    places = _Places()
+    arrays = [
+        f"ARRAY(SELECT r FROM ({places.moved(part)}) AS r) AS a{number}"  # noqa: S608
+        for number, part in enumerate(parts)
+    ]
+    return f"SELECT {', '.join(arrays)}"
+
+
+def _writing(parts: Sequence[Rows], result: Callable[[list[list[str]]], str]) -> str:
+    """The parts that are asked for go first, in order; then those that are sure."""
+    places, named, asked = _Places(), [], []
+    for number, (part, rows) in enumerate(parts):
+        texts = list(_statements(part, len(rows), places))
+        names = [f"w{number}_{position}" for position in range(len(texts))]
+        more = "" if part.is_sure else " RETURNING 1"
+        named += [f"{name} AS ({text}{more})" for name, text in zip(names, texts, strict=True)]
+        if not part.is_sure:
+            asked.append(names)
+    return f"WITH {', '.join(named)} SELECT {result(asked)}"
+
+
+def _total(names: Sequence[str]) -> str:
+    return " + ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608
+
+
+def _counted(asked: Sequence[Sequence[str]]) -> str:
+    """How many rows each write touched."""
+    return ", ".join(_total(names) for names in asked) or "1"
+
+
+def _checked(asked: Sequence[Sequence[str]], expected: Sequence[int | None]) -> str:
+    """An error unless each write touched what it expects."""
+    checks = [
+        f"{_total(names)} {'>= 0' if expect is None else f'= {expect}'}"
+        for names, expect in zip(asked, expected, strict=True)
+    ]
+    fails = f"CAST('{_OTHERS} ' || now() AS INTEGER)"  # What is constant is computed too soon.
+    return f"CASE WHEN {' AND '.join(checks)} THEN 1 ELSE {fails} END" if checks else "1"
 
 
 class _Places:
@@ -278,6 +363,22 @@ async def _run(tx: AsyncConnection, text: str, values: Any) -> sa.CursorResult[A
     return await AsyncConnection.exec_driver_sql(tx, text, values)
 
 
+def _begun(tx: AsyncConnection) -> bool:
+    """Whether a server knows of a transaction."""
+    line: Any = cast(sa.Connection, tx.sync_connection).connection.driver_connection
+    return bool(line.is_in_transaction())
+
+
+async def _run_alone(tx: AsyncConnection, text: str, values: Any) -> sa.CursorResult[Any]:
+    """Run a statement that is a transaction by itself."""
+    line: Any = cast(sa.Connection, tx.sync_connection).connection.dbapi_connection
+    line.autocommit = True
+    try:
+        return await _run(tx, text, values)
+    finally:
+        line.autocommit = False
+
+
 class Transaction(AsyncConnection):
     """A connection whose writes may wait. Whoever reads by it sees them: they go first."""
 
@@ -309,6 +410,13 @@ class Transaction(AsyncConnection):
                 if write.missed is None:
                     raise Raced(f"{write.statement.table.name}: {count}, not {write.expect}")
                 await write.missed(self)
+
+    async def finish(self) -> None:
+        """Send what waits as the last of the transaction; raises as `flush`."""
+        batches = cast(Engine, self.engine).batches
+        if self._waiting and await batches.write_alone(self, self._waiting):
+            self._waiting = []
+        await self.flush()
 
     async def read(self, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
         """Run several SELECTs together; the rows of each."""

@@ -114,6 +114,7 @@ class SandboxOnly(Denied):
 # Every statement finds its rows by key, so one plan serves all values; planning a wide batch anew
 # for each of its first five runs costs the server more than running it (ADR 9).
 _PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+AT_A_PEAK = 10  # connections beside those of `pool_size`
 _PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 
@@ -126,7 +127,8 @@ class Database:
 
     Args:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://…`.
-        pool_size: Connections kept; SQLite needs one per concurrent reader.
+        pool_size: Connections kept, and ten more at a peak, which a server's pool keeps, too;
+            SQLite needs one per concurrent reader.
         wait_seconds: Longest wait for a connection, free or new, and for SQLite's writer lock.
     """
 
@@ -134,7 +136,7 @@ class Database:
         self.url = url
         self._sqlite = url.startswith("sqlite")
         self._wait_seconds = wait_seconds
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": AT_A_PEAK}
         options["pool_timeout"] = wait_seconds
         options["hide_parameters"] = True  # Else an error's text has a row's persons in it.
         if self._sqlite:
@@ -142,6 +144,10 @@ class Database:
             options["connect_args"] = connect | {"async_creator_fn": driver.connect}
         else:
             options["connect_args"] = {"timeout": wait_seconds, "server_settings": _PLANNED_ONCE}
+            # A new connection costs the server more than ten redemptions, so those of a peak are
+            # kept; those used last are used first, and their caches are warm.
+            options |= {"pool_size": pool_size + AT_A_PEAK, "max_overflow": 0}
+            options["pool_use_lifo"] = True
         engine = create_async_engine(url, **options).sync_engine
         way = batch.OneVisit if self._sqlite else batch.OneStatement
         self.engine = batch.Engine(engine, way(engine.dialect))
@@ -169,7 +175,8 @@ class Database:
             connection = await connection.execution_options(writes=True)
             async with connection.begin():
                 yield connection
-                await flush(connection)
+                assert isinstance(connection, Transaction)
+                await connection.finish()
 
     @contextlib.asynccontextmanager
     async def _own_turn(self) -> AsyncIterator[None]:

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,6 +43,7 @@ from gateway.api.limits import Limits, check, read
 from gateway.api.local import Document
 from gateway.api.merchant_graphs import shown
 from gateway.api.policies import admit, root_fields
+from gateway.api.warned import rewarned
 from gateway.errors import Denied
 from gateway.oauth.guard import ANONYMOUS, Actor
 from gateway.telemetry import metrics, tracing
@@ -52,6 +53,7 @@ log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024
 BODY_SECONDS = 10.0
+ERRORS_SHOWN = 10  # of a document that is not valid
 GRAPHQL_JSON = "application/graphql-response+json"
 PLAIN_JSON = "application/json"
 
@@ -65,16 +67,27 @@ class Unreadable(Exception):
         self.document = document  # Under application/json a bad document is answered with 200.
         super().__init__(detail)
 
-    def told(self, *, locale: str, request_id: str) -> dict[str, Any]:
-        """The one error of the answer."""
-        return malformed(self.detail, locale=locale, request_id=request_id)
+    def told(self, *, locale: str, request_id: str) -> list[dict[str, Any]]:
+        """The errors of the answer, at least one."""
+        return [malformed(self.detail, locale=locale, request_id=request_id)]
+
+
+class Faulty(Unreadable):
+    """A document that is not valid: an error each, with its places."""
+
+    def __init__(self, errors: Sequence[GraphQLError]) -> None:
+        self.errors = errors[:ERRORS_SHOWN]
+        super().__init__(errors[0].message, document=True)
+
+    def told(self, *, locale: str, request_id: str) -> list[dict[str, Any]]:
+        return [present(each, locale=locale, request_id=request_id) for each in self.errors]
 
 
 class UnknownDocument(Unreadable):
     """A hash that is none of the client's trusted documents."""
 
-    def told(self, *, locale: str, request_id: str) -> dict[str, Any]:
-        return unknown_document(self.detail, locale=locale, request_id=request_id)
+    def told(self, *, locale: str, request_id: str) -> list[dict[str, Any]]:
+        return [unknown_document(self.detail, locale=locale, request_id=request_id)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +164,7 @@ class Endpoint:
             status, body, data = await self._serve(request, locale, request_id, seen)
         except Unreadable as error:
             status = 200 if error.document and kind == PLAIN_JSON else error.status
-            body = {"errors": [error.told(locale=locale, request_id=request_id)]}
+            body = {"errors": error.told(locale=locale, request_id=request_id)}
             if status == 405:
                 headers["allow"] = "POST"
         except Denied as denied:
@@ -190,9 +203,9 @@ class Endpoint:
                 data, errors = await run(found, asked, context)
         finally:
             await context.end_reads()
-        body: dict[str, Any] = {"errors": errors} if errors else {}
         if data is None:
-            raise _Coercion(body)  # The variables cannot be read: nothing has run.
+            raise _Coercion(errors)  # The variables cannot be read: nothing has run.
+        body: dict[str, Any] = {"errors": errors} if errors else {}
         used = {"requested": found.cost, "limit": self.limits.cost}
         body["extensions"] = {"requestId": request_id, "cost": used}
         return 200, body, data
@@ -231,8 +244,21 @@ class Endpoint:
         result = await graph.answer(node.text, asked.operation_name, asked.variables, context)
         if result.data is None:
             facts = {"locale": context.locale, "request_id": context.request_id}
-            return None, [malformed(str(each["message"]), **facts) for each in result.errors]
-        return result.data, [await shown(each, context, graph) for each in result.errors]
+            return None, [
+                malformed(str(each["message"]), **facts, **_places(each)) for each in result.errors
+            ]
+        errors = [await shown(each, context, graph) for each in result.errors]
+        data = result.data
+        if context.warnings and "warnings" in node.text:
+            data = rewarned(
+                data,
+                schema=graph.schema,
+                document=node.node,
+                name=asked.operation_name,
+                variables=asked.variables,
+                warnings=context.warnings,
+            )
+        return data, errors
 
     def prepare(self, actor: Actor, asked: Asked, seen: "Seen") -> Prepared:
         """Read and measure what is asked, and check that the caller may.
@@ -274,7 +300,7 @@ class Endpoint:
             try:
                 known = Known(Document(asked.query, read(asked.query, self.limits)))
             except GraphQLError as error:
-                raise Unreadable(error.message, document=True) from error
+                raise Faulty([error]) from error
             for text in _texts(known.local.node):
                 _require_legible(text, "document")
             graph.documents.put(asked.query, known)
@@ -287,11 +313,13 @@ class Endpoint:
         except RecursionError as error:
             raise Unreadable("nested too deeply", document=True) from error
         if known.errors is None:
-            errors = validate(graph.schema, node, graph.rules, max_errors=10, hide_suggestions=True)
+            errors = validate(
+                graph.schema, node, graph.rules, max_errors=ERRORS_SHOWN, hide_suggestions=True
+            )
             known.merchants = not errors and graph.selects_merchants(known)
             known.errors = errors
         if known.errors:
-            raise Unreadable("; ".join(error.message for error in known.errors[:3]), document=True)
+            raise Faulty(known.errors)
         return known, operation, cost
 
 
@@ -315,9 +343,18 @@ def _text(body: Mapping[str, Any], data: bytes | None) -> bytes:
 
 
 class _Coercion(Unreadable):
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        first = body["errors"][0]["extensions"]["context"]["detail"] if body else "no answer"
-        super().__init__(first, document=True)
+    """Variables that cannot be read: what was said of each."""
+
+    def __init__(self, errors: Sequence[dict[str, Any]]) -> None:
+        self.errors = errors[:ERRORS_SHOWN]
+        super().__init__("no answer", document=True)
+
+    def told(self, *, locale: str, request_id: str) -> list[dict[str, Any]]:
+        return [*self.errors] or super().told(locale=locale, request_id=request_id)
+
+
+def _places(error: Mapping[str, Any]) -> dict[str, Any]:
+    return {"locations": error["locations"]} if error.get("locations") else {}
 
 
 def _texts(document: DocumentNode) -> Iterator[str]:

@@ -220,6 +220,7 @@ async def shown(error: Mapping[str, Any], context: Context, graph: Graph) -> dic
 async def _unavailable(
     merchant: str, error: Mapping[str, Any], context: Context, facts: dict[str, Any]
 ) -> dict[str, Any]:
+    await context.warn(merchant)
     unavailable = PartnerUnavailable(merchant=merchant)
     found = await context.loaders.merchants.load(merchant)
     name = (found.name_en if context.locale == "en" else found.name_zh) if found else merchant

@@ -36,7 +36,7 @@ from gateway.api.endpoint import (
     Unreadable,
     locale_of,
 )
-from gateway.api.errors import Internal, malformed, present, top_level
+from gateway.api.errors import Internal, present, top_level
 from gateway.api.merchant_graphs import shown
 from gateway.errors import Denied
 from gateway.oauth.guard import Actor, Unauthenticated
@@ -171,8 +171,8 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
                 error = top_level(denied, locale=self._locale, request_id=request_id)
                 await self._refuse(operation, error)
             except Unreadable as error:
-                detail = malformed(error.detail, locale=self._locale, request_id=request_id)
-                await self._refuse(operation, detail)
+                told = error.told(locale=self._locale, request_id=request_id)
+                await self._refuse(operation, *told)
             except (WebSocketDisconnected, RuntimeError):
                 if self._view.socket.application_state is WebSocketState.CONNECTED:
                     raise

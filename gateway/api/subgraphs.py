@@ -1,4 +1,4 @@
-"""A merchant's own subgraph: checked, published, listed."""
+"""A merchant's own subgraph: checked, published, withdrawn, listed."""
 
 from datetime import datetime
 from typing import Self
@@ -11,7 +11,7 @@ from gateway.api.partner import merchant_of
 from gateway.subgraphs import model
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Verdict
-from gateway.subgraphs.publishing import Request
+from gateway.subgraphs.publishing import Request, Withdrawal
 
 _SHOWN = 50
 
@@ -110,6 +110,23 @@ class PublishSubgraphPayload(Payload):
     report: SubgraphReport | None = None
 
 
+@strawberry.input
+class WithdrawSubgraphInput:
+    """With `check` it is only looked at. With `allowBreaking` it may take away what clients use."""
+
+    idempotency_key: str
+    check: bool = False
+    allow_breaking: bool = False
+
+
+@strawberry.type
+class WithdrawSubgraphPayload(Payload):
+    """`subgraph` is the one that was live, null for a check; `report` is null for a replay."""
+
+    subgraph: Subgraph | None = None
+    report: SubgraphReport | None = None
+
+
 @strawberry.type
 class SubgraphMutation:
     @strawberry.mutation(extensions=[Effect(steps=True)])
@@ -134,6 +151,31 @@ class SubgraphMutation:
         made, found, replayed = await publishing.publish(asked)
         return PublishSubgraphPayload(
             subgraph=Subgraph.of(made, live=await _live(context, made)),
+            report=SubgraphReport.of(found) if found else None,
+            replayed=replayed,
+        )
+
+    @strawberry.mutation(extensions=[Effect(steps=True)])
+    async def withdraw_subgraph(
+        self, info: Info, input: WithdrawSubgraphInput
+    ) -> WithdrawSubgraphPayload:
+        """Take the merchant's subgraph out of the graph; its versions stay."""
+        context = info.context
+        publishing = context.services.publishing
+        if input.check:
+            verdict = await publishing.check_withdrawal(merchant_of(info))
+            verdict.require(breaking=input.allow_breaking)
+            return WithdrawSubgraphPayload(report=SubgraphReport.of(verdict))
+        asked = Withdrawal(
+            merchant_of(info),
+            scope=context.scope("withdrawSubgraph"),
+            key=input.idempotency_key,
+            actor=context.actor.subject,
+            breaking=input.allow_breaking,
+        )
+        gone, found, replayed = await publishing.withdraw(asked)
+        return WithdrawSubgraphPayload(
+            subgraph=Subgraph.of(gone, live=await _live(context, gone)),
             report=SubgraphReport.of(found) if found else None,
             replayed=replayed,
         )

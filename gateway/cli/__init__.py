@@ -417,6 +417,23 @@ def roll_back(
     _out.print(f"version {now or 0} is live, {before or 0} was", highlight=False)
 
 
+@federation.app.command("withdraw")
+def withdraw_subgraph(
+    merchant: Annotated[str, typer.Argument(help="whose, as in M05")],
+    allow_breaking: Annotated[
+        bool, typer.Option("--allow-breaking", help="even what clients use; else that refuses it")
+    ] = False,
+) -> None:
+    """Take a merchant's subgraph out of the coalition's graph; its versions stay."""
+    work = _load("gateway.operations.graphs").withdraw(
+        _settings(), merchant, breaking=allow_breaking
+    )
+    number, version, lost = _run(work)
+    for each in lost:
+        _out.print(f"lost: {each}", highlight=False, markup=False)
+    _out.print(f"version {version} is live, without {merchant} {number}", highlight=False)
+
+
 @federation.app.command("trust")
 def trust(
     client: Annotated[str, typer.Argument(help="the client's id, as in member-app")],

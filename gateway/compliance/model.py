@@ -129,7 +129,9 @@ def require_four_eyes(*, proposer: str, approver: str, amount_fen: int, limit_fe
     Raises:
         FourEyesRequired: It is the proposer, or the limit is below the amount.
     """
-    if approver == proposer or limit_fen < amount_fen:
+    if approver == proposer:  # No number is at fault.
+        raise FourEyesRequired(proposed_by=proposer)
+    if limit_fen < amount_fen:
         raise FourEyesRequired(amount_fen=amount_fen, limit_fen=limit_fen)
 
 

@@ -18,13 +18,15 @@ from gateway.demo.data import demo_day
 from gateway.demo.day import Day
 from gateway.demo.finance import Finance
 from gateway.demo.graph import Graph
+from gateway.demo.joined import Joined
+from gateway.demo.processes import NotStarted
 from gateway.demo.scenes import Scenes
 from gateway.demo.show import PLAIN_WIDTH, Show
-from gateway.demo.supervisor import NotStarted, Stage
+from gateway.demo.supervisor import Stage
 from gateway.demo.world import World
 from gateway.settings import Settings
 
-STEPS = 59
+STEPS = 60
 _PLAYED: dict[str, Any] = {
     "worker_inside": False,
     "worker_poll_seconds": 0.25,
@@ -96,6 +98,7 @@ async def _play(stage: Stage, expected: Mapping[str, Any], show: Show) -> None:
         await Scenes(world, stage).play()
         await Finance(world, day).play()
         await Graph(world).play()
+        await Joined(world, stage.hotel, day).play()
     show.phase("不变量", "invariants")
     audit.show(show, await audit.check(stage.settings.url))
     show.step()

@@ -18,6 +18,7 @@ from gateway.demo.data import catalog, demo_day
 from gateway.members.model import pseudonym
 
 ADAPTERS = {"M02": "car_shops", "M03": "hotels", "M05": "cinemas", "M07": "rides"}
+OWN_SERVICES = {"M03": "yunqi-graph"}  # Services of merchants that ask their issuer about tokens.
 SECRET_ONLY = frozenset({"M05"})  # The cinema's sandbox knows no keys.
 
 
@@ -36,7 +37,7 @@ def build(*, pseudonym_secret: bytes, gateway_url: str) -> tuple[dict[str, Any],
             {
                 "id": merchant,
                 "kind": ADAPTERS.get(merchant, "graphql"),
-                "clients": [client],
+                "clients": [client, *_own_service(merchant)],
                 "webhook": {"url": f"{gateway_url}/events/{merchant}", "secret": webhook_secret},
                 "rates": _rates(merchant),
                 "offers": [offer for offer in catalog()["offers"] if offer["merchant"] == merchant],
@@ -66,6 +67,13 @@ def _credentials(merchant: str) -> tuple[dict[str, Any], dict[str, Any]]:
     public, private = key.as_dict(private=False), key.as_dict(private=True)
     ours = {"method": "private_key_jwt", "client_id": client_id, "key": private}
     return {"client_id": client_id, "jwks": {"keys": [public]}}, ours
+
+
+def _own_service(merchant: str) -> list[dict[str, Any]]:
+    """The merchant's own other service, as its issuer knows it."""
+    if (name := OWN_SERVICES.get(merchant)) is None:
+        return []
+    return [{"client_id": name, "secret": secrets.token_urlsafe(32), "scopes": "introspection"}]
 
 
 def _rates(merchant: str) -> dict[str, int]:

@@ -10,22 +10,19 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any
 
 import httpx2
 
 from gateway.db import Database
 from gateway.demo import install
+from gateway.demo.hotel import HotelGraph
 from gateway.demo.install import Install
+from gateway.demo.processes import NotStarted, Process
 from gateway.settings import Settings
 
 STARTS_WITHIN = 180.0
-STOPS_WITHIN = 30.0  # Longer than the grace a process gives what it has begun.
 _ENVIRONMENT = (
     "PATH",
     "LANG",
@@ -36,50 +33,6 @@ _ENVIRONMENT = (
     "PYTHONPATH",
     "VIRTUAL_ENV",
 )
-
-
-class NotStarted(Exception):
-    """A process ended or did not answer in time; says which and where its log is."""
-
-
-class Process:
-    """A child process with a log file."""
-
-    def __init__(self, name: str, arguments: Sequence[str], home: Path, **more: Any) -> None:
-        self.name = name
-        self.log = home / f"{name}.log"
-        with self.log.open("ab") as log:
-            self._popen = subprocess.Popen(  # noqa: S603  # Our own program.
-                [sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the supervisor, which then stops them.
-                **more,
-            )
-
-    def alive(self) -> None:
-        """Check that it runs.
-
-        Raises:
-            NotStarted: It has ended.
-        """
-        if (code := self._popen.poll()) is not None:
-            tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise NotStarted(f"{self.name} ended with {code}; {self.log}:\n{tail}")
-
-    def end(self) -> None:
-        """Ask it to end."""
-        if self._popen.poll() is None:
-            self._popen.terminate()
-
-    def gone(self) -> None:
-        """Wait until it has ended; kill it if it does not."""
-        try:
-            self._popen.wait(STOPS_WITHIN)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
 
 
 @contextlib.contextmanager
@@ -130,6 +83,7 @@ class Stage:
         self.settings = settings
         self.made = made
         self.processes: dict[str, Process] = {}
+        self.hotel = HotelGraph(made)
 
     @property
     def base_url(self) -> str:
@@ -155,7 +109,9 @@ class Stage:
             pass_fds=(descriptor,),
         )
         self.start_worker()
-        ready = asyncio.gather(self._ready(), wait_for_price_book(self.settings))
+        ready = asyncio.gather(
+            self._ready(), wait_for_price_book(self.settings), self.hotel.start()
+        )
         try:
             async with asyncio.timeout(STARTS_WITHIN):
                 while not ready.done():
@@ -195,6 +151,7 @@ class Stage:
         """End every process, whatever state it is in."""
         for process in self.processes.values():
             process.end()
+        self.hotel.stop()
         for process in self.processes.values():
             process.gone()
 

@@ -18,6 +18,12 @@ class Batch:
     after: set["Batch"] = field(default_factory=set)
     level: int = 1
 
+    @property
+    def calls(self) -> bool:
+        """Whether it asks for entities, so that others that do may go with it."""
+        first = self.groups[0]
+        return first.place is not None and not first.again
+
 
 def batch(groups: Sequence[Group]) -> list[Batch]:
     """Join what can go together, never lengthening the longest chain; in order of sending."""
@@ -65,7 +71,7 @@ def _join_levels(batches: list[Batch]) -> list[Batch]:
         found: dict[str, Batch] = {}
         into: dict[Batch, Batch] = {}
         for one in batches:
-            if one.level == level and one.groups[0].place is not None:
+            if one.level == level and one.calls:
                 first = found.setdefault(one.service, one)
                 if first is not one:
                     into[one] = first
@@ -93,7 +99,7 @@ def _join_with_slack(batches: list[Batch]) -> list[Batch]:
     while changed:
         changed = False
         latest = _latest(batches, depth)
-        calls = [one for one in batches if one.groups[0].place is not None]
+        calls = [one for one in batches if one.calls]
         for early in sorted(calls, key=lambda one: one.level):
             for late in calls:
                 if (

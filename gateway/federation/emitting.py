@@ -88,19 +88,22 @@ class Emitter:
     def fetches(self, batches: Sequence[Batch]) -> tuple[Fetch, ...]:
         """The fetches in order of their numbers."""
         numbers = {one: number for number, one in enumerate(batches)}
-        return tuple(self._fetch(one, numbers) for one in batches)
+        return tuple(_once([self._fetch(one, numbers) for one in batches]))
 
     def _fetch(self, one: Batch, numbers: Mapping[Batch, int]) -> Fetch:
         used: set[str] = set()
-        for cluster in _clusters(one.groups) if one.groups[0].place else [one.groups]:
+        for cluster in _clusters(one.groups) if one.calls else [one.groups]:
             assign_keys([group.builder for group in cluster], used)
         first = one.groups[0]
         variables = [name for name in self.definitions if name in used]
         declared = [self._declared(name) for name in variables]
         selections: tuple[Selected, ...] = ()
         calls: list[EntityCall] = []
-        if first.place is None:
+        if not one.calls:
             selections, body, _ = self._selections(first.builder, first.target.name)
+            if first.place is not None:
+                paths, represented = (first.place.path,), (representation(first),)
+                calls, selections = [EntityCall(None, "", paths, represented, selections)], ()
         else:
             calls, parts = self._calls(one.groups)
             declared = [f"${call.variable}:[_Any!]!" for call in calls] + declared
@@ -198,6 +201,35 @@ class Emitter:
         number = self.reads.setdefault((body, tuple(reads)), len(self.reads))
         found = self.emitted[id(builder)] = (tuple(selected), body, number)
         return found
+
+
+def _once(fetches: Sequence[Fetch]) -> Sequence[Fetch]:
+    """The root type asked the same again at several places is asked once for all of them."""
+    again = {one.number for one in fetches if one.entities and one.entities[0].alias is None}
+    if len(again) < 2:
+        return fetches
+    kept: list[Fetch] = []
+    numbers: list[int] = []
+    for fetch in fetches:
+        after = tuple(sorted({numbers[other] for other in fetch.after}))
+        same = None
+        if fetch.number in again:
+            same = next((one for one in kept if _same(one, fetch, after)), None)
+        if same is None:
+            numbers.append(len(kept))
+            kept.append(replace(fetch, number=len(kept), after=after))
+            continue
+        numbers.append(same.number)
+        paths = same.entities[0].paths + fetch.entities[0].paths
+        kept[same.number] = replace(same, entities=(replace(same.entities[0], paths=paths),))
+    return kept
+
+
+def _same(one: Fetch, other: Fetch, after: tuple[int, ...]) -> bool:
+    """Whether two fetches ask and read the same of the same objects, at whatever places."""
+    return (one.service, one.text, one.after) == (other.service, other.text, after) and [
+        replace(call, paths=()) for call in one.entities
+    ] == [replace(call, paths=()) for call in other.entities]
 
 
 def _name_shared(body: Body) -> list[Body]:

@@ -128,7 +128,8 @@ async def run(
     try:
         await execution.carry_out(first)
         return execution.outcome()
-    except AnswerTooLarge as error:
+    except (AnswerTooLarge, RecursionError):
+        error = AnswerTooLarge()
         return Outcome(b"null", [{"message": str(error), "extensions": {"code": error.code}}])
     finally:
         execution.close()
@@ -203,18 +204,16 @@ class _Execution:
         part = self.executable.parts[number]
         fetch = part.fetch
         given = self.caller.variables
-        variables: dict[str, Any] = {}
-        for name, default in part.variables:
-            value = given.get(name, default)
-            if value is not _ABSENT:
-                variables[name] = value
+        named = {name: given.get(name, default) for name, default in part.variables}
+        variables = {name: value for name, value in named.items() if value is not _ABSENT}
         if fetch.entities:
             calls = self.records[number].calls = self.gathered.collect(part)
             if not any(call.sent for call in calls):
                 self.gathered.take(part, None)
                 return False
             for call, made in zip(fetch.entities, calls, strict=True):
-                variables[call.variable] = made.sent
+                if call.alias is not None:
+                    variables[call.variable] = made.sent
         service = self.services.get(fetch.service)
         if service is None:
             failure = ServiceFailure("SUBGRAPH_UNREACHABLE", "the service is not known")
@@ -230,7 +229,11 @@ class _Execution:
             self.caller.state,
             part.prefix,
         )
-        flight = self.flights.send(service, request, self.caller.identity)
+        try:
+            flight = self.flights.send(service, request, self.caller.identity)
+        except ServiceFailure as failure:
+            self.records[number].fail(failure)
+            return False
 
         def told(task: asyncio.Task[Answer]) -> None:
             if self.under_way.pop(number, None) is not None:  # Else nobody waits for it any more.
@@ -281,10 +284,10 @@ class _Execution:
         local = self.executable.introspection.answer(self.caller.variables)
         data = self.gathered.join(local)
         if data is not None:
-            return Outcome(orjson.dumps(data), [])
+            return Outcome(_text(data), [])
         data, errors = self.executable.careful.finish(self.records, local)
         weigh(data)
-        return Outcome(orjson.dumps(data), errors)
+        return Outcome(_text(data), errors)
 
 
 class _Gathered:
@@ -323,7 +326,7 @@ class _Gathered:
         assert generated is not None
         made = generated.collect(index, self.data, self.entities, self.lists)
         self.keys[index] = made
-        if generated.sites[index] and made:
+        if made and generated.sites(index):
             known = generated.known(index, self.data, self.entities, self.lists, self.usable)
             hits = {key: known[key] for key in made if key in known}
             if hits:
@@ -410,8 +413,18 @@ class _Gathered:
         return data
 
 
+def _text(data: Any) -> bytes:
+    """Data as JSON; raises AnswerTooLarge where it is nested more deeply than is written."""
+    try:
+        return orjson.dumps(data)
+    except TypeError as error:
+        raise AnswerTooLarge from error
+
+
 def _entities(answer: Answer, call: EntityCall, count: int) -> list[Any]:
     """The entities of a call, as many as were asked for."""
+    if call.alias is None:
+        return [answer.data]
     found = None if answer.data is None else answer.data.get(call.alias)
     if found is None:
         if not answer.errors:

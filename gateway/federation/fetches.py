@@ -58,6 +58,7 @@ class Builder:
 class Group:
     """A fetch that may still be batched with others; `place` is None for a root fetch.
 
+    With `again` it asks the root type anew, where a field has led back to it.
     `needed` are inputs of the key, `required` those that fields require and that their subgraph
     takes for never null. While all its fields require something (it is not `plain`), an object
     without these is not asked for.
@@ -72,6 +73,7 @@ class Group:
     needed: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
     plain: bool = False
+    again: bool = False
     after: set["Group"] = field(default_factory=set)
     builder: Builder = field(default_factory=Builder)
 
@@ -356,16 +358,22 @@ class Fetches:
         return found
 
     def _within(self, place: Place, group: Group) -> Arrival:
+        if group.again:
+            return Arrival(group.target, group, None, group.builder, entity=True)
         types = place.types or group.target.types
         builder = group.builder.fragment(group.target.name, types)
         return Arrival(group.target, group, None, builder, entity=True)
 
     def _call(self, place: Place, node: Node) -> Group:
-        inputs, groups = self._by_key(place, node)
         group = Group(node.graph, "query", place, node)
-        group.inputs = tuple(inputs)
-        group.needed = frozenset(one.name for one in inputs)
-        group.after |= groups
+        if node in self.graph.again(node.types):
+            group.again = True
+            group.after |= {one.group for one in place.arrivals.values() if not one.entity}
+        else:
+            inputs, groups = self._by_key(place, node)
+            group.inputs = tuple(inputs)
+            group.needed = frozenset(one.name for one in inputs)
+            group.after |= groups
         self._represent(place, group)
         self.groups.append(group)
         place.calls.setdefault(node, []).append(group)

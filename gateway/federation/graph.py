@@ -18,6 +18,7 @@ from graphql import (
     print_ast,
 )
 
+from gateway.federation.plan import INPUT
 from gateway.federation.supergraph import GraphField, GraphType, Key, Supergraph, TypeKind
 
 TYPENAME = "__typename"
@@ -390,6 +391,12 @@ class QueryGraph:
                 made.append((graph, keys, view[name].interfaces, shown))
             found = self.alike[key] = tuple(made)
         return found
+
+    def again(self, types: frozenset[str]) -> Iterator[Node]:
+        """Where any subgraph may be asked anew: the nodes of `Query`, for objects of that type."""
+        name = self.supergraph.roots.get("query")
+        if name is not None and types == {name}:
+            yield from (one for one in self.roots(name) if one.graph != INPUT)
 
     def roots(self, name: str) -> Iterator[Node]:
         """The root type's nodes."""

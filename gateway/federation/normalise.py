@@ -287,9 +287,11 @@ class _Walk:
     ) -> list[_Group]:
         """The level's fields by response key and its fragments, in order.
 
-        Fragments of one type that stand beside each other are one.
+        Fragments of one type that stand beside each other are one. A field with selections whose
+        key a fragment has had since begins anew: what it adds comes after what the fragment adds.
         """
         fields: dict[str, _Group] = {}
+        since = _Since(self)
         groups: list[_Group] = []
         spread: set[str] = set()
         stack: list[Iterator[SelectionNode]] = [
@@ -306,8 +308,9 @@ class _Walk:
             if isinstance(node, FieldNode):
                 key = node.alias.value if node.alias else node.name.value
                 group = fields.get(key)
-                if group is None:
+                if group is None or (node.selection_set is not None and since.has(key, group)):
                     group = fields[key] = _Group(parent, node)
+                    since.begin(group)
                     groups.append(group)
                 if node.selection_set is not None:
                     group.sets.append(node.selection_set)
@@ -318,11 +321,29 @@ class _Walk:
             on, inside = found
             if self.covers(on, parent):
                 stack.append(iter(inside.selections))
-            elif groups and groups[-1].node is None and groups[-1].on is on:
+                continue
+            since.fragment(inside)
+            if groups and groups[-1].node is None and groups[-1].on is on:
                 groups[-1].sets.append(inside)
             else:
                 groups.append(_Group(on, None, [inside]))
         return groups
+
+    def keys(self, inside: SelectionSetNode) -> Iterator[str]:
+        """Response keys of a fragment's fields that have selections, whatever the conditions."""
+        stack = [inside]
+        spread: set[str] = set()
+        while stack:
+            for node in stack.pop().selections:
+                self.count()
+                if isinstance(node, FieldNode):
+                    if node.selection_set is not None:
+                        yield node.alias.value if node.alias else node.name.value
+                elif isinstance(node, InlineFragmentNode):
+                    stack.append(node.selection_set)
+                elif isinstance(node, FragmentSpreadNode) and node.name.value not in spread:
+                    spread.add(node.name.value)
+                    stack.append(self.fragments[node.name.value].selection_set)
 
     def fragment(
         self,
@@ -385,6 +406,32 @@ class _Walk:
         self.visits -= 1
         if self.visits < 0:
             raise OperationTooLarge("selections", self.limit)
+
+
+class _Since:
+    """Which keys fragments of a level have had since its fields began; read when first asked."""
+
+    def __init__(self, walk: _Walk) -> None:
+        self.walk = walk
+        self.now = 0
+        self.at: dict[int, int] = {}
+        self.new: list[tuple[int, SelectionSetNode]] = []
+        self.last: dict[str, int] = {}
+
+    def begin(self, group: _Group) -> None:
+        self.now += 1
+        self.at[id(group)] = self.now
+
+    def fragment(self, inside: SelectionSetNode) -> None:
+        self.now += 1
+        self.new.append((self.now, inside))
+
+    def has(self, key: str, group: _Group) -> bool:
+        """Whether a fragment after a field's group has a field of that key, too."""
+        for place, inside in self.new:
+            self.last.update(dict.fromkeys(self.walk.keys(inside), place))
+        self.new.clear()
+        return self.last.get(key, 0) > self.at[id(group)]
 
 
 def _distinct(sets: _Source) -> list[SelectionSetNode]:

@@ -16,7 +16,7 @@ class Field:
     on), `arguments` as written (variables stay variables), `type` the API schema's. `selections`
     is empty for leaves, and for an object of which nothing was left by conditions or impossible
     fragments: it is answered as `{}`. Fields of the same key, name and arguments on one level are
-    one.
+    one, unless a fragment between them has that key: then the order of keys needs both.
     """
 
     key: str

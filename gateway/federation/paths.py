@@ -126,7 +126,7 @@ class Paths:
             )
             if (one.graph, one.name) not in held
         ]
-        reached: dict[Node, Reach] = {}
+        reached = self._roots_again(nodes, types)
         changed = bool(targets)
         while changed:
             changed = False
@@ -137,6 +137,15 @@ class Paths:
                     reached[target] = best
                     changed = True
         return dict(sorted(reached.items(), key=lambda one: one[1].total))
+
+    def _roots_again(self, nodes: Nodes, types: frozenset[str]) -> dict[Node, Reach]:
+        """Where a field has led back to the root type any subgraph that has it can be asked."""
+        held, here = {one.graph for one in nodes}, frozenset(nodes[:1])
+        return {
+            one: Reach(HOP, HOP, _NONE, here)
+            for one in self.graph.again(types)
+            if one.graph not in held
+        }
 
     def call(self, nodes: Nodes, target: Node, reached: dict[Node, Reach]) -> Reach | None:
         """The cheapest key for an entity call to `target`, from `nodes` or what is reached."""

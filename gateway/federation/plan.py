@@ -94,9 +94,14 @@ class Representation:
 
 @dataclass(frozen=True, slots=True)
 class EntityCall:
-    """One `alias: _entities(representations: $variable) { selections }` of a fetch."""
+    """One `alias: _entities(representations: $variable) { selections }` of a fetch.
 
-    alias: str
+    With no `alias` the call is about the root type where a field leads back to it: it is the whole
+    of its fetch and asks for `selections` as they are, once, if there is any such place. What is
+    there needs no key, so its representation has no inputs.
+    """
+
+    alias: str | None
     variable: str
     paths: tuple[Path, ...]
     representations: tuple[Representation, ...]

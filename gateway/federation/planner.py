@@ -1,5 +1,7 @@
 """An operation becomes a plan: paths are chosen, fetches made of them, calls batched."""
 
+from dataclasses import replace
+
 from graphql import get_named_type, is_composite_type
 
 from gateway.federation.batching import batch
@@ -82,16 +84,20 @@ def _in_order(paths: Paths, fetches: Fetches, operation: Operation, wanted: Want
 
 
 class _Reading:
-    """Reads an operation's selections; levels it shares are shared in what is read."""
+    """Reads an operation's selections; levels it shares are shared in what is read.
+
+    A field that is there twice, for the order of keys, is wanted once.
+    """
 
     def __init__(self) -> None:
-        self.read: dict[int, WantedSet] = {}
+        self.read: dict[int, tuple[tuple[Selection, ...], WantedSet]] = {}
 
     def wanted(self, selections: tuple[Selection, ...]) -> WantedSet:
         found = self.read.get(id(selections))
         if found is None:
-            found = self.read[id(selections)] = WantedSet([self._one(one) for one in selections])
-        return found
+            items = [self._one(one) for one in _together(selections)]
+            found = self.read[id(selections)] = (selections, WantedSet(items))
+        return found[1]
 
     def _one(self, one: Selection) -> Wanted | WantedOn:
         if isinstance(one, Field):
@@ -99,6 +105,21 @@ class _Reading:
             sub = None if leaf else self.wanted(one.selections)
             return Wanted(one.key, one.name, one.arguments, sub)
         return WantedOn(one.on, self.wanted(one.selections))
+
+
+def _together(selections: tuple[Selection, ...]) -> tuple[Selection, ...]:
+    keys = [one.key for one in selections if isinstance(one, Field)]
+    if len(set(keys)) == len(keys):
+        return selections
+    made: dict[object, Selection] = {}
+    for one in selections:
+        place = one.key if isinstance(one, Field) else id(one)
+        known = made.get(place)
+        if isinstance(known, Field) and isinstance(one, Field):
+            made[place] = replace(known, selections=known.selections + one.selections)
+        else:
+            made[place] = one
+    return tuple(made.values())
 
 
 def _composite(one: Field) -> bool:

@@ -41,7 +41,7 @@ def _fetch(fetch: Fetch) -> Iterator[str]:
 def _call(call: EntityCall) -> Iterator[str]:
     for path in call.paths:
         yield f"  at {print_path(path)}"
-    for one in call.representations:
+    for one in call.representations if call.alias is not None else ():
         yield f"  give {_representation(one)}"
     yield from _selections(call.selections, 1)
 

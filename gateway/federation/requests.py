@@ -82,12 +82,25 @@ class Result:
             return b'{"data":' + self.data + b"}"
         parts: list[bytes] = []
         if self.errors:
-            parts.append(b'"errors":' + orjson.dumps(self.errors))
+            parts.append(b'"errors":' + _text(self.errors))
         if self.data is not None:
             parts.append(b'"data":' + self.data)
         if extensions:
             parts.append(b'"extensions":' + orjson.dumps(extensions))
         return b"{" + b",".join(parts) + b"}"
+
+
+def _text(errors: Sequence[Error]) -> bytes:
+    """Errors as JSON; without what services say beside, where that cannot be written."""
+    try:
+        return orjson.dumps(errors)
+    except TypeError:
+        return orjson.dumps([{**one, "extensions": _plain(one)} for one in errors])
+
+
+def _plain(error: Error) -> dict[str, str]:
+    told = error.get("extensions") or {}
+    return {key: told[key] for key in ("code", "service") if isinstance(told.get(key), str)}
 
 
 def refuse(

@@ -32,14 +32,21 @@ class SubgraphRequest:
 
     @property
     def body(self) -> bytes:
-        """The request as JSON. `prefix`, where given, is its beginning, up to the variables."""
+        """The request as JSON. `prefix`, where given, is its beginning, up to the variables.
+
+        Raises:
+            ServiceFailure: A value is nested too deeply for it, or a number has over 64 bits.
+        """
         if self._body is None:
             start = self.prefix or body_prefix(self.text)
-            self._body = (
-                start + orjson.dumps(self.variables) + b"}"
-                if self.variables
-                else (start[: -len(_VARIABLES)] + b"}")
-            )
+            try:
+                self._body = (
+                    start + orjson.dumps(self.variables) + b"}"
+                    if self.variables
+                    else (start[: -len(_VARIABLES)] + b"}")
+                )
+            except TypeError as error:
+                raise ServiceFailure("SUBGRAPH_FAILED", "a variable cannot be sent") from error
         return self._body
 
 

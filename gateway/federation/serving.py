@@ -29,6 +29,7 @@ _LOOKED_AT = 64  # connections, to find one idle for long where there are too ma
 _LINGER_SECONDS = 1.0  # that a refused client has to take its answer
 _WAITING_REQUESTS = 16  # of one connection; it is not read from beyond
 _HEAD_BYTES = 32 * 1024
+_FRAMED = 8  # times its size that a body may take on the line, in chunks
 _PHRASES = {one.value: one.phrase for one in HTTPStatus}
 
 Answer = Callable[[bytes, bytes, dict[bytes, bytes], bytes], Awaitable[Reply]]
@@ -167,6 +168,8 @@ class Connection(asyncio.Protocol):
         self.head_bytes = 0
         self.writable: asyncio.Event | None = None
         self.closing = False
+        self.body_bytes = 0
+        self.deaf = False  # It is refused once what came before is answered; no more is read.
 
     @property
     def idle(self) -> bool:
@@ -194,10 +197,12 @@ class Connection(asyncio.Protocol):
         if self.upgraded is not None:
             self.upgraded.data_received(data)
             return
-        if self.closing:
+        if self.closing or self.deaf:
             return
         if self.phase in ("idle", "head"):
             self.head_bytes += len(data)
+        else:
+            self.body_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -208,6 +213,8 @@ class Connection(asyncio.Protocol):
             return
         if self.phase == "head" and self.head_bytes > _HEAD_BYTES:
             self._refuse(431)
+        elif self.phase == "body" and self.body_bytes > _FRAMED * self.server.patience.body_bytes:
+            self._refuse(413)  # Most of it is framing, or trailers.
         elif self.phase == "idle" and data and self.task is None:
             self._enter("head")
 
@@ -239,14 +246,15 @@ class Connection(asyncio.Protocol):
         self.message.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.message.headers[name.lower()] = value
+        if self.phase == "head":  # After a body they are trailers, and nobody's headers.
+            self.message.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         message = self.message
         message.method = self.parser.get_method()
         message.keep = self.parser.should_keep_alive()
         headers = message.headers
-        self.head_bytes = 0
+        self.head_bytes = self.body_bytes = 0
         self._enter("body")
         declared = headers.get(b"content-length")
         if declared is not None and int(declared) > self.server.patience.body_bytes:
@@ -350,13 +358,17 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"0\r\n\r\n")
 
     def _refuse(self, status: int) -> None:
-        """Answer what cannot be read, if nothing is being answered, and end the connection."""
+        """Answer what cannot be read, after what came before it, and end the connection."""
         if self.closing:
+            return
+        if self.task is not None and self.task is not asyncio.current_task():
+            if not self.deaf:
+                self.deaf = True
+                self.waiting.append(_Message(bad=status))
             return
         self.closing = True
         self.since = self.server.now
-        if self.task is None or self.task is asyncio.current_task():
-            self.transport.write(_whole(_plain(status), self.server.date, keep=False))
+        self.transport.write(_whole(_plain(status), self.server.date, keep=False))
         if self.transport.can_write_eof():
             self.transport.write_eof()  # The client may be sending still, and reads afterwards.
         self.server.loop.call_later(_LINGER_SECONDS, self.transport.close)

@@ -1,4 +1,4 @@
-"""The one graph from the terminal: exported, its versions, rolled back, documents trusted."""
+"""The one graph from the terminal: exported, listed, rolled back, a merchant's part withdrawn."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +13,8 @@ from gateway.settings import Settings
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Verdict, put_together
 from gateway.subgraphs.model import Operation, Submitted, document_hash
+from gateway.subgraphs.publishing import Publishing, Withdrawal
+from gateway.values import new_id
 
 ACTOR = "operator:terminal"
 
@@ -55,6 +57,37 @@ async def roll_back(settings: Settings, to: int | None) -> tuple[int | None, int
         async with database.transaction() as tx:
             await clock.refresh(tx)
             return await subgraphs.roll_back(tx, to=to, actor=ACTOR, now=clock.now())
+
+
+async def withdraw(
+    settings: Settings, merchant_id: str, *, breaking: bool
+) -> tuple[int, int, list[str]]:
+    """Answer without a merchant's subgraph from now on; its versions stay.
+
+    Returns:
+        The subgraph's version that was live, the graph's version that is now, and what the API
+        and saved operations lose.
+
+    Raises:
+        NotFound: The merchant has no subgraph in the graph.
+        SchemaBreaking: Something is lost, and `breaking` does not allow it.
+    """
+    async with _database(settings) as database:
+        clock = Clock()
+        async with database.reading() as tx:
+            await clock.refresh(tx)
+        publishing = Publishing(
+            database, clock, ours(), sandbox=settings.sandbox, connected=lambda _merchant: True
+        )
+        key = new_id("key")
+        asked = Withdrawal(merchant_id, scope=ACTOR, key=key, actor=ACTOR, breaking=breaking)
+        gone, verdict, _ = await publishing.withdraw(asked)
+        assert verdict is not None, "the key is new"
+        async with database.reading() as tx:
+            number = (await subgraphs.live(tx)).number
+    impact = verdict.impact
+    hit = [f"{each.client_id} {each.name or each.hash}: {each.error}" for each in impact.operations]
+    return gone.number, number or 0, [*impact.changes, *hit]
 
 
 async def trust(settings: Settings, client_id: str, texts: Sequence[str]) -> list[str]:

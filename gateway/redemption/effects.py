@@ -162,7 +162,7 @@ def _contradict(known: Outcome, version: int, fact: Fact) -> bool:
     return {known, fact.outcome} & _GONE != set() and Outcome.CONFIRMED in {known, fact.outcome}
 
 
-def _doubts(redemption: Redemption, step: Step) -> bool:
+def doubts(redemption: Redemption, step: Step) -> bool:
     """Whether this step's outcome is unknown, also for so long that a person has it."""
     if redemption.state is State.NEEDS_REVIEW:
         return redemption.reason == TOO_OLD and step is redemption.last_step
@@ -218,7 +218,7 @@ async def _hold_fact(
     settings: Settings,
     now: datetime,
 ) -> Redemption:
-    waiting = redemption.state is State.HOLDING or _doubts(redemption, Step.HOLD)
+    waiting = redemption.state is State.HOLDING or doubts(redemption, Step.HOLD)
     if fact.outcome is Outcome.HELD:
         if waiting:
             values = _held_values(redemption, fact, now)
@@ -246,7 +246,7 @@ async def _hold_fact(
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
         return await move(tx, redemption, State.RELEASED, now=now, released_at=now)
     if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
-        return await late_confirm(tx, redemption, fact, settings=settings, now=now)
+        return await confirmed_late(tx, redemption, fact, settings=settings, now=now)
     return redemption
 
 
@@ -259,12 +259,12 @@ async def _confirm_fact(
     settings: Settings,
     now: datetime,
 ) -> Redemption:
-    waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)
+    waiting = redemption.state is State.CONFIRMING or doubts(redemption, Step.CONFIRM)
     if fact.outcome is Outcome.CONFIRMED:
         if waiting:
             return await commit(tx, redemption, fact, holds=holds, now=now)
         if redemption.state in (State.RELEASED, State.RELEASING):
-            return await late_confirm(tx, redemption, fact, settings=settings, now=now)
+            return await confirmed_late(tx, redemption, fact, settings=settings, now=now)
         if redemption.state not in BURNED:  # Nobody asked it to: finance must see that.
             detail = f"{fact.booking_ref} confirmed while {redemption.state}"
             await store.add_finding(
@@ -287,7 +287,7 @@ async def _confirm_fact(
 async def _cancel_fact(
     tx: AsyncConnection, redemption: Redemption, fact: Fact, *, now: datetime
 ) -> Redemption:
-    waiting = redemption.state is State.CANCELLING or _doubts(redemption, Step.CANCEL)
+    waiting = redemption.state is State.CANCELLING or doubts(redemption, Step.CANCEL)
     if fact.outcome is Outcome.CANCELLED and redemption.state is not State.CANCELLED:
         match await races.cancelled_or_used(tx, redemption, fact, waiting=waiting, now=now):
             case races.Verdict.CANCELLED:
@@ -429,6 +429,17 @@ async def release(
         told = why | {"due_at": now, "polls": 0, "leased_until": leased_until}
         return await move(tx, redemption, State.RELEASING, now=now, **told)
     return await move(tx, redemption, State.RELEASED, now=now, released_at=now, **why)
+
+
+async def confirmed_late(
+    tx: AsyncConnection, redemption: Redemption, fact: Fact, *, settings: Settings, now: datetime
+) -> Redemption:
+    """A partner confirms after the release: unless that is older than its cancellation, take it."""
+    if not await races.overtaken(tx, redemption, fact.version):
+        return await late_confirm(tx, redemption, fact, settings=settings, now=now)
+    if redemption.state is State.RELEASING:  # What it held is sold and cancelled.
+        return await move(tx, redemption, State.RELEASED, now=now, released_at=now)
+    return redemption
 
 
 async def late_confirm(

@@ -104,7 +104,8 @@ class Inbox:
         """Apply one partner event; a repeated or stale one changes nothing.
 
         Returns:
-            `applied`, `ignored: why`, or `postponed` while a cancellation is under way.
+            `applied`, `ignored: why`, or `postponed` while a cancellation is under way or a person
+            looks.
 
         Raises:
             NotFound: It names no redemption at this merchant.
@@ -134,23 +135,14 @@ class Inbox:
     async def _consumed_or_cancelled(
         self, tx: AsyncConnection, redemption: Redemption, event: PartnerEvent, *, now: datetime
     ) -> str:
-        if redemption.state in (State.CONFIRMING, State.IN_DOUBT) and redemption.doubt in (
-            None,
-            Step.CONFIRM,
-        ):
+        if redemption.state is State.CONFIRMING or effects.doubts(redemption, Step.CONFIRM):
             # What is consumed or cancelled was confirmed: do that first (contracts §5.4, row 9).
             op_key = redemption.op_key(Step.CONFIRM)
             fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
             redemption = await effects.commit(tx, redemption, fact, now=now)
-        if redemption.state in (State.RELEASING, State.RELEASED) and event.kind in _USES:
-            # What is used was confirmed after all, too late for us.
-            op_key = redemption.op_key(Step.CONFIRM)
-            fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
-            redemption = await effects.late_confirm(
-                tx, redemption, fact, settings=self.settings, now=now
-            )
-        cancelling = (redemption.state, redemption.doubt) == (State.IN_DOUBT, Step.CANCEL)
-        if redemption.state is State.CANCELLING or cancelling:
+        elif redemption.state in (State.RELEASING, State.RELEASED):
+            redemption = await self._after_release(tx, redemption, event, now=now)
+        if _undecided(redemption):
             return "postponed"  # If the partner refuses to cancel, this is why.
         version = event.version
         if redemption.state in (State.CANCELLED, State.FULFILLED):
@@ -175,3 +167,28 @@ class Inbox:
                 tx, redemption, final_fare_fen=fare, version=version, actor=actor, now=now
             )
         return "applied"
+
+    async def _after_release(
+        self, tx: AsyncConnection, redemption: Redemption, event: PartnerEvent, *, now: datetime
+    ) -> Redemption:
+        """What is used was confirmed after all, too late for us; a cancellation is remembered.
+
+        Webhooks come out of order: the confirmation before it may still be under way.
+        """
+        op_key, settings = redemption.op_key(Step.CONFIRM), self.settings
+        version, ref = event.version, event.booking_ref
+        if event.kind is EventKind.CANCELLED:
+            fact = Fact(op_key, Outcome.CANCELLED, version, ref, reason=event.reason)
+            return await effects.apply_fact(
+                tx, credible(fact, op_key), source="webhook", settings=settings, now=now
+            )
+        fact = Fact(op_key, Outcome.CONFIRMED, version, ref, artefacts=event.artefacts)
+        return await effects.confirmed_late(tx, redemption, fact, settings=settings, now=now)
+
+
+def _undecided(redemption: Redemption) -> bool:
+    """Whether a cancellation is under way, or people decide about another thing than its use."""
+    if redemption.state is State.NEEDS_REVIEW:
+        return redemption.reason != races.TIE
+    doubted = redemption.state is State.IN_DOUBT and redemption.doubt is Step.CANCEL
+    return redemption.state is State.CANCELLING or doubted

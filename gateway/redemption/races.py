@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.ports import Fact, Outcome
-from gateway.redemption import store
-from gateway.redemption.model import Redemption, State
+from gateway.redemption import review_rows, store
+from gateway.redemption.model import Redemption, State, Step
 
 TIE = "CANCEL_AND_USE"
 
@@ -59,6 +59,18 @@ async def refused(tx: AsyncConnection, op_key: str) -> bool:
     """Whether the partner has said no under this key: asked again in other words, the no stands."""
     (known,) = await db.read(tx, store.ask_facts(op_key))
     return any(row.outcome == Outcome.REJECTED for row in known)
+
+
+async def overtaken(tx: AsyncConnection, redemption: Redemption, version: int) -> bool:
+    """Whether the partner has told a cancellation of the booking that is newer than a version.
+
+    Source: contracts §4.3 (4).
+    """
+    mine = (redemption.op_key(Step.HOLD), redemption.op_key(Step.CONFIRM))
+    return any(
+        row.op_key in mine and row.outcome == Outcome.CANCELLED and row.version > version
+        for row in await review_rows.all_facts(tx, [redemption.id])
+    )
 
 
 async def told_after(

@@ -4,10 +4,11 @@ Each step reads once and writes once. What it has read is not locked: its writes
 expect to find, and if another was first, the step runs again and locks.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,7 +19,7 @@ from gateway.catalog.pricing import LegInput
 from gateway.db import Clock, Database
 from gateway.errors import NotFound, Refused
 from gateway.points.service import HoldAlreadyResolved
-from gateway.ports import Partner, PriceChanged
+from gateway.ports import HoldExpired, Partner, PriceChanged
 from gateway.redemption import expected, store, taking
 from gateway.redemption.aftermath import Aftermath
 from gateway.redemption.inbox import Inbox
@@ -28,7 +29,8 @@ from gateway.redemption.taking import Held
 from gateway.settings import Settings
 from gateway.values import Rate
 
-QUOTES_KEPT = 1_000
+Kept = TypeVar("Kept")
+KEPT = 1_000
 DONE_WITH_HOLD = frozenset({State.RELEASED, State.RELEASING})
 
 
@@ -38,6 +40,14 @@ class Queued:
 
     attempt: int
     holds: Held | None
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A redemption as this process left it: HELD, unless somebody has moved it since."""
+
+    redemption: Redemption
+    holds: Held
 
 
 class Redeeming:
@@ -62,6 +72,7 @@ class Redeeming:
         self.settings = settings
         self.secret = secret
         self._quotes: OrderedDict[str, StoredQuote] = OrderedDict()  # Immutable; the latest.
+        self._left: OrderedDict[str, Left] = OrderedDict()  # By redemption; the latest.
         self.saga = Saga(database, partners, clock, settings)
         self.inbox = Inbox(database, partners, clock, settings)
         self.aftermath = Aftermath(database, partners, clock, settings)
@@ -90,9 +101,12 @@ class Redeeming:
         if call is None:
             return redemption, True
         try:
-            return await self.saga.hold(redemption, call.attempt), False
+            redemption = await self.saga.hold(redemption, call.attempt)
         except PriceChanged as change:
             raise await self._new_price(quote, change) from change
+        if redemption.state is State.HELD and call.holds:
+            _keep(self._left, redemption.id, Left(redemption, call.holds))
+        return redemption, False
 
     async def _queue_hold(
         self,
@@ -197,7 +211,7 @@ class Redeeming:
             settings=self.settings,
             clock=self.clock,
         )
-        self._keep(made)
+        _keep(self._quotes, made.id, made)  # At hand for the hold that follows, mostly.
         return made
 
     async def quote_once(
@@ -213,14 +227,8 @@ class Redeeming:
             settings=self.settings,
             clock=self.clock,
         )
-        self._keep(made)
+        _keep(self._quotes, made.id, made)
         return made, replayed
-
-    def _keep(self, quote: StoredQuote) -> None:
-        """Have a stored quote at hand for the hold that follows it, mostly."""
-        self._quotes[quote.id] = quote
-        if len(self._quotes) > QUOTES_KEPT:
-            self._quotes.popitem(last=False)
 
     async def confirm(
         self, *, member_id: str, redemption_id: str, key: str
@@ -254,6 +262,10 @@ class Redeeming:
         Args:
             sure: Lock what is read: the first try was Raced.
         """
+        left = self._left.pop(redemption_id, None)
+        if left and left.redemption.member_id == member_id and not sure:
+            with contextlib.suppress(HoldExpired):  # Unless it has moved since.
+                return await self._queue_left(left, claim)
         now = self.clock.now()
         async with self.database.transaction() as tx:
             mine, legs, seen, *holding = await db.read(
@@ -275,6 +287,20 @@ class Redeeming:
             assert redemption.epoch == 1
             redemption, attempt = await self.saga.queue_confirm(tx, redemption, locked=sure)
         return redemption, replay is not None, Queued(attempt, taking.held(*holding))
+
+    async def _queue_left(
+        self, left: Left, claim: dict[str, Any]
+    ) -> tuple[Redemption, bool, Queued | None]:
+        """As `_queue_confirm`, of what this process left HELD: nothing is read.
+
+        Raises:
+            HoldExpired: Too late to confirm in time.
+            Raced: It has moved since, or the key is known.
+        """
+        async with self.database.transaction() as tx:
+            await db.take_key(tx, claim, object_id=left.redemption.id, now=self.clock.now())
+            redemption, attempt = await self.saga.queue_confirm(tx, left.redemption, locked=False)
+        return redemption, False, Queued(attempt, left.holds)
 
     async def redeem(
         self,
@@ -357,6 +383,13 @@ class Redeeming:
                 return current, False  # The worker was first.
             current, attempt = await self.saga.queue_confirm(tx, current)
         return await self.saga.confirm(current, attempt), False
+
+
+def _keep(kept: OrderedDict[str, Kept], key: str, value: Kept) -> None:
+    """Have something at hand for the step that follows; the oldest goes."""
+    kept[key] = value
+    if len(kept) > KEPT:
+        kept.popitem(last=False)
 
 
 def _require_shown_price(quote: StoredQuote) -> None:

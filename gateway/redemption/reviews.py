@@ -232,6 +232,7 @@ async def _act(
     released = review.came_from in (State.RELEASED, State.RELEASING)
     match proposal.outcome:
         case Resolve.COMMIT:
+            await store.reopen_events(tx, redemption.id)
             fact = await _confirmed(tx, redemption, proposal, now=now)
             if not released:
                 return await effects.commit(tx, redemption, fact, now=now)

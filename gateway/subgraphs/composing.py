@@ -119,6 +119,26 @@ def judge(
     return Verdict(hints=hints, impact=impact(before, after, operations), sdl=sdl)
 
 
+def judge_without(
+    ours: Ours,
+    *,
+    others: Iterable[Submitted],
+    before: GraphQLSchema,
+    operations: Iterable[Operation],
+) -> Verdict:
+    """Look at the graph as it would be without one of its subgraphs.
+
+    Args:
+        others: The subgraphs that stay.
+        before, operations: As for `judge`.
+    """
+    made = put_together(ours, others)
+    if isinstance(made, Verdict):
+        return made
+    sdl, hints, after = made
+    return Verdict(hints=hints, impact=impact(before, after, operations), sdl=sdl)
+
+
 def put_together(
     ours: Ours, members: Iterable[Submitted]
 ) -> tuple[str, Sequence[str], GraphQLSchema] | Verdict:

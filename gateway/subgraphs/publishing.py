@@ -1,4 +1,4 @@
-"""Publishing as a whole: judged and composed outside of any transaction, then written at once.
+"""Publishing and withdrawing as a whole: judged and composed first, then written at once.
 
 Composition takes a while, and nobody waits for it: the live version is read, a new one is
 composed with it, and it is written only if no other was activated meanwhile; else all is done
@@ -8,7 +8,7 @@ again on what is live then.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from graphql import GraphQLSchema
@@ -17,12 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from gateway import db
 from gateway.batch import Raced
 from gateway.db import Clock, Database
+from gateway.errors import NotFound
 from gateway.events.model import check_url
 from gateway.federation.supergraph import Supergraph
 from gateway.merchants import service as merchants
 from gateway.oauth.guard import RateLimited
 from gateway.subgraphs import service
-from gateway.subgraphs.composing import Ours, Verdict, judge
+from gateway.subgraphs.composing import Ours, Verdict, judge, judge_without
 from gateway.subgraphs.model import Live, Operation, Subgraph, Submitted, Version, digest, prefix_of
 from gateway.values import InvalidInput
 
@@ -33,7 +34,7 @@ _RETRY_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """What a publication rests on."""
+    """What a publication or a withdrawal rests on."""
 
     slug: str
     live: Live
@@ -43,6 +44,14 @@ class _Base:
 
     def member(self, merchant_id: str) -> Subgraph | None:
         return next((each for each in self.members if each.merchant_id == merchant_id), None)
+
+    def others(self, merchant_id: str) -> list[Submitted]:
+        """The subgraphs of the other merchants."""
+        return [
+            Submitted(each.merchant_id, each.url, each.sdl)
+            for each in self.members
+            if each.merchant_id != merchant_id
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +77,28 @@ class Request:
         return {"sdl": digest(sent.sdl), "url": sent.url, "allow_breaking": self.breaking}
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """That a merchant's subgraph leaves the graph, as asked for. Fields as in `Request`."""
+
+    merchant_id: str
+    scope: str
+    key: str
+    actor: str
+    breaking: bool = False
+
+    @property
+    def input(self) -> Mapping[str, object]:
+        """What the key stands for."""
+        return {"withdraw": self.merchant_id, "allow_breaking": self.breaking}
+
+
+Found = tuple[Subgraph, Verdict | None, bool]
+"""A subgraph; what was found about it, if it was looked at now; whether it is a replay."""
+
+
 class Publishing:
-    """Publishes subgraphs; any number of processes may, over one database.
+    """Publishes and withdraws subgraphs; any number of processes may, over one database.
 
     Args:
         ours: Our own schema.
@@ -101,12 +130,8 @@ class Publishing:
         self._require_reachable(submitted)
         return await self._judge(submitted, await self._base(submitted.merchant_id))
 
-    async def publish(self, asked: Request) -> tuple[Subgraph, Verdict | None, bool]:
+    async def publish(self, asked: Request) -> Found:
         """Publish a subgraph and activate the graph with it. One that is live already stays.
-
-        Returns:
-            The subgraph; what was found about it, if it was looked at now; whether an earlier
-            request had published it.
 
         Raises:
             CompositionFailed, SchemaBreaking: See `Verdict.require`.
@@ -114,24 +139,73 @@ class Publishing:
             IdempotencyConflict, IdempotencyInFlight: As for any key.
             RateLimited: The merchant has others under way.
         """
-        submitted = asked.submitted
-        self._require_reachable(submitted)
+        self._require_reachable(asked.submitted)
+        return await self._again(lambda: self._publish(asked))
+
+    async def check_withdrawal(self, merchant_id: str) -> Verdict:
+        """Judge a withdrawal as `withdraw` would, and change nothing.
+
+        Raises:
+            NotFound: The merchant has no subgraph in the graph.
+        """
+        return await self._judge_without(merchant_id, await self._base(merchant_id))
+
+    async def withdraw(self, asked: Withdrawal) -> Found:
+        """Activate the graph without a merchant's subgraph; its versions stay.
+
+        Raises:
+            NotFound: It has none in the graph.
+            SchemaBreaking: That breaks the API or a saved operation, and it was not allowed.
+            IdempotencyConflict, IdempotencyInFlight, RateLimited: As for `publish`.
+        """
+        return await self._again(lambda: self._withdraw(asked))
+
+    async def _again(self, attempt: Callable[[], Awaitable[Found]]) -> Found:
+        """Try on what is live; on what is live then, if another version was activated meanwhile."""
         for left in reversed(range(_TRIES)):
-            if replay := await self._replayed(asked):
-                return replay, None, True
-            base = await self._base(submitted.merchant_id)
-            here = base.member(submitted.merchant_id)
-            same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
-            verdict = None if same else await self._judge(submitted, base)
             try:
-                made, replayed = await self._write(asked, base, verdict)
+                return await attempt()
             except (DBAPIError, Raced) as error:
                 if not (left and db.is_race(error)):
                     raise
-                continue
-            self._told()
-            return made, None if replayed else verdict, replayed
         raise AssertionError("unreachable")
+
+    async def _publish(self, asked: Request) -> Found:
+        submitted = asked.submitted
+        if replay := await self._replayed(asked):
+            return replay, None, True
+        base = await self._base(submitted.merchant_id)
+        here = base.member(submitted.merchant_id)
+        same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
+        verdict = None if same else await self._judge(submitted, base)
+        made, replayed = await self._write(asked, base, verdict)
+        self._told()
+        return made, None if replayed else verdict, replayed
+
+    async def _withdraw(self, asked: Withdrawal) -> Found:
+        if replay := await self._replayed(asked):
+            return replay, None, True
+        base = await self._base(asked.merchant_id)
+        verdict = await self._judge_without(asked.merchant_id, base)
+        sdl = verdict.require(breaking=asked.breaking)
+        key = {"scope": asked.scope, "key": asked.key}
+        async with self._database.transaction() as tx:
+            now = self._clock.now()
+            if replayed := await db.claim_key(tx, **key, input=asked.input, now=now):
+                return await service.subgraph(tx, replayed.object_id), None, True
+            gone = await service.withdraw(
+                tx,
+                merchant_id=asked.merchant_id,
+                sdl=sdl,
+                ours=self._ours.sdl,
+                impact=verdict.impact,
+                seen=base.live,
+                actor=asked.actor,
+                now=now,
+            )
+            await db.settle_key(tx, **key, object_id=gone.id)
+        self._told()
+        return gone, verdict, False
 
     async def _write(
         self, asked: Request, base: _Base, verdict: Verdict | None
@@ -166,7 +240,7 @@ class Publishing:
         if not self._connected(submitted.merchant_id):
             raise InvalidInput("url", "an OAuth client of the coalition at your issuer comes first")
 
-    async def _replayed(self, asked: Request) -> Subgraph | None:
+    async def _replayed(self, asked: Request | Withdrawal) -> Subgraph | None:
         async with self._database.reading() as tx:
             replay = await db.peek_key(tx, scope=asked.scope, key=asked.key, input=asked.input)
             return await service.subgraph(tx, replay.object_id) if replay else None
@@ -181,18 +255,25 @@ class Publishing:
         return _Base(named.slug, seen, version, tuple(members), tuple(saved))
 
     async def _judge(self, submitted: Submitted, base: _Base) -> Verdict:
-        others = [
-            Submitted(each.merchant_id, each.url, each.sdl)
-            for each in base.members
-            if each.merchant_id != submitted.merchant_id
-        ]
         async with self._in_turn(submitted.merchant_id):
             return await asyncio.to_thread(
                 judge,
                 submitted,
                 prefix=prefix_of(base.slug, submitted.merchant_id),
                 ours=self._ours,
-                others=others,
+                others=base.others(submitted.merchant_id),
+                before=self._before(base.version),
+                operations=base.operations,
+            )
+
+    async def _judge_without(self, merchant_id: str, base: _Base) -> Verdict:
+        if base.member(merchant_id) is None:
+            raise NotFound(id=merchant_id)
+        async with self._in_turn(merchant_id):
+            return await asyncio.to_thread(
+                judge_without,
+                self._ours,
+                others=base.others(merchant_id),
                 before=self._before(base.version),
                 operations=base.operations,
             )

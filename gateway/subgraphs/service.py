@@ -1,6 +1,7 @@
-"""Publish subgraphs, activate and roll back versions of the one graph, keep saved operations."""
+"""Publish and withdraw subgraphs, activate versions of the one graph, keep saved operations."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -122,17 +123,77 @@ async def publish(
     )
     await store.insert_subgraph(tx, made)
     members = {each.merchant_id: each.id for each in base} | {merchant_id: made.id}
-    number = await store.newest_number(tx) + 1
-    await store.insert_version(tx, Version(number, members, sdl, digest(ours), actor, now))
-    await store.set_live(tx, number, seen=seen.activation)
-    body: dict[str, object] = {"merchant": merchant_id, "number": made.number, "url": made.url}
-    body |= {"sdl_sha256": digest(made.sdl), "version": number, "before": seen.number}
-    body |= {"breaking": list(impact.changes)}
-    body |= {"operations_hit": [each.hash for each in impact.operations]}
-    await audit.record(
-        tx, kind="subgraph.published", subject=made.id, actor=actor, body=body, now=now
-    )
+    composed = Composed(members, sdl, ours, impact, seen)
+    body = {"number": made.number, "url": made.url, "sdl_sha256": digest(made.sdl)}
+    await _activate(tx, "subgraph.published", made, composed, body=body, actor=actor, now=now)
     return made
+
+
+async def withdraw(
+    tx: AsyncConnection,
+    *,
+    merchant_id: str,
+    sdl: str,
+    ours: str,
+    impact: Impact,
+    seen: Live,
+    actor: str,
+    now: datetime,
+) -> Subgraph:
+    """Make a version of the graph without a merchant's subgraph, and activate that.
+
+    Args:
+        sdl: What the others among the members of `seen` compose to.
+        ours, impact: As for `publish`.
+
+    Returns:
+        The subgraph that was live; it stays among the published ones.
+
+    Raises:
+        Raced: Another version was activated after `seen`.
+        NotFound: The merchant has none in the graph.
+    """
+    members = {each.merchant_id: each for each in await members_of(tx, seen.number)}
+    gone = members.pop(merchant_id, None)
+    if gone is None:
+        raise NotFound(id=merchant_id)
+    left = {name: each.id for name, each in members.items()}
+    composed = Composed(left, sdl, ours, impact, seen)
+    body = {"number": gone.number}
+    await _activate(tx, "subgraph.withdrawn", gone, composed, body=body, actor=actor, now=now)
+    return gone
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A version to be: its members, what they and `ours` compose to, what that changes."""
+
+    members: Mapping[str, str]
+    sdl: str
+    ours: str
+    impact: Impact
+    seen: Live
+
+
+async def _activate(
+    tx: AsyncConnection,
+    kind: str,
+    about: Subgraph,
+    made: Composed,
+    *,
+    body: Mapping[str, object],
+    actor: str,
+    now: datetime,
+) -> None:
+    """Keep a new version, answer with it from now on, and record why."""
+    number, seen = await store.newest_number(tx) + 1, made.seen
+    version = Version(number, made.members, made.sdl, digest(made.ours), actor, now)
+    await store.insert_version(tx, version)
+    await store.set_live(tx, number, seen=seen.activation)
+    told: dict[str, object] = {"merchant": about.merchant_id, **body}
+    told |= {"version": number, "before": seen.number, "breaking": list(made.impact.changes)}
+    told |= {"operations_hit": [each.hash for each in made.impact.operations]}
+    await audit.record(tx, kind=kind, subject=about.id, actor=actor, body=told, now=now)
 
 
 async def roll_back(

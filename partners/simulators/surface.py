@@ -158,6 +158,7 @@ def application(shop: Shop, tokens: Tokens, vertical: Vertical) -> Starlette:
     app = Starlette(
         routes=[
             Route("/oauth/token", _token, methods=["POST"]),
+            Route("/oauth/introspect", _introspect, methods=["POST"]),
             Route("/.well-known/oauth-authorization-server", _metadata),
             Route("/health", _health),
             *vertical.routes,
@@ -168,10 +169,18 @@ def application(shop: Shop, tokens: Tokens, vertical: Vertical) -> Starlette:
 
 
 async def _token(request: Request) -> Response:
-    tokens: Tokens = request.app.state.tokens
+    return await _granted(request, request.app.state.tokens.issue)
+
+
+async def _introspect(request: Request) -> Response:
+    return await _granted(request, request.app.state.tokens.introspect)
+
+
+async def _granted(request: Request, ask: Callable[..., dict[str, Any]]) -> Response:
+    """The answer to a form that a client has sent with its credentials."""
     form = {name: str(value) for name, value in (await request.form()).items()}
     try:
-        answer = tokens.issue(form, request.headers.get("authorization"))
+        answer = ask(form, request.headers.get("authorization"))
     except OAuthError as error:
         headers = {"www-authenticate": "Basic"} if error.status == 401 else {}
         return JSONResponse({"error": error.code}, status_code=error.status, headers=headers)

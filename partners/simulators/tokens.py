@@ -1,7 +1,8 @@
 """A merchant's token endpoint: client credentials, by signed assertion or by secret.
 
 Tokens are opaque and kept as hashes; they live on system time, whatever business time is.
-Source: RFC 6749 §4.4 and §5.2, RFC 6750 §3, RFC 7523 with one audience, the issuer.
+Source: RFC 6749 §4.4 and §5.2, RFC 6750 §3, RFC 7523 with one audience, the issuer; RFC 7662 for
+another service of the merchant that has been sent a token.
 """
 
 import base64
@@ -24,6 +25,7 @@ from partners.simulators.store import Store
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ["ES256", "EdDSA", "Ed25519"]
+INTROSPECTION = "introspection"  # The scope of a client that may ask about tokens.
 SKEW_SECONDS = 60
 LONGEST_ASSERTION_SECONDS = 600
 
@@ -103,6 +105,20 @@ class Tokens:
         if scope and scope not in granted:
             raise OAuthError("insufficient_scope", 403)
         return granted
+
+    def introspect(self, form: Mapping[str, str], authorization: str | None) -> dict[str, Any]:
+        """What a token is good for, for a service of the merchant's own.
+
+        Raises:
+            OAuthError: invalid_client; insufficient_scope for a client that may not ask.
+        """
+        if INTROSPECTION not in self._authenticate(form, authorization).scopes:
+            raise OAuthError("insufficient_scope", 403)
+        row = self._store.row("SELECT * FROM tokens WHERE hash = ?", _hash(form.get("token", "")))
+        if row is None or row["expires"] <= time.time():
+            return {"active": False}
+        told = {"active": True, "client_id": row["client_id"], "scope": row["scope"]}
+        return told | {"exp": int(row["expires"])}
 
     def expire_all(self) -> None:
         """Make every token expired, at once."""

@@ -17,7 +17,7 @@ from tests.federation import suites
 from tests.federation.generating import Pool, dressed, operation
 from tests.federation.harness.cases import Federation
 from tests.federation.harness.gateway import Gateway
-from tests.federation.harness.running import Running
+from tests.federation.harness.running import Running, same
 
 _EMPTY = re.compile(r"\{\s*\}|^(query|fragment)[^{]*$", re.MULTILINE)
 Question = tuple[str, dict[str, Any]]
@@ -66,7 +66,7 @@ class Comparison:
         truth = self.running.monolith.answer(query, variables, valid=True)
         if log.wrong:
             return f"called wrongly: {log.wrong[0]}"
-        if answer.get("data") != truth.get("data"):
+        if not same(answer.get("data"), truth.get("data")):
             return f"answered {answer}, the monolith {truth}"
         if bool(answer.get("errors")) != bool(truth.get("errors")):
             return f"errors {answer.get('errors')}, the monolith's {truth.get('errors')}"

@@ -82,6 +82,7 @@ class Writer:
     fragments: dict[str, str] = field(default_factory=dict)
     declared: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    heads: list[tuple[str, str, Any]] = field(default_factory=list)
 
     def operation(self, depth: int) -> str:
         """Its text, with variables and fragments."""
@@ -97,6 +98,8 @@ class Writer:
     def selections(self, type_: Any, depth: int) -> str:
         """A selection set on a type, at most `depth` levels deep."""
         parts = [self.one(type_, depth) for _ in range(self.rng.choice((1, 2, 2, 3, 4)))]
+        if depth > 0 and self.rng.random() < 0.2:
+            parts += self.again(type_, depth)
         return "{ " + " ".join(parts) + " }"
 
     def one(self, type_: Any, depth: int) -> str:
@@ -114,7 +117,25 @@ class Writer:
         inner = get_named_type(fields[name].type)
         arguments = self.arguments(fields[name].args)
         text = f"{self.alias()}{name}{arguments}{self.condition()}"
-        return text + (f" {self.selections(inner, depth - 1)}" if is_composite_type(inner) else "")
+        if not is_composite_type(inner):
+            return text
+        self.heads.append((name, text, inner))
+        return f"{text} {self.selections(inner, depth - 1)}"
+
+    def again(self, type_: Any, depth: int) -> list[str]:
+        """A field written before, with other selections, in a fragment too: all to be merged."""
+        fields = getattr(type_, "fields", {})
+        known = [
+            (head, inner)
+            for name, head, inner in self.heads
+            if name in fields and get_named_type(fields[name].type) is inner
+        ]
+        if not known:
+            return []
+        head, inner = self.rng.choice(known)
+        first, within, last = (f"{head} {self.selections(inner, depth - 1)}" for _ in range(3))
+        on = self.rng.choice(self.overlapping(type_)).name
+        return [first, f"... on {on} {{ {within} }}", last]
 
     def fragment(self, type_: Any, depth: int) -> str:
         """An inline or a named fragment on a type that may apply, or an old one again."""

@@ -83,11 +83,17 @@ class Reference:
         if fetch.entities and not any(targets.values()):
             return
         for call in fetch.entities:
+            if call.alias is None:
+                continue  # The root, once for all places that lead back to it.
             sent[call.variable] = list({_text(r): r for _, r in targets[call.alias]}.values())
         answer = self._running.subgraphs[fetch.service].answer(fetch.text, sent)
         data = answer.get("data") or {}
         _merge(fetch.selections, data, tree)
         for call in fetch.entities:
+            if call.alias is None:
+                for target, _ in targets[None]:
+                    _merge(call.selections, data, target)
+                continue
             order = [_text(representation) for representation in sent[call.variable]]
             entities = dict(zip(order, data.get(call.alias) or [None] * len(order), strict=True))
             for target, representation in targets[call.alias]:

@@ -60,10 +60,7 @@ def _blamed(wrong: list[str], failing: float) -> list[str]:
 
 
 def _wrong(answer: dict[str, Any], truth: Any) -> Iterator[str]:
-    """Data may be null where there is an error; what is not null is true.
-
-    A request that failed is one error, at the first of the places it would have answered for.
-    """
+    """Data may be null where there is an error at, above or below it; what is not null is true."""
     errors = answer.get("errors", [])
     if "data" not in answer:
         yield f"refused: {errors}"
@@ -71,11 +68,15 @@ def _wrong(answer: dict[str, Any], truth: Any) -> Iterator[str]:
     for path, what in _differences(answer["data"], truth, ()):
         if what != "null":
             yield f"{path}: {what}"
-        elif not errors:
-            yield f"{path} is null, and no error says why"
+        elif not any(_related(path, tuple(error.get("path", ()))) for error in errors):
+            yield f"{path} is null, and no error says why: {errors}"
     for error in errors:
         if not error.get("message") or not error.get("extensions"):
             yield f"an error that says little: {error}"
+
+
+def _related(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> bool:
+    return all(a == b for a, b in zip(one, other, strict=False))
 
 
 def _differences(data: Any, truth: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, str]]:

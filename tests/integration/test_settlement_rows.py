@@ -22,6 +22,7 @@ from gateway.settlement import service as settlement
 from gateway.settlement.model import (
     Agreement,
     AgreementKind,
+    LegState,
     LegToReserve,
     Obligation,
     SettlementLeg,
@@ -308,14 +309,14 @@ async def test_terms_are_checked(
             assert negative.value.field == (name,)
 
 
-async def approved(tx: AsyncConnection, window: str) -> str:
+async def approved(tx: AsyncConnection, window: str, **more: Any) -> str:
     """Cut, net, publish, propose and approve; the settlement's id."""
     cut = cut_of(window)
     closed = await settlement.close_window(tx, window_id=window, now=cut)
     assert (closed.id, closed.state, closed.closed_at) == (window, "CLOSED", cut)
     await settlement.net_window(tx, window_id=window, now=cut)
     await settlement.publish_window(tx, window_id=window, now=cut)
-    draft = await settlement.propose_settlement(tx, window_id=window, actor="a", now=cut)
+    draft = await settlement.propose_settlement(tx, window_id=window, actor="a", now=cut, **more)
     await settlement.approve_settlement(
         tx, settlement_id=draft.id, net_hash=draft.net_hash, actor="b", limit_fen=10**9, now=cut
     )
@@ -434,3 +435,120 @@ async def test_notices_and_answers_are_kept_once(small: Database) -> None:
         with pytest.raises(NotFound) as refusal:
             await settlement.acknowledge_leg(tx, merchant="M06", signature="s", **answer)
         assert refusal.value.context == {"id": leg.id}
+
+
+async def test_its_parties_are_told_of_a_payment_step_by_step(small: Database) -> None:
+    cut = cut_of(W47)
+    async with small.transaction() as tx:
+        await sell(tx)
+        await settlement.clear(tx, cause_id="red_1", at=LATER)
+        first = await approved(tx, W47)
+        (leg,) = await settlement.legs(tx, settlement_id=first, merchant="M05")
+        answer: dict[str, Any] = {"leg_id": leg.id, "client_id": "c", "now": cut}
+        said = {"settlement": first, "payer": "M04", "payee": "M05", "amountFen": 1_800}
+        mine = (leg.id, ("M04", "M05"), said)
+        for merchant, word in (("M04", "sent"), ("M05", "booked")):
+            assert await told(tx, f"settlement.leg.{word}") == []
+            await settlement.acknowledge_leg(tx, merchant=merchant, signature="s", **answer)
+            assert await told(tx, f"settlement.leg.{word}") == [mine]
+        assert await told(tx, "settlement.booked") == []  # The fee is not paid yet.
+        found = await events.newest_events(tx, since=None, limit=100)
+        assert {event.occurred_at for event in found if event.object_id == leg.id} == {cut}
+        instructed = await told(tx, "settlement.leg.instructed")
+        assert mine in instructed
+        assert {parties for _, parties, _ in instructed} == {("M04", "M05"), ("M00", "M04")}
+
+
+async def test_payments_are_found_by_what_became_of_them(small: Database) -> None:
+    async with small.transaction() as tx:
+        await sell(tx)
+        await settlement.clear(tx, cause_id="red_1", at=LATER)
+        first = await approved(tx, W47)
+        (fee, sale) = await settlement.legs(tx, settlement_id=first)
+        await settlement.book_leg(tx, leg_id=sale.id, actor="bank", now=cut_of(W47))
+        for states, found in (
+            ([LegState.BOOKED], [sale.id]),
+            ([LegState.APPROVED], [fee.id]),
+            ([LegState.APPROVED, LegState.BOOKED], [fee.id, sale.id]),
+            ([LegState.DRAFT], []),
+        ):
+            legs = await settlement.legs(tx, settlement_id=first, states=states)
+            assert [leg.id for leg in legs] == found
+        (stored,) = await settlement.settlements(tx, window_id=W47)
+        assert (stored.approved_by, stored.approved_at) == ("b", cut_of(W47))
+
+
+@pytest.mark.parametrize("model", ["BILATERAL_NET", "MULTILATERAL_NET", "GROSS"])
+async def test_a_payment_settles_what_it_pays_and_nothing_else(small: Database, model: str) -> None:
+    owed = [("M04", "M05", 900), ("M05", "M04", 200), ("M06", "M04", 50), ("M05", "M06", 30)]
+    async with small.transaction() as tx:
+        for number, (payer, payee, fen) in enumerate(owed):
+            lines = await settlement.correct(
+                tx, cause_id=f"case_{number}", payer=payer, payee=payee, fen=fen, at=LATER,
+                key=f"k{number}",
+            )  # fmt: skip
+            await post(tx, {1: lines}, f"case_{number}")
+        first = await approved(tx, W47, model=model)
+        for leg in await settlement.legs(tx, settlement_id=first):
+            before = await states_by_pair(tx, first)
+            await settlement.book_leg(tx, leg_id=leg.id, actor="bank", now=cut_of(W47))
+            after = await states_by_pair(tx, first)
+            changed = {pair for pair in after if before[pair] != after[pair]}
+            both = {(leg.payer, leg.payee), (leg.payee, leg.payer)} & set(after)
+            if model == "MULTILATERAL_NET":
+                done = (await settlement.settlement(tx, first)).state == "SETTLED"
+                assert changed == (set(after) if done else set())
+            else:
+                assert changed == (both if model == "BILATERAL_NET" else {(leg.payer, leg.payee)})
+        assert await states(tx, first) == {State.SETTLED}
+        for merchant in ("M04", "M05"):
+            cover = await settlement.cover_of(tx, merchant_id=merchant)
+            assert cover
+            assert (cover.reserved_fen, cover.debit_fen, cover.credit_fen) == (0, 0, 0)
+
+
+async def states_by_pair(tx: AsyncConnection, settlement_id: str) -> dict[tuple[str, str], State]:
+    found = await settlement.obligations(tx, settlement_id=settlement_id)
+    return {(row.payer, row.payee): row.state for row in found}
+
+
+async def test_an_agreement_is_told_to_its_parties(small: Database) -> None:
+    async with small.transaction() as tx:
+        await settlement.propose_agreement(tx, proposer="M04", **TERMS | {"redeemer": "M06"})
+        said = {"version": 1, "issuer": "M04", "redeemer": "M06"}
+        mine = ("agr_M04_M06", ("M04", "M06"), said)
+        assert await told(tx, "agreement.proposed") == [mine]
+        await settlement.sign_agreement(
+            tx, agreement_id="agr_M04_M06", merchant_id="M06", now=LATER
+        )
+        assert await told(tx, "agreement.signed") == [mine]
+
+
+async def test_what_quotes_and_holds_read_ahead_is_what_they_would_find(small: Database) -> None:
+    """The room of this month's cap and cover; what an epoch has reserved, and no other."""
+    async with small.transaction() as tx:
+        agreement = await settlement.agreement_for(
+            tx, issuer="M04", redeemer="M05", offer_id="XH-01", category="电影", at=NOW
+        )
+        for epoch in (1, 2):
+            legs = [LegToReserve(3, agreement, "XH-01", 1_000)]
+            await settlement.reserve_legs(tx, cause_id="red_9", epoch=epoch, legs=legs, at=NOW)
+        await db.flush(tx)
+        names = {"one": "M04", "other": "M05"}
+        issuers, redeemer = (sa.bindparam("one"),), sa.bindparam("other")
+        asked = settlement.ask_room(issuers, redeemer, names, at=NOW)
+        room = settlement.Room(*await db.read(tx, *asked))
+        left: dict[str, Any] = {"fee_fen": 0, "at": NOW}
+        room.check(agreement, settlement_fen=50_000 - 1_810, **left)
+        with pytest.raises(settlement.CoverExceeded):
+            room.check(agreement, settlement_fen=50_001 - 1_810, **left)
+        with pytest.raises(settlement.AgreementCap) as refusal:
+            room.check(agreement, settlement_fen=100_000, **left)
+        assert refusal.value.context["left_fen"] == 100_000 - 1_800
+        (known,) = await db.read(tx, settlement.ask_reserved("red_9", 1))
+        lines = await settlement.release(tx, cause_id="red_9", epoch=1, known=known)
+        assert sorted(lines) == [3]
+        used = await settlement.used_fen(tx, agreement_id="agr_M04_M05", month="2026-11")
+        assert used == 900
+        (known,) = await db.read(tx, settlement.ask_reserved("red_9", 1))
+        assert await settlement.release(tx, cause_id="red_9", epoch=1, known=known) == {}

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.mutation.suites import NOT_MUTATED, ROOT, SUITES, Suite
+from tests.support import memory
 
 FOUND = ("killed", "timeout", "segfault")
 Z = 1.96  # of the normal distribution: 95 % lie within
@@ -44,11 +45,13 @@ def main() -> int:
     console = Console()
     console = Console(width=max(console.width, 100))
     outcomes: dict[str, Outcome] = {}
-    began = time.monotonic()
+    began, cpu = time.monotonic(), 0.0
     for suite, modules in _picked(asked.modules):
         console.rule(f"{suite.name}: {', '.join(modules)}")
-        outcomes |= _run(suite, modules, asked)
-        shown(console, outcomes, time.monotonic() - began)
+        made = _run(suite, modules, asked)
+        outcomes |= made["modules"]
+        cpu += made["cpu_seconds"]
+        shown(console, outcomes, time.monotonic() - began, cpu)
     asked.report.parent.mkdir(exist_ok=True)
     asked.report.write_text(survivors(outcomes), "utf-8")
     console.print(f"survivors with their changes: {asked.report}")
@@ -67,10 +70,10 @@ def _picked(patterns: list[str]) -> Iterable[tuple[Suite, list[str]]]:
             yield suite, modules
 
 
-def _run(suite: Suite, modules: list[str], asked: argparse.Namespace) -> dict[str, Outcome]:
+def _run(suite: Suite, modules: list[str], asked: argparse.Namespace) -> dict[str, Any]:
     """One suite, in a process of its own, from nothing: results are not kept between runs."""
     shutil.rmtree(ROOT / "mutants", ignore_errors=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory.folder()) as folder:
         out = Path(folder, "out.json")
         work = {
             "modules": modules,
@@ -83,11 +86,12 @@ def _run(suite: Suite, modules: list[str], asked: argparse.Namespace) -> dict[st
             "out": str(out),
         }
         script = ROOT / "tests" / "mutation" / "worker.py"
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"TMPDIR": folder, "PYTEST_DEBUG_TEMPROOT": folder}
         subprocess.run(
             [sys.executable, script, json.dumps(work)], cwd=ROOT, env=environment, check=True
         )
-        made: dict[str, Outcome] = json.loads(out.read_text("utf-8"))
+        made: dict[str, Any] = json.loads(out.read_text("utf-8"))
     return made
 
 
@@ -106,7 +110,7 @@ def score(counts: Counter[str]) -> tuple[float, float, float]:
     return share, max(0.0, middle - spread), min(1.0, middle + spread)
 
 
-def shown(console: Console, outcomes: dict[str, Outcome], seconds: float) -> None:
+def shown(console: Console, outcomes: dict[str, Outcome], seconds: float, cpu: float) -> None:
     """The table of figures, and how long all mutants would have taken."""
     table = Table("module", "mutants", "tried", "killed", "timeout", "survived", "no test", "score")
     for name, outcome in outcomes.items():
@@ -119,7 +123,8 @@ def shown(console: Console, outcomes: dict[str, Outcome], seconds: float) -> Non
     if total.total():
         each = seconds / total.total()
         console.print(
-            f"{total.total()} mutants in {seconds:.0f} s, {each:.1f} s each;"
+            f"{total.total()} mutants in {seconds:.0f} s, {each:.1f} s each, of the processor"
+            f" {cpu / total.total():.2f} s each without preparation;"
             f" all {of_all}: about {each * of_all / 3600:.1f} h"
         )
 

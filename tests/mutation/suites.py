@@ -56,7 +56,10 @@ SUITES = (
         _services("settlement"),
         (
             "tests/unit/test_settlement_services.py",
-            *_integration("settlement_rows", "settlement", "settlement_load", "worked_postings"),
+            *_integration(
+                "settlement_rows", "settlement_reads", "settlement", "settlement_load",
+                "worked_postings",
+            ),
         ),
     ),
     Suite(
@@ -65,9 +68,9 @@ SUITES = (
         (
             "tests/unit/redemption",
             *_integration(
-                "cancelled_or_used", "redeem_at_once",
+                "chronicles", "cancelled_or_used", "redeem_at_once",
                 "saga", "saga_table", "saga_breaks", "reviews", "recovery", "hosted",
-                "worked_postings", "partner_lies",
+                "worked_postings", "partner_lies", "redemption_reads", "donations",
             ),
         ),
     ),

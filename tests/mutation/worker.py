@@ -1,26 +1,41 @@
 """Runs the mutants of one suite. A script: `tests` must first be imported from the mutated copy.
 
+One pytest session collects the tests, runs each once and notes which functions it comes by.
+Then each mutant gets a process forked from it: nothing is imported, collected or seeded again.
 Reads one JSON object from the command line and writes another to a file; see `__main__`.
 """
 
 import dataclasses
+import gc
 import json
+import os
 import random
+import resource
+import signal
 import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.pop(0)  # This folder.
 
+import pytest
 from mutmut import __main__ as mutmut
 from mutmut import configuration
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
-from mutmut.stats import status_by_exit_code
-from mutmut.workers.isolation import ForkRunner
+from mutmut.state import state
+from mutmut.utils.file_utils import setup_source_paths
+from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
-# A mutant that loops is stopped at four times what its tests took, and some seconds.
+# A test that takes four times as long as it did, and some seconds, is stopped.
 PATIENCE, PATIENCE_SECONDS = 4.0, 5.0
+MEMORY = 8 << 30  # bytes that a mutant may ask for
+MOST_TESTS = 40  # judge a mutant, where more come by its function
+SURVIVED, KILLED = 0, 1
+UNCHANGED = "unchanged"  # No mutant: all tests must pass.
 
 
 def main() -> None:
@@ -31,14 +46,8 @@ def main() -> None:
         configuration._load_config(),
         only_mutate=modules,
         do_not_mutate_patterns=asked["not_mutated"],
-        pytest_add_cli_args=["-k", "not postgresql", "-p", "no:cacheprovider"],
-        pytest_add_cli_args_test_selection=asked["tests"],
-        timeout_multiplier=PATIENCE,
-        timeout_constant=PATIENCE_SECONDS,
         use_setproctitle=False,
     )
-    # The tests have just passed while their coverage was noted.
-    ForkRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]
     mutmut.set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir(exist_ok=True)
     with mutmut.CatchOutput():
@@ -46,9 +55,18 @@ def main() -> None:
         mutmut.copy_also_copy_files()
         mutmut.create_mutants(asked["children"])
     names = chosen(modules, asked)
+    judge = Judge(names, asked["children"])
     if names:
-        mutmut._run(names, asked["children"])
-    Path(asked["out"]).write_text(json.dumps(outcome(modules, names)), "utf-8")
+        setup_source_paths()
+        root = Path.cwd()
+        os.chdir("mutants")
+        more = ["-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none"]
+        pytest.main(
+            ["--rootdir=.", "-q", "-k", "not postgresql", "--capture=no", *more, *asked["tests"]],
+            plugins=[judge],
+        )
+        os.chdir(root)
+    Path(asked["out"]).write_text(json.dumps(outcome(modules, judge)), "utf-8")
 
 
 def chosen(modules: list[str], asked: dict[str, Any]) -> list[str]:
@@ -63,21 +81,156 @@ def chosen(modules: list[str], asked: dict[str, Any]) -> list[str]:
         else:
             dice = random.Random(f"{asked['seed']} {module}")  # noqa: S311
             names += dice.sample(every, min(asked["sample"], len(every)))
-    return names
+    return sorted(names, key=mangled_name_from_mutant_name)
 
 
-def outcome(modules: list[str], names: list[str]) -> dict[str, Any]:
-    """Of each module: how many mutants there are, and what became of the chosen ones."""
-    wanted, made = set(names), {}
-    for module in modules:
-        data = _data(module)
-        results = {
-            name: status_by_exit_code[code]
-            for name, code in data.exit_code_by_key.items()
-            if name in wanted
+@dataclasses.dataclass
+class Trial:
+    """A mutant being tried in a process of its own."""
+
+    name: str
+    function: str
+    told: int = -1  # The end of a pipe: which test failed.
+
+
+class Judge:
+    """A plugin that runs its own loop: each test once, then tests for each mutant."""
+
+    def __init__(self, names: Sequence[str], children: int) -> None:
+        self.names = names
+        self.children = children
+        self.results: dict[str, str] = {}
+        self.cpu_seconds = 0.0
+        self._seconds: dict[int, float] = {}  # that each test took
+        self._by: dict[str, list[int]] = defaultdict(list)  # tests that come by a function
+        self._killers: dict[str, list[int]] = defaultdict(list)  # the last one first
+        self._kills: Counter[int] = Counter()  # of each test, of any function
+        self._trials: dict[int, Trial] = {}
+        self._failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure."""
+        if report.failed:
+            self._failed.append(f"{report.nodeid}\n{report.longreprtext}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Rehearse, then try all mutants."""
+        if session.testsfailed:
+            sys.exit("tests cannot be collected")
+        self._rehearse(session.items)
+        gc.freeze()
+        self._try(session, Trial(UNCHANGED, UNCHANGED))
+        self._reap()
+        if self.results.pop(UNCHANGED) != "survived":
+            sys.exit("the tests pass, but not in a process of their own")
+        began = _cpu()
+        for done, name in enumerate(self.names):
+            while len(self._trials) >= self.children:
+                self._reap()
+            function = mangled_name_from_mutant_name(name)
+            if self._by[function]:
+                self._try(session, Trial(name, function))
+            else:
+                self.results[name] = "no tests"
+            if done % 50 == 0:
+                sys.stderr.write(f"\n{done} of {len(self.names)}\n")
+        while self._trials:
+            self._reap()
+        self.cpu_seconds = _cpu() - began
+        return True
+
+    def _rehearse(self, items: list[pytest.Item]) -> None:
+        """Each test, unchanged: which functions it comes by. Fixtures of the session remain."""
+        mutmut.set_mutant_under_test("stats")
+        for place, item in enumerate(items):
+            began = time.perf_counter()
+            _run(item, items[(place + 1) % len(items)])
+            self._seconds[place] = time.perf_counter() - began
+            for function in (UNCHANGED, *state()._stats):
+                self._by[function].append(place)
+            state()._stats.clear()
+            if self._failed:
+                sys.exit("the tests do not pass unchanged:\n" + self._failed[0])
+
+    def _try(self, session: pytest.Session, trial: Trial) -> None:
+        """Fork a process that tries one mutant."""
+        trial.told, tell = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(tell)
+            self._trials[pid] = trial
+            return
+        try:
+            quiet = os.open(os.devnull, os.O_RDWR)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            mutmut.set_mutant_under_test(trial.name)
+            os._exit(self._judged(session, self._order(trial.function), tell))
+        finally:
+            os._exit(2)  # Nothing is known.
+
+    def _order(self, function: str) -> list[int]:
+        """What failed for other mutants of this function, then what finds most in least time."""
+        killers = self._killers[function]
+
+        def price(place: int) -> float:
+            return self._seconds[place] / (1 + self._kills[place])
+
+        others = sorted(set(self._by[function]) - set(killers), key=price)
+        return [*killers, *others][:MOST_TESTS]
+
+    def _judged(self, session: pytest.Session, places: list[int], tell: int) -> int:
+        """Run tests up to the first that fails."""
+        items = [session.items[place] for place in places]
+        session._setupstate.teardown_exact(items[0])
+        for number, (place, item) in enumerate(zip(places, items, strict=True)):
+            patience = PATIENCE * self._seconds[place] + PATIENCE_SECONDS
+            signal.setitimer(signal.ITIMER_REAL, patience)
+            _run(item, items[number + 1] if number + 1 < len(items) else None)
+            if self._failed:
+                os.write(tell, str(place).encode())
+                return KILLED
+        return SURVIVED
+
+    def _reap(self) -> None:
+        """Wait for one process, and note what became of its mutant."""
+        pid, status = os.wait()
+        trial = self._trials.pop(pid)
+        with os.fdopen(trial.told) as told:
+            killer = told.read()
+        code = os.waitstatus_to_exitcode(status)
+        meanings = {
+            SURVIVED: "survived",
+            KILLED: "killed",
+            -signal.SIGALRM: "timeout",
+            -signal.SIGSEGV: "segfault",
         }
+        self.results[trial.name] = meanings.get(code, "suspicious")
+        if killer:
+            place, known = int(killer), self._killers[trial.function]
+            self._killers[trial.function] = [place, *(one for one in known if one != place)]
+            self._kills[place] += 1
+
+
+def _run(item: pytest.Item, following: pytest.Item | None) -> None:
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def outcome(modules: list[str], judge: Judge) -> dict[str, Any]:
+    """Of each module: how many mutants there are, and what became of the chosen ones."""
+    made: dict[str, Any] = {}
+    for module in modules:
+        every = _data(module).exit_code_by_key
+        results = {name: judge.results[name] for name in every if name in judge.results}
         made[module.removeprefix("gateway/").removesuffix(".py")] = {
-            "mutants": len(data.exit_code_by_key),
+            "mutants": len(every),
             "results": results,
             "diffs": {
                 name: str(get_diff_for_mutant(name, path=module))
@@ -85,7 +238,7 @@ def outcome(modules: list[str], names: list[str]) -> dict[str, Any]:
                 if status not in ("killed", "timeout")
             },
         }
-    return made
+    return {"modules": made, "cpu_seconds": judge.cpu_seconds}
 
 
 def _data(module: str) -> SourceFileMutationData:

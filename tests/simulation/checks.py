@@ -47,6 +47,17 @@ _FAST: tuple[tuple[str, str], ...] = (
                         WHERE h.redemption_id = r.id AND h.state = 'POSTED')""",
     ),
     (
+        "R3 let go while the partner may have acted",
+        """SELECT c.op_key, c.attempt, c.state, r.state FROM partner_calls c
+           JOIN redemptions r ON r.id = c.redemption_id
+           WHERE c.state NOT IN ('NOT_SENT', 'REJECTED') AND
+             ((r.state IN ('RELEASING','RELEASED') AND c.verb = 'confirm')
+               OR (r.state = 'RELEASED' AND r.hold_ref IS NULL AND c.verb = 'hold')
+               OR (r.state = 'COMMITTED' AND c.verb = 'cancel'))
+             AND NOT EXISTS (SELECT 1 FROM partner_facts f WHERE f.op_key = c.op_key
+                             AND f.outcome IN ('rejected','fenced','released','cancelled'))""",
+    ),
+    (
         "R4 two epochs hold or have burned",
         """SELECT redemption_id FROM points_holds WHERE state IN ('HELD', 'POSTED')
            GROUP BY redemption_id HAVING count(DISTINCT epoch) > 1""",

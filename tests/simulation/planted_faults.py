@@ -108,12 +108,12 @@ MUTANTS: tuple[Mutant, ...] = (
             ):""",
         "            if answer.state is CallState.NOT_SENT:",
         100,
-        weather={"answer_lost": 0.3, "not_sent": 0.3},
+        weather={"crash": 0.3, "not_sent": 0.3},
     ),
     Mutant(
         "settled without looking at the state",
         EFFECTS,
-        "    waiting = redemption.state is State.CONFIRMING or _doubts(redemption, Step.CONFIRM)\n",
+        "    waiting = redemption.state is State.CONFIRMING or doubts(redemption, Step.CONFIRM)\n",
         "    waiting = True\n",
         60,
     ),
@@ -150,11 +150,24 @@ MUTANTS: tuple[Mutant, ...] = (
         "a late confirmation is ignored",
         EFFECTS,
         """        if redemption.state in (State.RELEASED, State.RELEASING):
-            return await late_confirm(""",
+            return await confirmed_late(""",
         """        if redemption.state is State.RELEASING:
-            return await late_confirm(""",
+            return await confirmed_late(""",
         60,
         weather={"change_mind": 0.9, "refuse_confirm": 0.5},
+    ),
+    Mutant(
+        "a confirmation older than its cancellation is taken",
+        EFFECTS,
+        "    if not await races.overtaken(tx, redemption, fact.version):\n",
+        "    if True:\n",
+        100,
+        weather={
+            "change_mind": 0.9,
+            "refuse_confirm": 0.5,
+            "partner_cancels": 0.6,
+            "hook_late": 0.5,
+        },
     ),
     Mutant(
         "the postponed webhook stays postponed",
@@ -224,6 +237,6 @@ MUTANTS: tuple[Mutant, ...] = (
             try:""",
         "            try:",
         200,
-        weather={"stall": 0.6, "request_late": 0.2},
+        weather={"crawl": 0.9, "short_hold": 0.9},
     ),
 )

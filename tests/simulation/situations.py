@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from tests.simulation.faults import BEHAVIOUR, LIES, NETWORK
+from tests.simulation.faults import BEHAVIOUR, CRAWL, LIES, NETWORK
 
 SOMETIMES: Mapping[str, tuple[str, ...]] = {
     **{f"fault {kind}": (f"fault {kind}",) for kind in (*NETWORK, *BEHAVIOUR)},
     **{f"lie {kind}": (f"lie {kind}",) for kind in LIES},
     "a stalled process": ("fault stall",),
+    "a process that crawls": (f"fault {CRAWL}",),
     "a clock that is wrong": ("clock skewed",),
     "business time jumps": ("done clock jump",),
     "gateway dies before a commit": ("crash gatewa before commit",),

@@ -20,7 +20,7 @@ from gateway.settings import Settings
 from gateway.worker import Worker
 from tests.simulation import entropy, storage, template
 from tests.simulation.checks import StepCheck
-from tests.simulation.faults import Faults
+from tests.simulation.faults import CRAWL, Faults
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Line
 from tests.simulation.partner import Merchant
@@ -45,6 +45,7 @@ class Process:
         self.connections: list[storage.Connection] = []
         self.tasks: set[asyncio.Task[Any]] = set()
         self.skew_us = 0
+        self.crawls = False
         self._old: list[storage.Connection] = []
 
     # -- life ---------------------------------------------------------------------------------
@@ -125,6 +126,9 @@ class Process:
             return self.world.rng.choice((0.5, 3.0, 15.0, 70.0))
         if draw < 0.01 and self.world.strikes("slow_disk"):
             return self.world.rng.uniform(0.01, 0.4)
+        if self.crawls and self.world.faults.on:
+            self.world.counts[f"fault {CRAWL}"] += 1
+            return self.world.rng.uniform(0.0, 0.3 if inside else 4.0)
         return 0.0
 
     def committed(self) -> None:
@@ -208,6 +212,9 @@ class World:
         self.path = path
         self.rng = Random(f"world {seed}")  # noqa: S311 - a simulation
         self.faults = Faults(Random(f"faults {seed}"))  # noqa: S311
+        crawl = Random(f"crawl {seed}")  # noqa: S311 - its own stream, as each of these
+        if crawl.random() < 0.05:
+            self.faults.rates[CRAWL] = 0.5
         self.faults.rates.update(weather)
         self.settings = replace(
             Settings(),
@@ -232,6 +239,8 @@ class World:
         self.gateways = [Process(self, "gateway1"), Process(self, "gateway2")]
         self.workers = [Process(self, "worker1"), Process(self, "worker2")]
         self.hooks: set[asyncio.Task[Any]] = set()
+        for process in self.processes:
+            process.crawls = crawl.random() < self.faults.rates.get(CRAWL, 0)
 
     @property
     def processes(self) -> list[Process]:

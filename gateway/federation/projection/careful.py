@@ -6,7 +6,14 @@ from typing import Any
 
 from graphql import GraphQLSchema, is_interface_type
 
-from gateway.federation.plan import EntityCall, Fetch, Path, Plan
+from gateway.federation.plan import (
+    EntityCall,
+    Fetch,
+    Path,
+    Plan,
+    Selected,
+    SelectedField,
+)
 from gateway.federation.projection.completing import MAX_ERRORS, Completion, Error
 from gateway.federation.projection.merging import (
     Entities,
@@ -85,28 +92,59 @@ class Careful:
         """The client's data and every error, those of fetches first."""
         tree = self.tree(records, range(len(records)))
         errors: list[Error] = []
-        places: list[ResponsePath] = []
         for fetch, record in zip(self.plan.fetches, records, strict=True):
             answer = record.answer
             if isinstance(answer, ServiceFailure):
-                errors.append(_failure(fetch, answer))
-                places += [_beginning(path) for call in fetch.entities for path in call.paths]
+                errors += _failure(fetch, record, tree, answer)
             elif answer is not None:
                 for error in answer.errors:
                     errors += _told(fetch, record, tree, error)
         completion = Completion(self.schema, local, self.abstract, errors[:MAX_ERRORS])
-        for place in places:
-            completion.note(place)
         data = completion.run(self.plan.operation, tree.root)
         return data, completion.errors
 
 
-def _failure(fetch: Fetch, failure: ServiceFailure) -> Error:
-    error: Error = {"message": f"{fetch.service}: {failure}"}
+def _failure(
+    fetch: Fetch, record: FetchRecord, tree: MergedTree, failure: ServiceFailure
+) -> list[Error]:
+    """A fetch's failure, at everything that is missing for it."""
+    base = {
+        "message": f"{fetch.service}: {failure}",
+        "extensions": {"code": failure.code, "service": fetch.service},
+    }
     if fetch.entities:
-        error["path"] = list(_beginning(fetch.entities[0].paths[0]))
-    error["extensions"] = {"code": failure.code, "service": fetch.service}
-    return error
+        places = _beginnings(fetch, record, tree, fetch.entities)
+    else:
+        places = [(key,) for key in _keys(fetch.selections)] or [()]
+    return [_at(base, place) for place in places]
+
+
+def _keys(selections: Sequence[Selected]) -> list[str]:
+    """The client's fields that a root fetch answers."""
+    return [
+        one.into
+        for one in selections
+        if isinstance(one, SelectedField) and one.into is not None and one.into != "__typename"
+    ]
+
+
+def _at(base: Error, place: ResponsePath) -> Error:
+    return {"message": base["message"], **({"path": list(place)} if place else {}), **base}
+
+
+def _beginnings(
+    fetch: Fetch, record: FetchRecord, tree: MergedTree, calls: Iterable[EntityCall]
+) -> list[ResponsePath]:
+    """Where entities that were asked for belong: the parts of their places before any list."""
+    found: dict[ResponsePath, None] = {}
+    for call, made in zip(fetch.entities, record.calls, strict=False):
+        if any(call is one for one in calls):
+            places = tree.places.get(id(call), {})
+            for one in made.sent:
+                for place in places.get(canonical(one), ()):
+                    length = next((i for i, key in enumerate(place) if isinstance(key, int)), None)
+                    found[place[:length]] = None
+    return list(found) or [_beginning(fetch.entities[0].paths[0])]
 
 
 def _beginning(path: Path) -> ResponsePath:
@@ -133,10 +171,7 @@ def _told(fetch: Fetch, record: FetchRecord, tree: MergedTree, error: Any) -> li
             "service": fetch.service,
         },
     }
-    return [
-        {"message": base["message"], **({"path": list(place)} if place else {}), **base}
-        for place in _places(fetch, record, tree, keys)
-    ]
+    return [_at(base, place) for place in _places(fetch, record, tree, keys)]
 
 
 def _is_key(value: object) -> bool:
@@ -148,6 +183,9 @@ def _places(
 ) -> list[ResponsePath]:
     if not fetch.entities:
         return [translate(fetch.selections, path)]
+    if fetch.entities[0].alias is None:
+        call, made = fetch.entities[0], record.calls[0]
+        return _targets(tree, call, made.sent[0], translate(call.selections, path))
     found = next(
         (
             (call, made)
@@ -157,11 +195,11 @@ def _places(
         None,
     )
     if found is None:
-        return [_beginning(fetch.entities[0].paths[0])]
+        return _beginnings(fetch, record, tree, fetch.entities)
     call, made = found
     index = path[1] if len(path) > 1 else None
     if not isinstance(index, int) or not 0 <= index < len(made.sent):
-        return [_beginning(call.paths[0])]
+        return _beginnings(fetch, record, tree, [call])
     return _targets(tree, call, made.sent[index], translate(call.selections, path[2:]))
 
 

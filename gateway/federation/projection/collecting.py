@@ -19,7 +19,7 @@ from gateway.federation.projection.layout import (
 )
 from gateway.federation.projection.merging import incomplete
 from gateway.federation.projection.places import PARAMETERS, Blanks, Group, Places, Spot
-from gateway.federation.projection.writing import Module
+from gateway.federation.projection.writing import Module, tuple_of
 
 
 class Collecting(Places):
@@ -210,7 +210,7 @@ class Collecting(Places):
         typename = self.sent_typename(spot, self.info)
         keys = [key for _, _, key in inputs]
         parts = keys if self.info.typename is not None else [typename, *keys]
-        key = keys[0] if self.info.single else f"({', '.join(parts)},)"
+        key = keys[0] if self.info.single else tuple_of(parts)
         whole = self.whole(found)
         needed = [
             f"not {whole[name]}({value})" if name in whole else f"{value} is not None"

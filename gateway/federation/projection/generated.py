@@ -1,6 +1,7 @@
-"""The generated code of one plan, compiled."""
+"""The generated code of one plan, compiled piece by piece."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from graphql import GraphQLSchema, is_interface_type
@@ -11,56 +12,117 @@ from gateway.federation.projection.collecting import Collecting
 from gateway.federation.projection.joining import Joining
 from gateway.federation.projection.layout import CallInfo, Layout, TooInvolved, blank
 from gateway.federation.projection.places import Blanks
-from gateway.federation.projection.reusing import Reusing
+from gateway.federation.projection.reusing import Reusing, Site
 from gateway.federation.projection.writing import Module, Suspect
 
 STUMBLES = (Suspect, KeyError, TypeError, AttributeError, IndexError, ValueError)
 """What generated code raises on data that is not as the schema says."""
 
+LARGE = 4_000
+"""Characters that a plan sends, from which on its code is written at once."""
+
 Entities = dict[Any, dict[str, Any]]
 
 
 class Generated:
-    """The functions of one plan; `text` is their code.
+    """The functions of one plan, each written and compiled when it is first called.
 
-    Raises:
-        TooInvolved: The plan has a shape that code is not generated for.
+    The first request so meets code generation in pieces, most of them while subgraphs are at work,
+    and what its answers do not need is not generated. A function of a shape that code is not
+    generated for raises `Suspect`.
     """
 
     def __init__(self, plan: Plan, schema: GraphQLSchema) -> None:
-        layout = Layout(plan)
-        module = Module()
-        self.calls: Sequence[CallInfo] = layout.calls
-        blanks = Blanks(module, layout.calls)
-        checks = Checks(module)
-        abstract = frozenset(
+        self._plan = plan
+        self._layout = layout = Layout(plan)
+        self._module = module = Module()
+        self._checks = Checks(module)
+        self._abstract = frozenset(
             name for name, kind in schema.type_map.items() if is_interface_type(kind)
         )
-        joining = Joining(module, layout, blanks, schema=schema, checks=checks, abstract=abstract)
-        names = {
-            "join": joining.write(plan.operation),
-            "collect": [
-                Collecting(module, layout, blanks, one, abstract).write() for one in layout.calls
-            ],
-            "check": [checks.write(one.call.selections) for one in layout.calls],
-            "root": [checks.write(one.selections) for one in plan.fetches],
-        }
-        reusing = Reusing(plan, layout, schema, module)
-        sites = [reusing.sites(one) for one in layout.calls]
-        self.text = module.text()
-        code = module.compile()
-        self._join = code[str(names["join"])]
-        self._notes = joining.notes
-        self._collect = [code[name] for name in names["collect"]]
-        self._checks = [code[name] for name in names["check"]]
-        self._roots = [code[name] for name in names["root"]]
-        self.sites = [
-            [(one, None if one.function is None else code[one.function]) for one in found]
-            for found in sites
-        ]
-        self.blanks = blanks.values
-        self.nothing: list[Entities] = [_Nothing(one) for one in blanks.values]
+        self.calls: Sequence[CallInfo] = layout.calls
+        self._blanks = Blanks(module, layout.calls)
+        self._joining = Joining(
+            module,
+            layout,
+            self._blanks,
+            schema=schema,
+            checks=self._checks,
+            abstract=self._abstract,
+        )
+        self._reusing = Reusing(plan, layout, schema, module)
+        self._made: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._sites: dict[int, list[tuple[Site, Callable[..., Any] | None]]] = {}
+        self.blanks = self._blanks.values
+        self.nothing: list[Entities] = [_Nothing(one) for one in self.blanks]
         self.blank_roots: list[Mapping[str, Any]] = [blank(one.selections) for one in plan.fetches]
+
+    def whole(self) -> str:
+        """Write and compile all that is missing; returns the code.
+
+        Raises:
+            TooInvolved: The plan has a shape that code is not generated for.
+        """
+        self._function("join", 0)
+        for number in range(len(self._plan.fetches)):
+            self._function("root", number)
+        for index in range(len(self.calls)):
+            self._function("check", index)
+            self._function("collect", index)
+            self.sites(index)
+        if _involved in self._made.values():
+            raise TooInvolved
+        return self._module.text()
+
+    def text(self) -> str:
+        """The code that has been written until now."""
+        return self._module.text()
+
+    def _function(self, kind: str, index: int) -> Callable[..., Any]:
+        made = self._made.get((kind, index))
+        if made is None:
+            try:
+                made = self._module.compiled(self._write(kind, index))
+            except TooInvolved:
+                made = _involved
+            self._made[kind, index] = made
+        return made
+
+    def _write(self, kind: str, index: int) -> str:
+        if kind == "collect":
+            info = self.calls[index]
+            return Collecting(
+                self._module, self._layout, self._blanks, info, self._abstract
+            ).write()
+        join = self._join_written  # It tells the checks what is read.
+        if join is None:
+            raise TooInvolved
+        if kind == "join":
+            return join
+        if kind == "root":
+            return self._checks.write(self._plan.fetches[index].selections)
+        return self._checks.write(self.calls[index].call.selections)
+
+    @cached_property
+    def _join_written(self) -> str | None:
+        try:
+            return self._joining.write(self._plan.operation)
+        except TooInvolved:
+            return None
+
+    def sites(self, index: int) -> list[tuple[Site, Callable[..., Any] | None]]:
+        """Where entities of a call may be known already, and how they are gathered there."""
+        found = self._sites.get(index)
+        if found is None:
+            try:
+                found = [
+                    (one, None if one.function is None else self._module.compiled(one.function))
+                    for one in self._reusing.sites(self.calls[index])
+                ]
+            except TooInvolved:
+                found = []
+            self._sites[index] = found
+        return found
 
     def join(
         self,
@@ -69,8 +131,9 @@ class Generated:
         local: Mapping[str, Any],
     ) -> tuple[dict[str, Any], int]:
         """The client's data, and how many items it has; raises AnswerTooLarge, or a STUMBLES."""
-        notes: list[dict[Any, Any]] = [{} for _ in range(self._notes)]
-        made: tuple[dict[str, Any], int] = self._join(data, entities, None, notes, local)
+        join = self._function("join", 0)
+        notes: list[dict[Any, Any]] = [{} for _ in range(self._joining.notes)]
+        made: tuple[dict[str, Any], int] = join(data, entities, None, notes, local)
         return made
 
     def collect(
@@ -82,7 +145,7 @@ class Generated:
     ) -> dict[Any, dict[str, Any]]:
         """Representations of a call by their key; raises one of STUMBLES."""
         made: dict[Any, dict[str, Any]] = {}
-        self._collect[index](data, entities, lists, made, None)
+        self._function("collect", index)(data, entities, lists, made, None)
         return made
 
     def known(
@@ -95,7 +158,7 @@ class Generated:
     ) -> Entities:
         """Entities a call may draw on, by key; `usable` says so of a fetch."""
         found: Entities = {}
-        for site, gather in self.sites[index]:
+        for site, gather in self.sites(index):
             if not usable(site.number):
                 continue
             if gather is None:
@@ -109,11 +172,11 @@ class Generated:
 
     def root_holds(self, number: int, data: Mapping[str, Any]) -> bool:
         """Whether a root fetch's data is as the schema says."""
-        return _holds(self._roots[number], (data,))
+        return _holds(self._function("root", number), (data,))
 
     def entities_hold(self, index: int, entities: Sequence[Any]) -> bool:
         """Whether entities are as the schema says."""
-        return _holds(self._checks[index], entities)
+        return _holds(self._function("check", index), entities)
 
 
 class _Nothing(dict[Any, dict[str, Any]]):
@@ -128,11 +191,21 @@ class _Nothing(dict[Any, dict[str, Any]]):
 
 
 def generate(plan: Plan, schema: GraphQLSchema) -> Generated | None:
-    """The code of a plan; None if it has a shape that code is not generated for."""
-    try:
-        return Generated(plan, schema)
-    except TooInvolved:
-        return None
+    """The code of a plan, that of a large plan written at once, as it may be on a thread.
+
+    None if it has a shape that code is not generated for.
+    """
+    made = Generated(plan, schema)
+    if sum(len(one.text) for one in plan.fetches) > LARGE:
+        try:
+            made.whole()
+        except TooInvolved:
+            return None
+    return made
+
+
+def _involved(*_: Any) -> Any:
+    raise Suspect
 
 
 def _holds(check: Callable[[Any], bool], objects: Sequence[Any]) -> bool:

@@ -18,7 +18,7 @@ from gateway.federation.projection.layout import (
     provides,
 )
 from gateway.federation.projection.merging import canonical
-from gateway.federation.projection.writing import Function, Module, Suspect, Writer
+from gateway.federation.projection.writing import Function, Module, Suspect, Writer, tuple_of
 
 PARAMETERS = "A, M, E, K, L"
 """Of every function: data by fetch, entities by key and in a list by call, notes, local fields."""
@@ -124,7 +124,7 @@ class Places(Writer):
                 raise TooInvolved("a key that is not there for every type")
             if not info.single:
                 typename = [] if info.typename is not None else [self.sent_typename(spot, info)]
-                parts = [f"({', '.join([*typename, *parts])},)"]
+                parts = [tuple_of([*typename, *parts])]
             known = spot.keys[info.index] = parts[0]
         return known
 

@@ -111,6 +111,8 @@ class Reusing:
         inputs = info.call.representations[0].inputs
         if self._object(info.typename) is None or any(one.inputs or one.types for one in inputs):
             return None
+        if not inputs:  # The root type has no key.
+            return None
         made: tuple[Selected, ...] = ()
         for one in info.call.selections:
             if isinstance(one, SelectedField):

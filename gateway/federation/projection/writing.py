@@ -4,7 +4,7 @@ Nothing from a document or a schema ever becomes an identifier: variables are le
 given out here, and GraphQL's names stand in the code only as string literals.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,11 @@ class Suspect(Exception):
     """Generated code met something that the careful way has to judge."""
 
 
+def tuple_of(parts: Sequence[str]) -> str:
+    """The expression of a tuple."""
+    return f"({', '.join(parts)},)" if parts else "()"
+
+
 class Function:
     """A function being written."""
 
@@ -34,6 +39,7 @@ class Function:
         self.depth = 1
         self.loops = 0
         self.loaded: dict[str, str] = {}
+        self.calls: list[str] = []
 
     def text(self) -> str:
         head = [f"def {self.name}({self.parameters}):"]
@@ -42,12 +48,13 @@ class Function:
 
 
 class Module:
-    """Functions and constants that are compiled together."""
+    """Functions and constants; a function is compiled when it is asked for."""
 
     def __init__(self) -> None:
         self.constants: dict[str, Any] = {"Suspect": Suspect, "AnswerTooLarge": AnswerTooLarge}
         self._known: dict[Any, str] = {}
         self._functions: list[Function] = []
+        self._waiting: dict[str, Function] = {}
         self._names = 0
         self._lines = 0
 
@@ -73,6 +80,7 @@ class Module:
     def function(self, parameters: str, name: str | None = None) -> Function:
         made = Function(name or self.name("p"), parameters)
         self._functions.append(made)
+        self._waiting[made.name] = made
         return made
 
     def begin(self) -> int:
@@ -81,6 +89,8 @@ class Module:
 
     def drop(self, mark: int) -> None:
         """Forget functions begun after a mark."""
+        for one in self._functions[mark:]:
+            del self._waiting[one.name]
         del self._functions[mark:]
 
     def count(self) -> None:
@@ -92,12 +102,18 @@ class Module:
         """The code, for those who want to read it."""
         return "\n\n".join(one.text() for one in self._functions)
 
-    def compile(self) -> Mapping[str, Callable[..., Any]]:
-        """The functions by name."""
-        namespace = dict(self.constants)
-        # The text holds literals, numbers and names given out by this module, nothing else.
-        exec(compile(self.text(), "<projection>", "exec"), namespace)  # noqa: S102 - our own text, see above
-        return namespace
+    def compiled(self, name: str) -> Callable[..., Any]:
+        """A function, compiled with those it calls if it is not yet."""
+        first = self._waiting.pop(name, None)
+        if first is not None:
+            found = [first]
+            for one in found:
+                found += [self._waiting.pop(each) for each in one.calls]
+            text = "\n\n".join(one.text() for one in found)
+            # The text holds literals, numbers and names given out by this module, nothing else.
+            exec(compile(text, "<projection>", "exec"), self.constants)  # noqa: S102 - our own text, see above
+        made: Callable[..., Any] = self.constants[name]
+        return made
 
 
 class Writer:
@@ -138,5 +154,6 @@ class Writer:
     def inside(self, function: Function) -> Iterator[None]:
         """Write into another function for a while."""
         outer, self.function = self.function, function
+        outer.calls.append(function.name)
         yield
         self.function = outer

@@ -7,7 +7,8 @@ TRIPS = (
     V2
     + """
 type Query { trips: [Trip!] strict: [Trip!]! trip(id: ID!): Trip }
-type Trip @key(fields: "id") { id: ID! from: String driver: Driver strictDriver: Driver! }
+type Trip @key(fields: "id") { id: ID! from: String driver: Driver strictDriver: Driver!
+  root: Query }
 type Driver @key(fields: "id") { id: ID! }
 """
 )
@@ -41,6 +42,8 @@ def world() -> World:
     three |= {"fen": ValueError("no price"), "tip": 3}
     w.query |= {"trips": [one, two, three], "strict": [one, two], "trip": w.finder("Trip")}
     w.query["down"] = ValueError("closed")
+    for trip in (one, two, three):
+        trip["root"] = w.query if trip is not two else None
     return w
 
 
@@ -102,5 +105,9 @@ FEDERATION = Federation(
         ),
         Case("one root fails, the other answers", "{ down trips { id } }", requests=2,
              paths=(("down",),)),
+        Case("a root that is reached again fails at every place",
+             "{ trips { id root { down trips { id } } } }",
+             requests=2,
+             paths=(("trips", 0, "root", "down"), ("trips", 2, "root", "down"))),
     ),
 )  # fmt: skip

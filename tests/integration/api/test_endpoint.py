@@ -96,6 +96,20 @@ async def test_a_bad_document_is_malformed_with_the_status_of_its_media_type(sen
     assert (plain.status_code, codes(plain)) == (200, ["MALFORMED_REQUEST"])
 
 
+async def test_every_error_of_a_document_is_told_with_its_place(send):
+    answer = await send({"query": "{\n  nothing\n  offers { nowhere }\n}"}, accept=GRAPHQL)
+    assert codes(answer) == ["MALFORMED_REQUEST"] * 2
+    places = [error["locations"] for error in answer.json()["errors"]]
+    assert places == [[{"line": 2, "column": 3}], [{"line": 3, "column": 12}]]
+    broken = (await send({"query": "{ offers("}, accept=GRAPHQL)).json()["errors"]
+    assert [error["locations"] for error in broken] == [[{"line": 1, "column": 10}]]
+    many = " ".join(f"n{number}" for number in range(40))
+    assert len(codes(await send({"query": f"{{ {many} }}"}, accept=GRAPHQL))) == 10
+    typed = "query Q($first: Int!) { offers(first: $first) { edges { cursor } } }"
+    (wrong,) = (await send({"query": typed, "variables": {"first": "x"}})).json()["errors"]
+    assert wrong["locations"] == [{"line": 1, "column": 9}]
+
+
 @pytest.mark.parametrize("points", [1.5, "100", True, 2**63, "9" * 30])
 async def test_an_amount_that_is_no_integer_is_malformed(gateway, points):
     member = await gateway.member("mbr_demo_01")

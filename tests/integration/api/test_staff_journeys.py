@@ -76,6 +76,7 @@ async def test_a_difference_is_found_and_resolved_by_two_people(gateway, coaliti
     asked = {"resolution": proposed["resolution"]["id"]}
     own = await maker.refused("approveBreakResolution", **asked)
     assert own["code"] == "FOUR_EYES_REQUIRED"
+    assert sorted(own["context"]) == ["proposed_by"], "no number is at fault"
     approved = await checker.did("approveBreakResolution", "resolution { state journal }", **asked)
     assert approved["resolution"]["state"] == "APPROVED"
     journal = await maker.data(

@@ -159,6 +159,37 @@ async def test_a_failing_merchant_costs_its_own_fields_only(place, how):
     assert ours["offer"]["nameZh"] == "2D电影票"
 
 
+WARNED = """
+query Warned($no: Boolean = false) {
+  offer(id: "XH-01") { nameZh xinghui_blurb }
+  offers(first: 1) { edges { node { id } } told: warnings { merchant } }
+  ...All
+  none: warnings @include(if: $no) { code }
+}
+fragment All on Query { warnings { __typename merchant code staleAt words: message } }
+"""
+
+
+@on_sqlite
+async def test_who_failed_is_among_the_warnings_of_a_query(place):
+    await place.publish()
+    member = await place.gateway.member("mbr_demo_01")
+    found = await member.data(WARNED)
+    assert (found["warnings"], found["offers"]["told"]) == ([], [])
+    place.cinema.status = 500
+    answer = await member.ask(WARNED)
+    assert answer.codes == ["PARTNER_UNAVAILABLE"]
+    data = answer.body["data"]
+    assert list(data) == ["offer", "offers", "warnings"]
+    assert data["offer"] == {"nameZh": "2D电影票", "xinghui_blurb": None}
+    assert data["offers"]["told"] == [{"merchant": "M05"}]
+    words = "星汇影城暂时无响应,积分未扣除"
+    code = "PARTNER_UNAVAILABLE"
+    told = {"__typename": "Warning", "merchant": "M05", "code": code, "staleAt": None}
+    assert data["warnings"] == [told | {"words": words}]
+    assert len((await member.ask(WARNED, no=True)).body["data"]["none"]) == 1
+
+
 @on_sqlite
 async def test_a_redemption_is_named_to_its_own_merchant_only(place, coalition):
     await place.publish()

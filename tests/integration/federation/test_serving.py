@@ -230,3 +230,42 @@ async def test_an_upgrade_to_something_else_is_not_heard():
             b"GET /s HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
         )
         assert (await wire.answer())[0] == 400
+
+
+async def test_trailers_are_no_headers():
+    seen = []
+
+    async def answer(method, target, headers, body) -> Reply:
+        seen.append(dict(headers))
+        return Reply(200, "text/plain", body)
+
+    server = Server(answer, SHORT)
+    port = await server.listen("127.0.0.1", 0)
+    head = b"POST /p HTTP/1.1\r\nhost: x\r\nx-user: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with connected(port) as wire:
+        wire.send(head + b"2\r\nhi\r\n0\r\nx-user: b\r\nx-more: c\r\n\r\n")
+        assert (await wire.answer())[2] == b"hi"
+        wire.send(GET)
+        assert (await wire.answer())[0] == 200
+    assert seen == [
+        {b"host": b"x", b"x-user": b"a", b"transfer-encoding": b"chunked"},
+        {b"host": b"x"},
+    ]
+    async with connected(port) as wire:
+        wire.send(head + b"0\r\n" + b"x-user: b\r\n" * 100_000)
+        assert b" 413 " in await wire.ended()
+    await server.stop(0.1)
+
+
+async def test_what_came_before_nonsense_is_answered():
+    async with serving() as (echo, _, port), connected(port) as wire:
+        wire.send(GET * 2 + b"\x00nonsense\r\n\r\n" + GET)
+        assert [(await wire.answer())[0] for _ in range(3)] == [200, 200, 400]
+        assert await wire.ended() == b""
+    async with serving() as (echo, _, port), connected(port) as wire:
+        echo.gate = asyncio.Event()
+        wire.send(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\nGET /late HTT")
+        await asyncio.sleep(2.2)  # The second is late while the first is still answered.
+        echo.gate.set()
+        assert [(await wire.answer())[0] for _ in range(2)] == [200, 408]
+        assert await wire.ended() == b""

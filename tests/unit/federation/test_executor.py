@@ -10,6 +10,7 @@ from graphql import build_schema, parse
 from gateway.federation.executor import Caller, Executable, run
 from gateway.federation.normalise import normalise
 from gateway.federation.plan import Plan
+from gateway.federation.requests import Result
 from gateway.federation.services import Answer, ServiceFailure, SubgraphRequest
 from gateway.federation.sharing import Flights
 from tests.support.plans import call, fetch, keyed
@@ -110,6 +111,75 @@ async def test_a_service_that_fails_costs_its_own_fields_and_tells_once(careful:
             "extensions": {"code": "SUBGRAPH_UNREACHABLE", "service": "people"},
         }
     ]
+
+
+SEVERAL = planned(
+    "{shops{boss{name}} me{id friend{name} shops{best{label}}}}",
+    fetch(0, "shops", "{shops{boss{id}}}"),
+    fetch(1, "mine", "{me{id friend{id} shops{best{sku}}}}"),
+    fetch(
+        2,
+        "people",
+        [
+            call(["shops@.boss", "me.friend"], keyed("Person", "id"), "{name}", alias="a"),
+            call("me.shops@.best", keyed("Item", "sku"), "{label}", alias="b"),
+        ],
+        after=[0, 1],
+    ),
+)
+
+
+@both_ways
+@pytest.mark.parametrize("said", [False, True], ids=["unreachable", "no path"])
+async def test_a_failed_fetch_is_told_wherever_it_is_missing(careful: bool, said: bool) -> None:
+    mine = {"me": {"id": "p", "friend": {"id": "2"}, "shops": [{"best": {"sku": "i"}}]}}
+    error = {"message": "broken", "extensions": {"code": "SUBGRAPH_UNREACHABLE"}}
+    failing = {"data": None, "errors": [error]}
+    services = {
+        "shops": Stub(gives(bosses("1", "2"))),
+        "mine": Stub(gives({"data": mine})),
+        "people": Stub(
+            gives(failing if said else ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))
+        ),
+    }
+    outcome = await carry_out(SEVERAL, services, careful=careful)
+    assert outcome.errors == [
+        {
+            "message": "broken" if said else "people: broken",
+            "path": path,
+            "extensions": {"code": "SUBGRAPH_UNREACHABLE", "service": "people"},
+        }
+        for path in (["shops"], ["me", "friend"], ["me", "shops"])
+    ]
+    assert read(outcome)["me"]["friend"] == {"name": None}
+
+
+@both_ways
+async def test_what_was_not_asked_for_has_not_failed(careful: bool) -> None:
+    mine = {"me": {"id": "p", "friend": None, "shops": []}}
+    services = {
+        "shops": Stub(gives(bosses("1"))),
+        "mine": Stub(gives({"data": mine})),
+        "people": Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))),
+    }
+    outcome = await carry_out(SEVERAL, services, careful=careful)
+    assert [error["path"] for error in outcome.errors] == [["shops"]]
+
+
+@both_ways
+async def test_a_failed_root_fetch_is_told_at_each_of_its_fields(careful: bool) -> None:
+    both = planned(
+        "{shops{id} all:shops{id} me{id}}",
+        fetch(0, "shops", "{shops{id} all:shops{id}}"),
+        fetch(1, "mine", "{me{id}}"),
+    )
+    services = {
+        "shops": Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))),
+        "mine": Stub(gives({"data": {"me": {"id": "p"}}})),
+    }
+    outcome = await carry_out(both, services, careful=careful)
+    assert [error["path"] for error in outcome.errors] == [["shops"], ["all"]]
+    assert read(outcome) == {"shops": None, "all": None, "me": {"id": "p"}}
 
 
 @both_ways
@@ -351,3 +421,44 @@ async def test_a_schema_with_one_object_of_an_interface() -> None:
     )
     assert read(outcome) == {"i": {"a": 1}, "is": [{"__typename": "A", "a": 2}, None]}
     assert outcome.errors == []
+
+
+def deep(levels: int) -> Any:
+    made: Any = 1
+    for _ in range(levels):
+        made = [made]
+    return made
+
+
+@both_ways
+@pytest.mark.parametrize("levels", [260, 900, 1_020])
+async def test_what_is_nested_too_deeply_to_be_written_is_refused(
+    levels: int, careful: bool
+) -> None:
+    plan = planned("{shops{extra}}", fetch(0, "shops", "{shops{extra}}"))
+    answer = {"data": {"shops": [{"extra": deep(levels)}]}}
+    outcome = await carry_out(plan, {"shops": Stub(gives(answer))}, careful=careful)
+    assert outcome.data == b"null"
+    assert [one["extensions"]["code"] for one in outcome.errors] == ["RESPONSE_TOO_LARGE"]
+
+
+async def test_an_error_with_odd_extensions_is_told_without_them() -> None:
+    plan = planned("{shops{id}}", fetch(0, "shops", "{shops{id}}"))
+    error = {"message": "no", "extensions": {"code": "ODD", "more": deep(600)}}
+    outcome = await carry_out(plan, {"shops": Stub(gives({"data": None, "errors": [error]}))})
+    told = orjson.loads(Result(outcome.data, outcome.errors).body())
+    assert told["errors"] == [{"message": "no", "extensions": {"code": "ODD", "service": "shops"}}]
+
+
+@pytest.mark.parametrize("value", [2**70, deep(260)], ids=["number", "nested"])
+async def test_a_variable_that_cannot_be_sent_costs_its_fetch_only(value: Any) -> None:
+    plan = planned(
+        "query($id: ID!) {one(id: $id){id} shops{id}}",
+        fetch(0, "shops", "{one{id}}", variables=["id"]),
+        fetch(1, "people", "{shops{id}}"),
+    )
+    services = {"shops": Stub(gives({})), "people": Stub(gives(bosses("1")))}
+    outcome = await carry_out(plan, services, caller=Caller({"id": value}))
+    assert read(outcome) == {"one": None, "shops": [{"id": "s0"}]}
+    assert [one["extensions"]["code"] for one in outcome.errors] == ["SUBGRAPH_FAILED"]
+    assert services["shops"].asked == []

@@ -25,6 +25,49 @@ SCHEMA = build_schema(
 )
 
 
+PAIR = build_schema(
+    """
+    interface Reel { next: Reel id: ID! }
+    type Film implements Reel { next: Reel id: ID! }
+    type Clip implements Reel { next: Reel id: ID! }
+    type Query { reel: Reel }
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (  # A film's next has the keys id, b, __typename.
+            "next{id} ...on Film{next{b:id}} next{__typename}",
+            "next {id} ... on Film {next {b: id}} next {__typename}",
+        ),
+        (
+            "next{id} ...F next{b:id} next{__typename}",
+            "next {id} ... on Film {next {c: id}} next {b: id __typename}",
+        ),
+        (
+            "...on Film{next{b:id}} next{id} ...on Clip{id} next{c:id}",
+            "... on Film {next {b: id}} next {id c: id} ... on Clip {id}",
+        ),
+        (
+            "...on Film{id} ...on Film{next{b:id}} next{id} next{c:id}",
+            "... on Film {id next {b: id}} next {id c: id}",
+        ),
+        ("id next{id} ...on Film{id n:next{id}} id next{c:id}", None),
+    ],
+)
+def test_fields_are_one_unless_that_would_change_the_order_of_keys(
+    written: str, expected: str | None
+) -> None:
+    fragment = " fragment F on Reel{...on Film{next{c:id}}}" if "...F" in written else ""
+    document = parse(f"{{reel{{{written}}}}}{fragment}")
+    text = normalise(PAIR, document, None, {}).text
+    if expected is None:
+        expected = "id next {id c: id} ... on Film {id n: next {id}}"
+    assert text == f"query {{reel {{{expected}}}}}"
+
+
 def normal(text: str, name: str | None = None, **variables: object) -> Operation:
     document = parse(text)
     assert validate(SCHEMA, document) == []
@@ -48,6 +91,14 @@ def body(text: str, **variables: object) -> str:
         (
             "{node{...on User{id}id ...on User{name}}}",
             "{node {... on User {id} id ... on User {name}}}",
+        ),
+        (
+            "{thing{...on User{friend{id}}...on User{friend{name}}}}",
+            "{thing {... on User {friend {id name}}}}",
+        ),
+        (
+            "{a{node{id}...on Query{node{__typename}}node{...on User{name}}}}",
+            "{a {node {id __typename ... on User {name}}}}",
         ),
         ("{user{...on Node{...on Post{title}}}}", "{user {}}"),
         ("{user{...on Node{...on User{name}}}}", "{user {name}}"),

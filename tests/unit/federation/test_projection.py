@@ -138,7 +138,7 @@ async def test_generated_code_and_the_careful_way_agree(name: str, seed: int, no
 
 @pytest.mark.parametrize("name", PLANS)
 def test_code_is_generated_for_every_plan_here(name: str) -> None:
-    assert Generated(PLANS[name], SCHEMA).text.startswith("def ")
+    assert Generated(PLANS[name], SCHEMA).whole().startswith("def ")
 
 
 async def test_sound_answers_never_take_the_careful_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_names_reach_the_code_as_literals_only() -> None:
         fetch(0, "a", "{me{id friend{k}}}", into={"id": hostile, "k": hostile}),
         fetch(1, "b", call("me.friend", keyed(hostile, hostile), "{age}"), after=[0]),
     )
-    code = Generated(plan, SCHEMA).text
+    code = Generated(plan, SCHEMA).whole()
     assert repr(hostile) in code
     assert "__import__" not in code.replace(repr(hostile), "")
 
@@ -253,7 +253,7 @@ def lines_for(aliases: int) -> int:
         fetch(1, "people", call(owners, keyed("Person", "id"), "{friend{id}}"), after=[0]),
         fetch(2, "ages", call(friends, keyed("Person", "id"), "{age}"), after=[1]),
     )
-    return len(Generated(plan, SCHEMA).text.splitlines())
+    return len(Generated(plan, SCHEMA).whole().splitlines())
 
 
 def test_code_grows_no_faster_than_the_plan() -> None:
@@ -263,3 +263,18 @@ def test_code_grows_no_faster_than_the_plan() -> None:
     many = lines_for(100)
     assert many < 11 * few
     assert time.process_time() - middle < 40 * (middle - began)  # Nothing squared or worse.
+
+
+def test_code_is_written_when_it_is_called() -> None:
+    """What the answers of a request do not need costs it nothing."""
+    plan = planned(
+        "{me{id friend{age}}}",
+        fetch(0, "a", "{me{id friend{id}}}"),
+        fetch(1, "b", call("me.friend", keyed("Person", "id"), "{age}"), after=[0]),
+    )
+    generated = Generated(plan, SCHEMA)
+    assert generated.text() == ""
+    assert generated.root_holds(0, {"me": {"id": "1", "friend": None}})
+    assert generated.collect(0, [{"me": {"id": "1", "friend": None}}], [{}], [()]) == {}
+    before = len(generated.text())
+    assert 0 < before < len(generated.whole())

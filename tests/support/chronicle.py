@@ -1,0 +1,152 @@
+"""Everything that is kept of a redemption, and what its partner was asked, as lines of text.
+
+The redemption's id is `red`, instants are counted from the morning the tests begin.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import astuple, fields, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway import jobs
+from gateway.events import service as events
+from gateway.ledger import service as ledger
+from gateway.ports import past_held
+from gateway.redemption import review_rows, store
+from gateway.redemption.model import Redemption, Step
+from gateway.settlement import service as settlement
+from gateway.values import SHANGHAI, fingerprint
+from tests.support.issuers import printed
+from tests.support.scripted import ScriptedPartner
+
+VERBS = ("hold", "confirm", "cancel_quote", "cancel", "status", "fence")
+_RANDOM = re.compile(r"\b(cnq|rvw|red)_\w+")  # Ids of other things.
+GIVEN = ("id", "legs", "quote_id", "kind", "category", "pricing", "offer_id", "merchant_id")
+
+
+class Asked:
+    """Notes what a scripted partner is asked, from now on."""
+
+    def __init__(self, partner: ScriptedPartner) -> None:
+        self.lines: list[str] = []
+        self.partner = partner
+        for verb in VERBS:
+            setattr(partner, verb, self._noting(verb, getattr(partner, verb)))
+
+    def _noting(self, verb: str, call: Any) -> Any:
+        @functools.wraps(call)
+        async def noted(*args: Any, **more: Any) -> Any:
+            said = [*map(_word, args), *(f"{name}={_word(value)}" for name, value in more.items())]
+            self.lines.append(f"{verb} {', '.join(said)}{'' if past_held.get() else ' (at ease)'}")
+            return await call(*args, **more)
+
+        return noted
+
+
+def plain(line: str, redemption: Redemption) -> str:
+    """A line without ids that are made anew each time."""
+    return _RANDOM.sub(r"another \1", line.replace(redemption.id, "red"))
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(f"{claim.issuer} {claim.face_fen}" for claim in value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+class Chronicle:
+    """Reads what is kept; `lines` compares as text."""
+
+    def __init__(self, morning: datetime) -> None:
+        self.morning = morning
+
+    async def kept(self, tx: AsyncConnection, redemption: Redemption) -> list[str]:
+        """The row, calls, facts, findings, voucher, review, jobs, events, journals, claims."""
+        found = await store.find(tx, redemption.id)
+        assert found
+        lines = [self._row(found)]
+        lines += sorted(self._call(found, row) for row in await store.call_log(tx, found.id))
+        lines += sorted(self._fact(row) for row in await review_rows.all_facts(tx, [found.id]))
+        mine = store.findings.c.redemption_id == found.id
+        for row in await store.list_findings(tx, mine):
+            lines.append(f"finding {row.code}: {row.detail} {self._at(row.found_at)}")
+        for row in (await store.voucher_of(tx, [found.id])).values():
+            code = row.code if row.code == row.artefacts.get("code") else "of ours"
+            used = self._at(row.used_at)
+            lines.append(f"voucher {code} {row.state} {row.merchant_id} {row.holder} {used}")
+        for row in await review_rows.find(tx, store.reviews.c.redemption_id == found.id):
+            until = f"{self._at(row.opened_at)} to {self._at(row.due_at)}"
+            lines.append(f"review {row.reason}: {row.came_from}, {row.step}, {until}, {row.owner}")
+        rows = await tx.execute(sa.select(jobs.jobs).order_by(jobs.jobs.c.key))
+        lines += [
+            f"job {row.name} {row.key} {row.lane} {_plain(row.payload)}"
+            for row in rows
+            if row.payload.get("redemption") == found.id
+        ]
+        lines += await self._told(tx, found)
+        for _, journal in reversed(await ledger.entries(tx, limit=999)):
+            if journal.op_key.startswith(f"{found.id}:"):
+                ordered = replace(journal, lines=tuple(sorted(journal.lines, key=astuple)))
+                lines.append(f"{journal.op_key} {journal.actor}: {printed(ordered)}")
+        claims = await settlement.obligations(tx, cause_id=found.id)
+        lines += sorted(f"{o.payer} owes {o.payee} {o.amount_fen} {o.state}" for o in claims)
+        return [plain(line, found) for line in lines]
+
+    def _at(self, instant: datetime | None) -> str:
+        return "" if instant is None else f"+{(instant - self.morning).total_seconds():.0f}s"
+
+    def _row(self, found: Redemption) -> str:
+        values = {
+            each.name: getattr(found, each.name)
+            for each in fields(found)
+            if each.name not in GIVEN and getattr(found, each.name) not in (None, 0, False)
+        }
+        words = [
+            f"{name} {self._at(value) if isinstance(value, datetime) else value}"
+            for name, value in values.items()
+        ]
+        returned = [f"{leg.leg_no}: {leg.returned_points}" for leg in found.legs]
+        return ", ".join([*words, f"returned {' '.join(returned)}"])
+
+    def _call(self, found: Redemption, row: sa.Row[Any]) -> str:
+        bodies: dict[str, Mapping[str, Any]] = {
+            "quote": {"quote": found.partner_quote_id},
+            "hold and deadline": {"hold": found.hold_ref, "deadline": _there(found.deadline)},
+            "stored hold and deadline": {"hold": found.hold_ref, "deadline": found.deadline},
+            "cancellation": {"cancel_quote": f"cq/{found.booking_ref}"},
+        }
+        bodies |= {str(step): {"op_key": found.op_key(step)} for step in Step}
+        by_hash = {fingerprint(body): name for name, body in bodies.items()}
+        body = by_hash.get(row.body_hash, "?")
+        when = f"{self._at(row.queued_at)} to {self._at(row.answered_at)}"
+        detail = f": {row.detail}" if row.detail else ""
+        return f"call {row.verb} {row.attempt} {row.op_key} of {body} {row.state} {when}{detail}"
+
+    def _fact(self, row: sa.Row[Any]) -> str:
+        words = f"fact {row.op_key} {row.outcome} v{row.version} {row.source} {row.booking_ref}"
+        return f"{words} {_plain(row.body)} {self._at(row.recorded_at)}"
+
+    async def _told(self, tx: AsyncConnection, found: Redemption) -> list[str]:
+        lines = []
+        for event in reversed(await events.newest_events(tx, since=None, limit=99)):
+            if event.object_id.split(".")[0] == found.id:
+                assert event.member_id == found.member_id
+                who = "+".join(event.merchants)
+                at = self._at(event.occurred_at)
+                lines.append(f"told {event.seq} {event.type} {who} {_plain(event.data)} {at}")
+        return lines
+
+
+def _there(instant: datetime | None) -> datetime | None:
+    return instant and instant.astimezone(SHANGHAI)
+
+
+def _plain(values: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"{name}={value}" for name, value in sorted(values.items()) if value not in (None, {})
+    )
