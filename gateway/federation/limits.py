@@ -273,7 +273,8 @@ class Meter:
         definition = _definition(parent, node.name.value)
         inner = get_named_type(definition.type) if definition else None
         found = self.selection(node.selection_set, inner)
-        cost = 1 + self.rows(node, definition) * found.cost
+        each = found.cost + (node.name.value == "_entities")  # Each is looked up by itself.
+        cost = 1 + self.rows(node, definition) * each
         return Sum(1 + found.depth, alias + found.aliases, 1 + found.fields, cost)
 
     def rows(self, node: FieldNode, definition: GraphQLField | None) -> int:
