@@ -367,20 +367,6 @@ def showing(offer):
 
 
 @on_sqlite
-async def test_a_bad_reference_costs_itself_only(place):
-    await place.publish()
-    odd = {"XH-02": 5, "XH-03": "", "XH-04": True}
-    place.cinema.xinghui_showings = lambda _info, city=None: [
-        showing("XH-01"), *map(showing, odd.values())
-    ]  # fmt: skip
-    member = await place.gateway.member("mbr_demo_01")
-    found = await member.ask("{ xinghui_showings { offer { id nameZh } } }")
-    names = [each["offer"] for each in found.body["data"]["xinghui_showings"]]
-    assert names[0] == {"id": "XH-01", "nameZh": "2D电影票"}
-    assert not any(each and each.get("nameZh") for each in names[1:])
-
-
-@on_sqlite
 async def test_a_merchants_answer_names_no_more_of_ours_than_is_looked_up_at_once(place):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
