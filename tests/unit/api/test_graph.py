@@ -27,7 +27,8 @@ async def test_a_bad_reference_costs_itself_only() -> None:
     local: Any = Local()
     actor = Actor("mbr", Role.MEMBER, "app", scopes=frozenset({"catalog:read"}))
     context = SimpleNamespace(actor=actor, locale="en", request_id="req")
-    given = [{"__typename": "Offer", "id": id} for id in ("XH-01", 5, None, True, {"a": 1}, [])]
+    odd = ("XH-01", 5, None, True, {"a": 1}, [])
+    given = [{"__typename": "Offer", "id": one} for one in odd]
     variables = {"r": given, "other": [1], "none": []}
     request = SubgraphRequest("coalition", "query", TEXT, variables, state=context)
     await InProcess(local).fetch(request)
