@@ -277,7 +277,7 @@ class Endpoint:
                 raise Unreadable(error.message, document=True) from error
             for text in _texts(known.local.node):
                 _require_legible(text, "document")
-            graph.documents.put(asked.query, known)
+            graph.documents.put(asked.query, known, len(asked.query))
         node = known.local.node
         operation = _operation(node, asked.operation_name)
         try:

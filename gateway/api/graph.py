@@ -43,6 +43,8 @@ from gateway.federation.supergraph import Supergraph
 from gateway.subgraphs.model import OURS
 
 DOCUMENTS_KEPT = 512
+DOCUMENT_CHARACTERS = 1 << 19
+"""Of all documents kept: parsed they take some hundred bytes for each."""
 ENTITIES_ASKED = 1_000
 """Objects of ours that one fetch of a plan names: a merchant's answer may name any number."""
 _FETCHES_KEPT = 1_024
@@ -86,7 +88,7 @@ class Graph:
         self.local = local
         self.activation = activation
         self.members = frozenset(services or ())
-        self.documents: Lru[str, Known] = Lru(DOCUMENTS_KEPT)
+        self.documents: Lru[str, Known] = Lru(DOCUMENTS_KEPT, DOCUMENT_CHARACTERS)
         hidden = () if introspection else (NoSchemaIntrospectionCustomRule,)
         self.rules = (*specified_rules, *hidden)
         self.schema: GraphQLSchema = local.core
@@ -181,7 +183,9 @@ class InProcess:
     """Our own schema as a subgraph: asked in this process, for the caller of the request."""
 
     local: Local
-    documents: Lru[str, Document] = field(default_factory=lambda: Lru(_FETCHES_KEPT))
+    documents: Lru[str, Document] = field(
+        default_factory=lambda: Lru(_FETCHES_KEPT, DOCUMENT_CHARACTERS)
+    )
 
     async def fetch(self, request: SubgraphRequest) -> Answer:
         """Run a fetch of a plan with the request's own context; errors are worded as ever."""
@@ -204,7 +208,7 @@ class InProcess:
         document = self.documents.get(text)
         if document is None:
             document = Document(text, parse(text))
-            self.documents.put(text, document)
+            self.documents.put(text, document, len(text))
         return document
 
 
