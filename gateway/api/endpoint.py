@@ -303,7 +303,7 @@ class Endpoint:
                 raise Faulty([error]) from error
             for text in _texts(known.local.node):
                 _require_legible(text, "document")
-            graph.documents.put(asked.query, known)
+            graph.documents.put(asked.query, known, len(asked.query))
         node = known.local.node
         operation = _operation(node, asked.operation_name)
         try:

@@ -6,7 +6,7 @@ always did; any other is planned, and our schema is one of those asked, in this 
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,12 +28,13 @@ from graphql import (
 from gateway.api import local as local_answers
 from gateway.api.context import Context
 from gateway.api.errors import present, top_level
+from gateway.api.limits import QueryTooExpensive
 from gateway.api.local import Document, Local
 from gateway.api.policies import admit
 from gateway.errors import Denied
 from gateway.federation.caches import Lru
 from gateway.federation.engine import Engine, Options
-from gateway.federation.limits import Limits
+from gateway.federation.limits import Limits, TooExpensive
 from gateway.federation.machinery import Planned
 from gateway.federation.requests import Request, Result
 from gateway.federation.services import Answer, Service, SubgraphRequest
@@ -42,6 +43,10 @@ from gateway.federation.supergraph import Supergraph
 from gateway.subgraphs.model import OURS
 
 DOCUMENTS_KEPT = 512
+DOCUMENT_CHARACTERS = 1 << 19
+"""Of all documents kept: parsed they take some hundred bytes for each."""
+ENTITIES_ASKED = 1_000
+"""Objects of ours that one fetch of a plan names: a merchant's answer may name any number."""
 _FETCHES_KEPT = 1_024
 _ALREADY_CHECKED = Limits(
     tokens=100_000, depth=None, aliases=None, directives=None, duplicates=None, operations=None
@@ -83,7 +88,7 @@ class Graph:
         self.local = local
         self.activation = activation
         self.members = frozenset(services or ())
-        self.documents: Lru[str, Known] = Lru(DOCUMENTS_KEPT)
+        self.documents: Lru[str, Known] = Lru(DOCUMENTS_KEPT, DOCUMENT_CHARACTERS)
         hidden = () if introspection else (NoSchemaIntrospectionCustomRule,)
         self.rules = (*specified_rules, *hidden)
         self.schema: GraphQLSchema = local.core
@@ -178,15 +183,17 @@ class InProcess:
     """Our own schema as a subgraph: asked in this process, for the caller of the request."""
 
     local: Local
-    documents: Lru[str, Document] = field(default_factory=lambda: Lru(_FETCHES_KEPT))
+    documents: Lru[str, Document] = field(
+        default_factory=lambda: Lru(_FETCHES_KEPT, DOCUMENT_CHARACTERS)
+    )
 
     async def fetch(self, request: SubgraphRequest) -> Answer:
         """Run a fetch of a plan with the request's own context; errors are worded as ever."""
         context: Context = request.state
         if denied := _denied(request, context):
             return Answer(None, [denied])
-        document = self._document(request.text)
-        return _worded(await self.local.answer(document, None, request.variables, context), context)
+        document, variables = self._document(request.text), _named_by_id(request.variables)
+        return _worded(await self.local.answer(document, None, variables, context), context)
 
     async def subscribe(self, request: SubgraphRequest) -> AsyncIterator[Answer]:
         """Our events; what a merchant may know of the caller is looked up anew for each."""
@@ -201,7 +208,7 @@ class InProcess:
         document = self.documents.get(text)
         if document is None:
             document = Document(text, parse(text))
-            self.documents.put(text, document)
+            self.documents.put(text, document, len(text))
         return document
 
 
@@ -211,12 +218,43 @@ def _worded(found: local_answers.Answer, context: Context) -> Answer:
     return Answer(found.data, [present(each, **facts) for each in found.errors])
 
 
+def _representations(variables: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The variables that are representations: no input of a client has a `__typename`."""
+    for name, value in variables.items():
+        if isinstance(value, list) and value and all(map(_is_reference, value)):
+            yield name, value
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, dict) and "__typename" in value
+
+
+def _named_by_id(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Variables in which one bad reference of a merchant's costs nobody else's their answers."""
+    named = {
+        name: [one | {"id": _id(one.get("id"))} for one in given]
+        for name, given in _representations(variables)
+    }
+    return {**variables, **named} if named else variables
+
+
+def _id(given: Any) -> str:
+    """An ID as a text; what is none names nothing."""
+    number = isinstance(given, int) and not isinstance(given, bool)
+    return str(given) if number or isinstance(given, str) else ""
+
+
 def _denied(request: SubgraphRequest, context: Context) -> dict[str, Any] | None:
     """Why a caller may not ask for entities, as one who names `_entities` is told."""
     if request.kind != "query" or "_entities(" not in request.text:
         return None
     try:
         admit(context.actor, "Query", "_entities")
+        count = sum(len(given) for _, given in _representations(request.variables))
+        if count > ENTITIES_ASKED:
+            over = {"asked": count, "limit": ENTITIES_ASKED}
+            drop = TooExpensive("entities", **over, drop="_entities", without=0)
+            raise QueryTooExpensive(drop)
     except Denied as denied:
         return top_level(denied, locale=context.locale, request_id=context.request_id)
     return None

@@ -28,6 +28,27 @@ _RED = re.compile(
     r"transfer(s|red|able|ring)?|exchang(e|es|ed|eable|ing)|convert(s|ed|ing|ible)?|conversions?"
     r"|swap(s|ped|ping)?|cash(outs?|able|back)|withdraw(s|n|als?|ing)?|payouts?"
     r"|(re)?sells?|(re)?selling|sold|resale|lends?|lending|lent"
+    r"|encash(ed|ing|ment)?|liquidat(e|es|ed|ing|ion)|moneti[sz](e|es|ed|ing|ation)"
+    r"|money|currency|currencies|coins?|gift(s|ed|ing)"
+    r"|tixian|duixian|bianxian|taoxian|zhexian|zhuanrang|zhuanzeng|huzhuan|huhuan"
+)
+# Harmless alone, red beside points.
+_BESIDE_POINTS = frozenset(
+    {"cash", "rmb", "cny", "yuan", "coalition", "common", "universal", "unified", "shared"}
+    | {"send", "give", "gift", "share"}
+)
+_POINTS = frozenset({"point", "points", "miles", "jifen"})
+_SPLIT = re.compile(r"transfer|exchange|convert|withdraw|encash|moneti[sz]e")
+_RED_TEXT = re.compile(
+    r"提现|兑现|变现|套现|折现|转让|转赠|互转|互换|换钱|换成?现金|兑成?现金|通用积分|通用货币|代币"
+)
+_NOT_SO = re.compile(r"(不|禁止|严禁|无法|无权)[^,,]{0,8}$")
+_SENTENCE = re.compile(r"[。;!?.;!?\n]")
+_NEVER = frozenset(["not", "never", "no", "cannot", "nor", "without", "neither", "t"])
+_AS_MONEY = re.compile(
+    r"\b(points?|miles)\b.{0,40}\b(as|for|into|to|is|are|equals?|like|=)\W+"
+    r"(\w+ )?(cash|money|rmb|cny|yuan)\b",
+    re.IGNORECASE,
 )
 _RED_PAIRS = frozenset({("cash", "out"), ("cash", "back"), ("pay", "out")})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -37,7 +58,25 @@ def red_words(name: str) -> list[str]:
     """The words in a name that a red line forbids, as in `pointsTransfer` or `cash_out`."""
     words = [word.lower() for word in _WORD.findall(name)]
     pairs = [f"{a} {b}" for a, b in pairwise(words) if (a, b) in _RED_PAIRS]
-    return [word for word in words if _RED.fullmatch(word)] + pairs
+    found = [word for word in words if _RED.fullmatch(word)] + pairs
+    if not _POINTS.isdisjoint(words):
+        found += [word for word in words if word in _BESIDE_POINTS]
+    return found or ([] if len(words) == 1 else _SPLIT.findall("".join(words)))
+
+
+def red_phrases(text: str) -> list[str]:
+    """What a text says of points that a red line forbids; that they are not so may be said."""
+    found = []
+    for sentence in _SENTENCE.split(text):
+        marks = _RED_TEXT.finditer(sentence)
+        found += [mark.group() for mark in marks if not _NOT_SO.search(sentence[: mark.start()])]
+        words = {word.lower() for word in _WORD.findall(sentence)}
+        if _POINTS.isdisjoint(words) or not _NEVER.isdisjoint(words):
+            continue
+        found += sorted(word for word in words if _RED.fullmatch(word))
+        if mark := _AS_MONEY.search(sentence):
+            found.append(mark.group())
+    return found
 
 
 class FourEyesRequired(Refused):

@@ -49,6 +49,7 @@ class LimitsConfig:
     duplicates: int | None = 100
     fields: int | None = 10_000
     operations: int | None = 100
+    introspection: int | None = 10
     cost: int | None = None
     body: int = 1 << 20
     connections: int = 10_000

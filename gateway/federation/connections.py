@@ -16,6 +16,9 @@ import httptools
 
 from gateway.federation.services import ServiceFailure
 
+_HEAD_BYTES = 64 * 1024
+_FRAMED = 8  # times its size that a body may take on the line, in chunks
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -59,6 +62,8 @@ class Connection(asyncio.Protocol):
         self._encoding = b""
         self._sized = False
         self._started = False
+        self._headed = False
+        self._read = 0
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -117,8 +122,11 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._started = True
+        self._read += len(data)
         try:
             self._parser.feed_data(data)
+            if self._read > _HEAD_BYTES + (_FRAMED * self._limit if self._headed else 0):
+                raise self._too_large()  # Most of it is headers, framing or trailers.
         except ServiceFailure as failure:
             self._fail(failure)
         except httptools.HttpParserError as error:
@@ -156,6 +164,10 @@ class Connection(asyncio.Protocol):
                     raise self._too_large()
             case b"transfer-encoding":
                 self._sized = True
+
+    def on_headers_complete(self) -> None:
+        """The body comes; but for an answer that only tells that another follows."""
+        self._headed = self._parser.get_status_code() >= 200
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece."""

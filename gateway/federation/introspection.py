@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from graphql import (
     ArgumentNode,
     DocumentNode,
@@ -19,9 +20,13 @@ from graphql import (
     execute_sync,
 )
 
+from gateway.federation.caches import Lru
 from gateway.federation.operation import Field, Operation, Selection
 
 _REMEMBERED = 32
+_LARGE = 16 * 1024  # bytes, as JSON
+_RECENT: Lru[tuple[object, tuple[object, ...]], dict[str, Any]] = Lru(8)
+"""Large answers of all documents."""
 
 
 class Introspection:
@@ -44,15 +49,22 @@ class Introspection:
         if self._document is None:
             return {}
         key = tuple(variables.get(name) for name in self._used)
-        found = self._known.get(key)
+        found = self._known.get(key) or _RECENT.get((self, key))
         if found is None:
             values = {name: variables[name] for name in self._used if name in variables}
             result = execute_sync(self._schema, self._document, variable_values=values)
             found = result.data or dict.fromkeys(self.keys)
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[key] = found
+            self._keep(key, found)
         return found
+
+    def _keep(self, key: tuple[object, ...], found: dict[str, Any]) -> None:
+        """Remember an answer; of large ones few, for every document may have its own."""
+        if len(orjson.dumps(found)) > _LARGE:
+            _RECENT.put((self, key), found)
+            return
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[key] = found
 
 
 def _document(operation: Operation, fields: Sequence[Field]) -> DocumentNode:

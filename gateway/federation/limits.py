@@ -4,7 +4,7 @@ One pass measures a document, each fragment once: expanding them at every spread
 service. Cost counts objects: a field with a selection costs 1, what it selects is multiplied by
 the number of rows asked for (the page argument, written or by variable; `_entities` by its
 representations; another list by `list_size`). A mutation's root field costs more. Introspection
-costs nothing; validation bounds it, and so does every other measure here.
+costs nothing, but each `__schema` or `__type` may tell of the whole schema: there are few of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,6 +61,7 @@ class Limits:
     duplicates: int | None = 100
     fields: int | None = 10_000
     operations: int | None = 100
+    introspection: int | None = 10
     cost: int | None = None
     pricing: Pricing = Pricing()
 
@@ -85,6 +86,7 @@ class Sum:
     aliases: int = 0
     fields: int = 0
     cost: int = 0
+    introspection: int = 0
 
 
 def read(text: str, limits: Limits, *, located: bool = True) -> DocumentNode:
@@ -214,6 +216,7 @@ class Meter:
             ("directives", self.directives, limits.directives),
             ("duplicates", self.duplicates, limits.duplicates),
             ("fields", found.fields, limits.fields),
+            ("introspection", found.introspection, limits.introspection),
         ):
             if most is not None and asked > most:
                 raise _over(measure, asked, most)
@@ -238,6 +241,7 @@ class Meter:
             total.aliases += found.aliases
             total.fields += found.fields
             total.cost += found.cost
+            total.introspection += found.introspection
         return total
 
     def node(self, node: object, parent: object, keys: set[str]) -> Sum:
@@ -269,11 +273,12 @@ class Meter:
             return Sum(1, alias, 1, 0)
         if node.name.value.startswith("__"):
             inside = self.selection(node.selection_set, None)
-            return Sum(1, alias + inside.aliases, 1 + inside.fields, 0)
+            return Sum(1, alias + inside.aliases, 1 + inside.fields, 0, 1)
         definition = _definition(parent, node.name.value)
         inner = get_named_type(definition.type) if definition else None
         found = self.selection(node.selection_set, inner)
-        cost = 1 + self.rows(node, definition) * found.cost
+        each = found.cost + (node.name.value == "_entities")  # Each is looked up by itself.
+        cost = 1 + self.rows(node, definition) * each
         return Sum(1 + found.depth, alias + found.aliases, 1 + found.fields, cost)
 
     def rows(self, node: FieldNode, definition: GraphQLField | None) -> int:

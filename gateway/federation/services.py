@@ -50,6 +50,7 @@ class SubgraphRequest:
         return self._body
 
 
+_MOST_ERRORS = 1_000  # of one answer that are looked at
 _VARIABLES = b',"variables":'
 
 
@@ -84,7 +85,7 @@ class Answer:
             raise ServiceFailure("SUBGRAPH_MALFORMED", "the answer's errors are no list")
         if data is None and not errors:
             raise ServiceFailure("SUBGRAPH_MALFORMED", "the answer has neither data nor errors")
-        return cls(data, errors or (), size)
+        return cls(data, (errors or ())[:_MOST_ERRORS], size)
 
 
 class ServiceFailure(Exception):

@@ -31,6 +31,7 @@ _INIT_SECONDS = 10.0
 _PING_SECONDS = 20.0
 _OPERATIONS = 100  # at once on one socket
 _HELD_EVENTS = 1_000  # Messages a client has not read yet; more and it is too slow.
+_HELD_BYTES = 8 << 20  # The same in bytes, beside the last message.
 
 Subscribe = Callable[[Asked, Mapping[str, str]], AsyncIterator[Result]]
 """Starts an operation, given what `connection_init` said (texts by name in lower case)."""
@@ -266,7 +267,8 @@ class Socket:
     def _send(self, text: bytes) -> None:
         if self._paused:
             self._held += 1
-            if self._held > _HELD_EVENTS:
+            unread = self._transport.get_write_buffer_size()
+            if self._held > _HELD_EVENTS or unread > _HELD_BYTES:
                 self._transport.abort()
                 return
         with contextlib.suppress(InvalidState):

@@ -14,6 +14,7 @@ import orjson
 from gateway.federation.connections import Origin, Pool, Reply, Stale, split
 from gateway.federation.services import Answer, Headers, ServiceFailure, SubgraphRequest
 
+_MOST_OBJECTS = 1_000_000  # Objects and lists of one answer: each takes some hundred bytes.
 ACCEPT = "application/graphql-response+json, application/json;q=0.9"
 
 
@@ -138,6 +139,8 @@ def read_answer(status: int, media: str, body: bytes) -> Answer:
     With a status other than 200 the body has to look like GraphQL's; else the status is told.
     """
     kind = media.partition(";")[0].strip().lower()
+    if len(body) > _MOST_OBJECTS and body.count(b"{") + body.count(b"[") > _MOST_OBJECTS:
+        raise ServiceFailure("SUBGRAPH_TOO_LARGE", f"the answer has over {_MOST_OBJECTS} objects")
     try:
         parsed = orjson.loads(body)
         if status != 200 and not (isinstance(parsed, dict) and _is_graphql(parsed, kind)):

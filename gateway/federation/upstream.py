@@ -29,6 +29,13 @@ _EVENT_BYTES = 8 << 20
 _START_SECONDS = 10.0
 
 
+class _Direct(connect):
+    """A WebSocket at the address itself: redirects are not followed, nobody else is told."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 @functools.cache
 def streaming_client() -> Client:
     """The client of all streams over HTTP: no limit of time, its connections are not kept."""
@@ -87,7 +94,7 @@ class Source:
         scheme, *rest = urlsplit(self._url)
         other = {"http": "ws", "https": "wss"}.get(scheme, scheme)
         headers = [(name, value) for name, value in request.headers if name != "origin"]
-        return await connect(
+        return await _Direct(
             urlunsplit((other, *rest)),
             subprotocols=[cast(Subprotocol, _PROTOCOL)],
             additional_headers=headers,

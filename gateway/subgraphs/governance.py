@@ -17,10 +17,11 @@ from graphql import (
     print_ast,
 )
 
-from gateway.compliance.model import red_words
+from gateway.compliance.model import red_phrases, red_words
 from gateway.federation.composition.subgraph import (
     Applied,
     Argument,
+    EnumValue,
     Kind,
     OutputField,
     Subgraph,
@@ -106,8 +107,8 @@ RULES: Mapping[str, Rule] = {
     ),
     "LINK_NOT_ALLOWED": Rule("不能引入规范 {name}", "{name} cannot be linked"),
     "RED_LINE": Rule(
-        "名称含红线词 {word}:积分不得转让、互换或变现",
-        "the name says {word}: points never change hands or programmes and never become money",
+        "名称或文字含红线词 {word}:积分不得转让、互换或变现",
+        "it says {word}: points never change hands or programmes and never become money",
     ),
     "OWN_SCALAR": Rule(
         "平台标量 {name} 不能带指令", "{name} is the coalition's scalar and takes no directive"
@@ -121,7 +122,10 @@ def violation(code: str, coordinate: str, **facts: object) -> Violation:
     return Violation(code, coordinate, rule.zh.format(**facts), rule.en.format(**facts))
 
 
-_TOKEN = re.compile(r'"""[\s\S]*?"""|"[^"\n]*"|#[^\n]*|[\[{(]|[\]})]|\w+')
+_TOKEN = re.compile(  # What is not closed swallows the rest: time is linear, and it is refused.
+    r'"""(?:[^"\\]|\\"""|\\|"(?!""))*+(?:""")?|"(?:[^"\\\r\n]|\\.)*+"?|#[^\r\n]*'
+    r"|[\[{(]|[\]})]|\w+"
+)
 
 
 def measure(sdl: str) -> list[Violation]:
@@ -170,6 +174,7 @@ class _Judge:
 
     def all(self) -> Iterator[Violation]:
         yield from self.limits()
+        yield from self.undescribed("schema", self.subgraph)
         for link in self.subgraph.links:
             if link.identity not in _LINKED:
                 yield violation("LINK_NOT_ALLOWED", "schema", name=link.identity)
@@ -189,6 +194,7 @@ class _Judge:
         elif found.name in ENTITIES:
             yield from self.entity(found)
         elif found.name in OUR_SCALARS and found.kind is Kind.SCALAR:
+            yield from self.undescribed(found.name, found)
             if found.directives:
                 yield violation("OWN_SCALAR", found.name, name=found.name)
         elif found.name in self.ours.type_map:
@@ -202,6 +208,7 @@ class _Judge:
         if not found.name.startswith(self.prefix.types):
             yield violation("TYPE_PREFIX", found.name, prefix=self.prefix.types)
         yield from self.names(found.name, found.name)
+        yield from self.texts(found.name, found)
         yield from self.directives(found.name, found.directives, _ON_OWN)
         for each in found.fields.values():
             yield from self.field(found.name, each, _ON_OWN)
@@ -210,11 +217,13 @@ class _Judge:
         for value in found.values.values():
             place = f"{found.name}.{value.name}"
             yield from self.names(place, value.name)
+            yield from self.texts(place, value)
             yield from self.directives(place, value.directives, _ON_OWN)
 
     def field(self, of: str, found: OutputField, allowed: frozenset[str]) -> Iterator[Violation]:
         place = f"{of}.{found.name}"
         yield from self.names(place, found.name)
+        yield from self.texts(place, found)
         yield from self.directives(place, found.directives, allowed)
         for argument in found.arguments.values():
             yield from self.argument(place, argument, mark="({}:)")
@@ -222,6 +231,9 @@ class _Judge:
     def argument(self, of: str, found: Argument, mark: str = ".{}") -> Iterator[Violation]:
         place = of + mark.format(found.name)
         yield from self.names(place, found.name)
+        yield from self.texts(place, found)
+        if found.default is not None:
+            yield from self.said(place, print_ast(found.default))
         yield from self.directives(place, found.directives, _ON_OWN)
 
     # -- our types ------------------------------------------------------------------------------
@@ -283,7 +295,9 @@ class _Judge:
         )
         return theirs.name in _PUBLIC and plain and print_ast(found.type) == str(known.type)
 
-    def undescribed(self, place: str, found: TypeDefinition | OutputField) -> Iterator[Violation]:
+    def undescribed(
+        self, place: str, found: Subgraph | TypeDefinition | OutputField
+    ) -> Iterator[Violation]:
         if found.description:
             yield violation("OUR_DESCRIPTION", place, name=place)
 
@@ -295,6 +309,19 @@ class _Judge:
         bare = name.removeprefix(self.prefix.types).removeprefix(self.prefix.fields)
         for word in red_words(bare):
             yield violation("RED_LINE", place, word=word)
+
+    def texts(
+        self, place: str, found: TypeDefinition | OutputField | Argument | EnumValue
+    ) -> Iterator[Violation]:
+        """What is written for people: the description, and the texts of directives."""
+        yield from self.said(place, found.description or "")
+        for applied in found.directives:
+            for text in applied.arguments.values():
+                yield from self.said(place, text if isinstance(text, str) else "")
+
+    def said(self, place: str, text: str) -> Iterator[Violation]:
+        for phrase in red_phrases(text):
+            yield violation("RED_LINE", place, word=phrase[:NAME_LENGTH])
 
     def directives(
         self, place: str, given: list[Applied], allowed: frozenset[str]

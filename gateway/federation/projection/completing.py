@@ -202,8 +202,8 @@ class Completion:
         self.above.update(path[:length] for length in range(len(path) + 1))
 
     def report(self, message: str, path: ResponsePath, code: str) -> None:
-        self.note(path)
-        if len(self.errors) < MAX_ERRORS:
+        if len(self.errors) < MAX_ERRORS:  # Beyond it nothing is told, so nothing is told twice.
+            self.note(path)
             self.errors.append(
                 {"message": message, "path": list(path), "extensions": {"code": code}}
             )

@@ -127,9 +127,7 @@ class MergedTree:
         self, target: dict[str, Any], answer: Mapping[str, Any], selections: Sequence[Selected]
     ) -> None:
         """Lay what `selections` read of an answer's object into `target`."""
-        self.objects += 1
-        if self.objects > MAX_OBJECTS:
-            raise AnswerTooLarge
+        self.count()
         for name in _typenames(selections, answer):
             old = target.get("__typename")
             if old is None or (old in self.abstract and name not in self.abstract):
@@ -144,6 +142,12 @@ class MergedTree:
                 continue
             target[one.into] = self.value(target.get(one.into, _MISSING), value, one.selections)
 
+    def count(self) -> None:
+        """One object more, or what stands in the place of one."""
+        self.objects += 1
+        if self.objects > MAX_OBJECTS:
+            raise AnswerTooLarge
+
     def value(self, old: Any, new: Any, selections: Sequence[Selected]) -> Any:
         """What two answers make of one field. The first that is not null stands; objects join."""
         if new is None:
@@ -154,6 +158,7 @@ class MergedTree:
             made = old if isinstance(old, dict) else {}
             self.merge(made, new, selections)
             return made
+        self.count()
         if isinstance(new, list):
             before = old if isinstance(old, list) else []
             made_list = [

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 
+from gateway.api.graph import DOCUMENT_CHARACTERS
 from gateway.oauth import signatures
 from gateway.oauth.scopes import Role
 from tests.integration.api.conftest import WEBHOOK_SECRET
@@ -117,6 +118,14 @@ async def test_a_reference_that_names_no_entity_is_malformed(gateway):
     text = "query($r: [_Any!]!) { _entities(representations: $r) { __typename } }"
     for reference in REFERENCES:
         assert (await member.ask(text, r=[reference])).codes == ["MALFORMED_REQUEST"], reference
+
+
+async def test_what_is_remembered_of_documents_has_a_bound(gateway):
+    graph = gateway.app.state.graphs.current
+    for mark in "abcdefghijklmnopqrst":
+        text = "{ coalition { nameZh } } #" + mark * 40_000
+        assert (await gateway.anonymous().ask(text)).status in (200, 401)
+    assert 0 < graph.documents.weight <= DOCUMENT_CHARACTERS
 
 
 async def test_a_forged_cursor_is_malformed(gateway):

@@ -393,6 +393,34 @@ async def test_a_member_apps_own_supergraph_has_the_whole_graph(place):
     assert answer["_entities"] == [{"nameZh": "2D电影票"}, None]
 
 
+def showing(offer):
+    return {"id": "s", "hall": "1", "offer": {"__typename": "Offer", "id": offer}}
+
+
+@on_sqlite
+async def test_a_merchants_answer_names_no_more_of_ours_than_is_looked_up_at_once(place):
+    await place.publish()
+    member = await place.gateway.member("mbr_demo_01")
+    for count, codes in ((1_000, {"NOT_FOUND"}), (1_001, {"QUERY_TOO_EXPENSIVE"})):
+        place.cinema.xinghui_showings = lambda _info, city=None, count=count: [
+            showing(f"X-{number}") for number in range(count)
+        ]
+        answer = await member.ask(
+            "{ xinghui_showings { hall offer { nameZh } } coalition { nameZh } }"
+        )
+        assert set(answer.codes) == codes
+        assert answer.body["data"]["coalition"]
+        assert len(answer.body["data"]["xinghui_showings"]) == count
+
+
+@on_sqlite
+async def test_looking_up_costs_by_the_object(place):
+    member = await place.gateway.member("mbr_demo_01")
+    query = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Offer { id } } }"
+    answer = await member.ask(query, r=[{"__typename": "Offer", "id": "XH-01"}] * 50)
+    assert answer.body["extensions"]["cost"]["requested"] == 51
+
+
 @on_sqlite
 async def test_an_event_brings_merchants_fields(place):
     await place.publish()

@@ -219,6 +219,45 @@ async def test_other_protocols_places_and_origins_are_refused(start):
                 pass
 
 
+async def test_a_subgraphs_redirect_is_not_followed(start, graphs):
+    lines = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(await reader.readline())
+        writer.close()
+
+    async def redirecting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        port = other.sockets[0].getsockname()[1]
+        writer.write(
+            f"HTTP/1.1 302 Found\r\nlocation: ws://127.0.0.1:{port}/\r\n"
+            "content-length: 0\r\n\r\n".encode()
+        )
+        writer.close()
+
+    async with (
+        await asyncio.start_server(elsewhere, "127.0.0.1", 0) as other,
+        await asyncio.start_server(redirecting, "127.0.0.1", 0) as server,
+    ):
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        written = BY_SOCKET.replace("SOCKETS", url)
+        async with start(written) as router, conversation(router.port) as socket:
+            await subscribe(socket, ADDED)
+            message = await heard(socket)
+    assert message["type"] == "error"
+    assert message["payload"][0]["extensions"]["code"] == "SUBGRAPH_UNREACHABLE"
+    assert lines == []
+
+
+async def test_who_reads_nothing_is_not_written_to_for_ever(start):
+    async with start() as router, conversation(router.port) as socket:
+        socket.transport.pause_reading()
+        ping = json.dumps({"type": "ping", "payload": {"a": "x" * 900_000}})
+        with pytest.raises(ConnectionClosed):
+            for _ in range(100):
+                await asyncio.wait_for(socket.send(ping), 10)
+
+
 async def test_stopping_completes_subscriptions(start, graphs):
     async with start(BY_HTTP) as router, conversation(router.port) as socket:
         await subscribe(socket, ADDED)

@@ -462,3 +462,13 @@ async def test_a_variable_that_cannot_be_sent_costs_its_fetch_only(value: Any) -
     assert read(outcome) == {"one": None, "shops": [{"id": "s0"}]}
     assert [one["extensions"]["code"] for one in outcome.errors] == ["SUBGRAPH_FAILED"]
     assert services["shops"].asked == []
+
+
+@both_ways
+@pytest.mark.parametrize("odd", [[], 1, {}], ids=["lists", "numbers", "objects"])
+async def test_what_is_wrong_too_often_is_refused(odd: Any, careful: bool) -> None:
+    plan = planned("{shops{id}}", fetch(0, "shops", "{shops{id}}"))
+    answer = {"data": {"shops": [odd] * 250_000}}
+    outcome = await carry_out(plan, {"shops": Stub(gives(answer))}, careful=careful)
+    assert outcome.data == b"null"
+    assert [one["extensions"]["code"] for one in outcome.errors] == ["RESPONSE_TOO_LARGE"]

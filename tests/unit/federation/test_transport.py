@@ -135,8 +135,16 @@ async def test_a_body_of_pieces_or_compressed_is_read() -> None:
             60.0,
         ),
         (response(gzip.compress(b" " * 5_000_000), content_encoding="gzip"),),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000, 60.0),
+        (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 50_000, 60.0),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 5_000, 60.0),
+        (
+            response(b"", transfer_encoding="chunked", content_length=""),
+            b"0\r\n" + b"x: y\r\n" * 50_000,
+            60.0,
+        ),
     ],
-    ids=["declared", "chunked", "compressed"],
+    ids=["declared", "chunked", "compressed", "a header", "headers", "others before", "trailers"],
 )
 async def test_an_answer_above_the_limit_is_not_read(sent: tuple[bytes | float, ...]) -> None:
     async with serving(*sent) as server:
@@ -256,3 +264,15 @@ def test_what_is_no_graphql_response_is_none(status: int, body: bytes, code: str
     with pytest.raises(ServiceFailure) as failed:
         read_answer(status, "application/json", body)
     assert failed.value.code == code
+
+
+def test_an_answer_of_too_many_objects_is_not_read() -> None:
+    body = b'{"data":{"a":[' + b"[]," * 1_000_000 + b"[]]}}"
+    with pytest.raises(ServiceFailure) as failed:
+        read_answer(200, "application/json", body)
+    assert failed.value.code == "SUBGRAPH_TOO_LARGE"
+
+
+def test_so_many_errors_of_an_answer_are_looked_at() -> None:
+    body = b'{"data":null,"errors":[' + b"{}," * 5_000 + b"{}]}"
+    assert len(read_answer(200, "application/json", body).errors) == 1_000

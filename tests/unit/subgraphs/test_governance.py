@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.api.schema import ours
-from gateway.compliance.model import red_words
+from gateway.compliance.model import red_phrases, red_words
 from gateway.federation.composition.loading import load
 from gateway.subgraphs import governance
 from gateway.subgraphs.model import prefix_of
@@ -256,7 +256,19 @@ def test_our_own_names_leave_the_underscore_to_merchants() -> None:
         ("exchange_points", ["exchange"]),
         ("CASH_OUT", ["cash out"]),
         ("withdrawalLimit", ["withdrawal"]),
+        ("points_trans_fer", ["transfer"]),
+        ("pointsToCash", ["cash"]),
+        ("coalitionCoin", ["coin"]),
+        ("universalPoints", ["universal"]),
+        ("sendPoints", ["send"]),
+        ("giftPoints", ["gift"]),
+        ("encash", ["encash"]),
+        ("monetise", ["monetise"]),
+        ("jifenZhuanrang", ["zhuanrang"]),
         ("calendar", []),
+        ("totalPoints", []),
+        ("giftShop", []),
+        ("sharedRide", []),
         ("bestseller", []),
         ("slender", []),
         ("cashFen", []),
@@ -264,6 +276,60 @@ def test_our_own_names_leave_the_underscore_to_merchants() -> None:
 )
 def test_red_words(name: str, words: list[str]) -> None:
     assert red_words(name) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("积分可提现,也可转让给好友", ["提现", "转让"]),
+        ("积分不可提现、转让", []),
+        ("通用积分", ["通用积分"]),
+        ("Points can be transferred to friends.", ["transferred"]),
+        ("Your points are as good as cash", ["points are as good as cash"]),
+        ("one point = 1 yuan", []),
+        ("100 points equals RMB 1", ["points equals RMB"]),
+        ("Points cannot be transferred and are never cash.", []),
+        ("Pay with points and cash. We sell tickets.", []),
+        ("points earned here, cash price in yuan", []),
+    ],
+)
+def test_red_phrases(text: str, phrases: list[str]) -> None:
+    assert red_phrases(text) == phrases
+
+
+SAID = {
+    "a type": ('"积分可提现" type Xinghui_A { a: Int }', "Xinghui_A"),
+    "a field": ('type Xinghui_A { "积分可提现" a: Int }', "Xinghui_A.a"),
+    "an added field": (OFFER + '"积分可提现" xinghui_a: Int }', "Offer.xinghui_a"),
+    "an argument": ('type Xinghui_A { a("积分可提现" b: Int): Int }', "Xinghui_A.a(b:)"),
+    "a default": ('type Xinghui_A { a(b: String = "积分可提现"): Int }', "Xinghui_A.a(b:)"),
+    "a value": ('enum Xinghui_E { "积分可提现" A }', "Xinghui_E.A"),
+    "a reason": ('type Xinghui_A { a: Int @deprecated(reason: "积分可提现") }', "Xinghui_A.a"),
+}
+
+
+@pytest.mark.parametrize("where", SAID)
+def test_texts_keep_to_the_red_lines(where: str) -> None:
+    sdl, place = SAID[where]
+    assert judged(sdl) == {("RED_LINE", place)}
+
+
+def test_what_is_ours_is_described_by_nobody_else() -> None:
+    assert judged('"a" scalar Fen type Query { xinghui_a: Fen }') == {("OUR_DESCRIPTION", "Fen")}
+    head = f'"""a""" schema @link(url: "{SPEC}") {{ query: Query }}\n'
+    assert judged("type Query { xinghui_a: Int }", head) == {("OUR_DESCRIPTION", "schema")}
+
+
+@pytest.mark.parametrize(
+    "sdl",
+    [
+        "#\r type Query { xinghui_a: " + "[" * 20 + "Int" + "]" * 20 + " }",
+        'type Query { "\\"" xinghui_a: ' + "[" * 20 + "Int" + "]" * 20 + ' "\\"" xinghui_b: Int }',
+        '"""a \\""" b""" type Query { xinghui_a: ' + "[" * 20 + "Int" + "]" * 20 + " }",
+    ],
+)
+def test_brackets_are_counted_as_they_are_read(sdl: str) -> None:
+    assert [each.code for each in governance.measure(sdl)] == ["SIZE_LIMIT"]
 
 
 def test_every_rule_is_published() -> None:
