@@ -46,7 +46,11 @@ class Aftermath:
                 answered(await partner.cancel(offered.id, op_key=op_key), op_key)
             code, detail = "LATE_CONFIRM_CANCELLED", f"{payload['booking_ref']} cancelled"
         except Refused as refusal:
-            code, detail = "LATE_CONFIRM_UNCOVERED", str(refusal)
+            confirm = redemption.op_key(Step.CONFIRM)
+            booked = answered(await partner.status(confirm), confirm)
+            gone = booked.outcome is Outcome.CANCELLED  # By the partner itself, before we asked.
+            code = "LATE_CONFIRM_CANCELLED" if gone else "LATE_CONFIRM_UNCOVERED"
+            detail = str(refusal)
         finally:
             past_held.reset(token)
         async with self.database.transaction() as tx:

@@ -102,6 +102,25 @@ async def test_a_fence_that_answers_with_an_older_booking_ends_the_release(
     await ends(coalition, held, State.RELEASED)
 
 
+async def test_a_late_booking_that_the_partner_cancels_itself_is_covered(
+    coalition: Coalition,
+) -> None:
+    """It cannot be cancelled a second time, and nobody has to pay for it."""
+    late = await refused(coalition)
+    for _ in range(4):
+        await coalition.redeemed(*TICKET)
+    await told(coalition, late, "confirmed", 2)
+    partner, op_key = coalition.partners["M05"], late.op_key(Step.CONFIRM)
+    partner.operations[op_key] = Fact(op_key, Outcome.CANCELLED, 3, f"b/{op_key}")
+    await told(coalition, late, "cancelled", 3)
+    partner.script["cancel_quote"] = ["reject"]
+    await coalition.jobs()
+    async with coalition.database.reading() as tx:
+        (found,) = await redemptions.findings(tx, redemption_id=late.id)
+    assert found.code == "LATE_CONFIRM_CANCELLED"
+    assert (await coalition.get(late)).state is State.RELEASED
+
+
 @pytest.mark.parametrize(
     ("kind", "end", "wallet"),
     [("cancelled", State.CANCELLED, 20_450), ("fulfilled", State.FULFILLED, 15_500)],

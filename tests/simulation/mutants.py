@@ -104,10 +104,24 @@ class Found:
 
 
 def hunt(mutant: Mutant) -> Found:
-    """Look for a mutant in a child process, in as many seeds as it may need."""
-    asked = [sys.executable, "-m", "tests.simulation.planted", mutant.name, "1"]
+    """Look for a mutant in a child process, in as many seeds as it may need.
+
+    What a seed shows without the mutant, too, does not find it.
+    """
+    found = _child(mutant, 1, mutant.within)
+    if found is None:
+        return Found(mutant, None, "")
+    seed = int(found["seed"])
+    if healthy := _child(mutant, seed, 1, "--healthy"):
+        return Found(mutant, None, f"seed {seed} fails without it: {healthy['problem']}")
+    return Found(mutant, seed, found["problem"])
+
+
+def _child(mutant: Mutant, first: int, count: int, *more: str) -> dict[str, Any] | None:
+    """The first seed that fails, with its problem."""
+    asked = [sys.executable, "-m", "tests.simulation.planted", mutant.name]
     done = subprocess.run(
-        [*asked, str(mutant.within)],
+        [*asked, str(first), str(count), *more],
         cwd=ROOT,
         env=os.environ | {"PYTHONHASHSEED": "0"},
         capture_output=True,
@@ -116,10 +130,8 @@ def hunt(mutant: Mutant) -> Found:
     )
     if done.returncode:
         raise RuntimeError(f"{mutant.name}: {done.stderr[-2000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if found is None:
-        return Found(mutant, None, "")
-    return Found(mutant, found["seed"], found["problem"])
+    found: dict[str, Any] | None = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def campaign(console: Console, names: Sequence[str], *, processes: int) -> int:

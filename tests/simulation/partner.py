@@ -301,8 +301,10 @@ class Merchant:
 
     def _break(self, op_key: str, hold: Hold) -> None:
         if self.truth.booking_of(op_key) is None:
-            self.book(op_key, hold)
-            self.tell(EventKind.CONFIRMED, op_key, 1)
+            known = self.truth.facts.get(op_key)
+            version = known.version + 1 if known else 1  # It may have refused before that.
+            self.book(op_key, hold, version)
+            self.tell(EventKind.CONFIRMED, op_key, version)
 
     def cancel_quote(self, booking_ref: str) -> CancelQuote:
         booking = self.truth.bookings.get(booking_ref)

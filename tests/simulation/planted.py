@@ -1,5 +1,7 @@
 """A child process with one mutant planted: `python -m tests.simulation.planted NAME FIRST COUNT`.
 
+With `--healthy` behind it, its weather and no fault.
+
 Prints, as one line of JSON, the first seed that fails and its problem; null when none does.
 """
 
@@ -13,7 +15,8 @@ def main() -> int:
     """Plant it before the product is imported, then look for it."""
     name, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     mutant = mutants.named(name)
-    mutants.plant(mutant)
+    if "--healthy" not in sys.argv:
+        mutants.plant(mutant)
     from tests.simulation.engine import Simulator  # The product, with its fault.
 
     simulator = Simulator()

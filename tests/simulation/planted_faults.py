@@ -30,7 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "        return await self._fence(redemption, Step.HOLD)\n",
         """        now = self.clock.now()
         async with self.database.transaction() as tx:
-            return await effects.move(tx, redemption, State.RELEASED, released_at=now)
+            return await effects.move(tx, redemption, State.RELEASED, now=now, released_at=now)
 """,
         60,
     ),
