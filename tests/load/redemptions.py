@@ -277,7 +277,9 @@ def said_by(user: str, log: str) -> dict[str, int]:
 
     A statement between BEGIN and COMMIT is of their transaction; another is one by itself.
     """
-    said = re.findall(rf"^{user}\|(\S+)\|LOG:  (?:statement|execute [^:]*): (.*)$", log, re.M)
+    said = re.findall(
+        rf"^{user}\|(\S+)\|LOG:  (?:statement|execute [^:]*): (.*)$", log, re.MULTILINE
+    )
     wrote: dict[str, bool] = {}  # by session in a transaction
     found = Counter({"statements": 0, "transactions": 0, "commits_of_writes": 0})
     for session, text in said:
