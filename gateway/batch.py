@@ -315,7 +315,7 @@ def _checked(parts: Sequence[Rows], expected: Sequence[int | None]) -> str:
     cases = [
         f"WHEN {total} {'< 0' if expect is None else f'<> {expect}'} "
         # What is constant is computed too soon.
-        f"THEN CAST('other rows than expected by write {number} ' || now() AS INTEGER)"
+        f"THEN CAST('other rows than expected by write {number} ' || pg_backend_pid() AS INTEGER)"
         for number, (total, expect) in enumerate(zip(totals, expected, strict=True))
         if total
     ]
