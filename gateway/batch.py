@@ -105,11 +105,6 @@ class Part:
     columns: tuple[tuple[str, Any], ...] = ()  # (name, processor or None) of what it selects
 
     @property
-    def is_sure(self) -> bool:
-        """Whether it touches a row for each of its rows, or fails."""
-        return self.is_insert and "ON CONFLICT" not in self.text
-
-    @property
     def locks(self) -> bool:
         """Whether it keeps the rows it selects from others, until the transaction ends."""
         return " FOR UPDATE" in self.text or " FOR SHARE" in self.text
@@ -150,7 +145,10 @@ class Batches(Protocol):
     async def write_alone(self, tx: AsyncConnection, writes: Sequence[Write]) -> bool:
         """Run the writes and commit them, if nothing was begun and all touch what they expect.
 
-        False: nothing has happened.
+        False: nothing has happened; they must go in a transaction.
+
+        Raises:
+            Raced: The first that touches other rows has nobody who knows what to do about it.
         """
         ...
 
@@ -222,7 +220,7 @@ class OneVisit:
 
 
 Rows = tuple[Part, Sequence[Values]]
-_OTHERS = "other rows than expected"
+_OTHERS = re.compile(r"other rows than expected by write (\d+)")
 
 
 class OneStatement:
@@ -235,9 +233,8 @@ class OneStatement:
     async def write(self, tx: AsyncConnection, writes: Sequence[Write]) -> list[int]:
         parts = self._parts(writes)
         key = tuple((part.text, len(rows)) for part, rows in parts)
-        text = self._text(key, lambda: _writing(parts, _counted))
-        counts = iter((await _run(tx, text, _values(parts))).one())
-        return [len(rows) if part.is_sure else next(counts) for part, rows in parts]
+        text = self._text(key, lambda: _counted(parts))
+        return list((await _run(tx, text, _values(parts))).one())
 
     async def write_alone(self, tx: AsyncConnection, writes: Sequence[Write]) -> bool:
         if _begun(tx):
@@ -248,15 +245,17 @@ class OneStatement:
             (part.text, len(rows), expect)
             for (part, rows), expect in zip(parts, expected, strict=True)
         )
-        sure = [part.is_sure for part, _ in parts]
-        unsure = [expect for expect, one in zip(expected, sure, strict=True) if not one]
-        text = self._text(key, lambda: _writing(parts, lambda names: _checked(names, unsure)))
+        text = self._text(key, lambda: _checked(parts, expected))
         try:
             await _run_alone(tx, text, _values(parts))
         except DBAPIError as error:
-            if _OTHERS in str(error.orig):
-                return False
-            raise
+            found = _OTHERS.search(str(error.orig))
+            if found is None:
+                raise
+            first = writes[int(found[1])]
+            if first.missed is None:
+                raise Raced(f"{first.statement.table.name}: not {first.expect}") from None
+            return False
         return True
 
     async def read(self, tx: AsyncConnection, asks: Sequence[Ask]) -> list[list[sa.Row[Any]]]:
@@ -300,36 +299,44 @@ def _reading(parts: Sequence[Part]) -> str:
     return f"SELECT {', '.join(arrays)}"
 
 
-def _writing(parts: Sequence[Rows], result: Callable[[list[list[str]]], str]) -> str:
-    """The parts that are asked for go first, in order; then those that are sure."""
-    places, named, asked = _Places(), [], []
-    for number, (part, rows) in enumerate(parts):
-        texts = list(_statements(part, len(rows), places))
-        names = [f"w{number}_{position}" for position in range(len(texts))]
-        more = "" if part.is_sure else " RETURNING 1"
-        named += [f"{name} AS ({text}{more})" for name, text in zip(names, texts, strict=True)]
-        if not part.is_sure:
-            asked.append(names)
-    return f"WITH {', '.join(named)} SELECT {result(asked)}"
+def _counted(parts: Sequence[Rows]) -> str:
+    """A row with how many rows each write has touched."""
+    named, counts = _named(parts, lambda _part: True)
+    totals = [f"{total} AS n{number}" for number, total in enumerate(counts)]
+    return f"WITH {', '.join(named)} SELECT {', '.join(totals)}"
 
 
-def _total(names: Sequence[str]) -> str:
-    return " + ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608
+def _checked(parts: Sequence[Rows], expected: Sequence[int | None]) -> str:
+    """An error at the first write that touches other rows than expected; those after it do not run.
 
-
-def _counted(asked: Sequence[Sequence[str]]) -> str:
-    """How many rows each write touched."""
-    return ", ".join(_total(names) for names in asked) or "1"
-
-
-def _checked(asked: Sequence[Sequence[str]], expected: Sequence[int | None]) -> str:
-    """An error unless each write touched what it expects."""
-    checks = [
-        f"{_total(names)} {'>= 0' if expect is None else f'= {expect}'}"
-        for names, expect in zip(asked, expected, strict=True)
+    A plain INSERT inserts all its rows or fails. It needs no check, and runs when all are made.
+    """
+    named, totals = _named(parts, lambda part: not part.is_insert or "ON CONFLICT" in part.text)
+    cases = [
+        f"WHEN {total} {'< 0' if expect is None else f'<> {expect}'} "
+        # What is constant is computed too soon.
+        f"THEN CAST('other rows than expected by write {number} ' || pg_backend_pid() AS INTEGER)"
+        for number, (total, expect) in enumerate(zip(totals, expected, strict=True))
+        if total
     ]
-    fails = f"CAST('{_OTHERS} ' || now() AS INTEGER)"  # What is constant is computed too soon.
-    return f"CASE WHEN {' AND '.join(checks)} THEN 1 ELSE {fails} END" if checks else "1"
+    result = f"CASE {' '.join(cases)} ELSE 1 END" if cases else "1"
+    return f"WITH {', '.join(named)} SELECT {result}"
+
+
+def _named(
+    parts: Sequence[Rows], is_counted: Callable[[Part], bool]
+) -> tuple[list[str], list[str]]:
+    """The parts of a WITH, and for each write the number of rows touched; empty: not counted."""
+    places, named, totals = _Places(), [], []
+    for number, (part, rows) in enumerate(parts):
+        counted = is_counted(part)
+        names = []
+        for position, text in enumerate(_statements(part, len(rows), places)):
+            names.append(f"w{number}_{position}")
+            named.append(f"{names[-1]} AS ({text}{' RETURNING 1' if counted else ''})")
+        total = " + ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608
+        totals.append(total if counted else "")
+    return named, totals
 
 
 class _Places:

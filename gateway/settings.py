@@ -21,7 +21,7 @@ class Settings:
 
     home: Path = _setting(Path(".gateway"), "folder of the embedded default: database, keys")
     database_url: str = _setting("", "SQLAlchemy URL; empty: SQLite at <home>/gateway.db")
-    database_connections: int = _setting(10, "connections kept per process; 10 more at a peak")
+    database_connections: int = _setting(10, "connections per process; 10 more at a peak")
     database_wait_seconds: float = _setting(
         10.0, "longest wait for a connection or for SQLite's lock; then the answer is 503"
     )

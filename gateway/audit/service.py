@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -14,7 +14,8 @@ from gateway.audit.model import BrokenChain, Fault, Head, Link, Verified, digest
 from gateway.audit.store import Source
 from gateway.values import business_day, made_at, new_id
 
-_LATEST_MS = 3_600_000  # No transaction is open for an hour.
+LATEST = timedelta(hours=1)  # No transaction is open for longer.
+USUAL = timedelta(minutes=1)  # Hardly one is: to look no further back costs a round little.
 
 
 class Signer(Protocol):
@@ -56,11 +57,14 @@ async def entries(
     return [row._asdict() for row in await store.select_entries(tx, subject=subject, limit=limit)]
 
 
-async def seal(tx: AsyncConnection, *, limit: int) -> int:
+async def seal(tx: AsyncConnection, *, limit: int, margin: timedelta = LATEST) -> int:
     """Chain committed rows that have no link yet. One sealer runs at a time.
 
     The sealer numbers them itself, because a database's own numbers can become visible out of
     order. A row committed late is sealed late, up to an hour after those made with it.
+
+    Args:
+        margin: How long before the newest sealed row one may have been made that is found now.
 
     Returns:
         How many were sealed; less than `limit` when none is left.
@@ -74,7 +78,7 @@ async def seal(tx: AsyncConnection, *, limit: int) -> int:
     for source in store.sources():
         if len(rows) == limit:
             break
-        above = await _floor(tx, source)
+        above = await _floor(tx, source, margin)
         for row in await store.unsealed(tx, source, above=above, limit=limit - len(rows)):
             number += 1
             row_id, row_digest = row[source.key.name], digest(row)
@@ -289,7 +293,7 @@ async def _last(tx: AsyncConnection) -> Link:
     return Link(row.number, row.seal) if row else Link()
 
 
-async def _floor(tx: AsyncConnection, source: Source) -> str:
+async def _floor(tx: AsyncConnection, source: Source, margin: timedelta = LATEST) -> str:
     """The id below which all rows of a table are sealed."""
     newest = await store.newest_sealed(tx, source)
-    return id_floor(newest, margin_ms=_LATEST_MS) if newest else ""
+    return id_floor(newest, margin_ms=margin // timedelta(milliseconds=1)) if newest else ""

@@ -124,6 +124,7 @@ async def unsealed(
 ) -> list[dict[str, Any]]:
     """Committed rows without a link, with their parts, by id, which is by their making."""
     mine = (seals.c.source == source.name) & (seals.c.row_id == source.key)
+    mine &= seals.c.row_id > above  # Follows, but lets the index begin there.
     query = sa.select(source.table).where(~sa.exists().where(mine), source.key > above)
     if below is not None:
         query = query.where(source.key < below)

@@ -7,9 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.audit import invariants, service, store
-from gateway.audit.model import BrokenChain, Fault, head_of
+from gateway.audit.model import BrokenChain, Fault, head_of, id_floor
 from gateway.db import Database, metadata
 from gateway.oauth import jose
+from gateway.values import new_id
 from tests.support import evidence
 from tests.support.evidence import KEY, NOW
 from tests.support.issuers import open_books
@@ -209,6 +210,20 @@ async def test_a_late_commit_makes_no_gap(database: Database) -> None:
         assert (await service.verify(tx)).links == 6
         numbers = list(await tx.scalars(sa.select(store.seals.c.number).order_by("number")))
     assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+async def test_what_was_committed_very_late_is_sealed_when_one_looks_further_back(
+    database: Database,
+) -> None:
+    await evidence.sealed(database, 1)
+    old = id_floor(new_id("aud"), margin_ms=120_000) + "0" * 16
+    row = {"entry_id": old, "kind": "late", "subject": "s", "actor": "a", "body": {}}
+    async with database.transaction() as tx:
+        await store.insert_entry(tx, row | {"recorded_at": NOW})
+    async with database.transaction() as tx:
+        assert await service.seal(tx, limit=10, margin=service.USUAL) == 0
+        assert await service.seal(tx, limit=10) == 1
+        assert (await service.verify(tx)).links == 4
 
 
 async def test_two_sealers_make_one_chain(database: Database) -> None:

@@ -130,6 +130,56 @@ async def test_a_savepoint_keeps_what_waited_before_and_drops_what_waits_inside(
         assert set(await attempts(tx)) == {"before", "kept"}
 
 
+def begun(tx) -> bool:
+    """Whether the server knows of a transaction; a file's always does."""
+    line = tx.sync_connection.connection.driver_connection
+    return line.is_in_transaction() if hasattr(line, "is_in_transaction") else True
+
+
+async def test_nothing_is_begun_before_it_is_needed(database: Database) -> None:
+    server = database.file is None
+    async with database.transaction() as tx:
+        await db.write(tx, INSERT, [job("a")])
+    async with database.transaction() as tx:
+        ((one,),) = await db.read(tx, Ask(FIND, {"job": "a"}))
+        assert one.attempts == 0
+        assert begun(tx) is not server
+        await db.read(tx, Ask(FIND.with_for_update(), {"job": "a"}))
+        assert begun(tx)
+    async with database.transaction() as tx:
+        await db.write(tx, BUMP, [{"job": "a", "most": 9}], by=("job",), expect=1)
+        await db.read(tx, Ask(FIND, {"job": "a"}))
+        assert begun(tx)
+        with pytest.raises(LookupError):
+            async with tx.begin_nested():
+                raise LookupError
+
+
+async def test_a_batch_that_goes_alone_is_whole_or_goes_again(database: Database) -> None:
+    """One that misses what it expects has done nothing; what was missed is mended as ever."""
+    told = []
+
+    async def mend(tx) -> None:
+        told.append("mend")
+        await db.write(tx, INSERT, [job("c")])
+
+    with sent(database) as seen:
+        async with database.transaction() as tx:
+            await db.write(tx, INSERT, [job("a"), job("b")])
+        assert len(seen) == 1 or database.file is not None
+        async with database.transaction() as tx:
+            both = [{"job": "a", "most": 9}, {"job": "b", "most": 9}]
+            await db.write(tx, BUMP, both, by=("job",), expect=2)
+            await db.write(tx, BUMP, [{"job": "c", "most": 9}], by=("job",), expect=1, missed=mend)
+    assert told == ["mend"]
+    with pytest.raises(LookupError):
+        async with database.transaction() as tx:
+            await db.write(tx, INSERT, [job("d")])
+            raise LookupError
+    async with database.transaction() as tx:
+        assert await attempts(tx) == {"a": 1, "b": 1, "c": 0}
+
+
 async def test_a_broken_constraint_is_an_error_of_the_database(database: Database) -> None:
     with pytest.raises(IntegrityError):
         async with database.transaction() as tx:

@@ -9,7 +9,7 @@ MOST = {
     "catalog page of 20 offers": 6,
     "requestQuote": 2,
     "holdRedemption": 3,
-    "confirmRedemption": 3,
+    "confirmRedemption": 2,
     "redeemOffer": 5,
     "requestCancellation": 3,
     "cancelRedemption": 18,

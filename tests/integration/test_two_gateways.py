@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.db import Clock
+from gateway.db import Clock, IdempotencyConflict
+from gateway.points.service import HoldAlreadyResolved
 from gateway.redemption.hosted import Partners
 from gateway.redemption.model import State
 from gateway.redemption.service import Redemptions
@@ -88,3 +89,39 @@ async def test_one_sweeps_the_live_call_of_the_other(
     assert (await coalition.get(done)).state is State.COMMITTED
     assert sorted(verb for verb, _ in coalition.partners["M05"].effects) == ["confirm", "hold"]
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
+
+
+async def test_what_another_has_released_is_not_confirmed_from_memory(
+    coalition: Coalition,
+) -> None:
+    held, other = await coalition.held(*TICKET), other_gateway(coalition)
+    ask = {"member_id": held.member_id, "redemption_id": held.id}
+    await other.release(**ask, key="release")
+    with pytest.raises(HoldAlreadyResolved):
+        await coalition.confirm(held)
+    assert "confirm" not in [verb for verb, _ in coalition.partners["M05"].calls]
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == (20_000, 0)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "when the hold is over"])
+async def test_what_another_has_confirmed_is_told_again(coalition: Coalition, late: bool) -> None:
+    """What this gateway kept of its hold says HELD still; the key says what was done."""
+    held, other = await coalition.held(*TICKET), other_gateway(coalition)
+    ask = {"member_id": held.member_id, "redemption_id": held.id, "key": "one"}
+    done, _ = await other.confirm(**ask)
+    if late:
+        coalition.clock.forward(hours=1)
+    assert await coalition.redemptions.confirm(**ask) == (done, True)
+    assert [verb for verb, _ in coalition.partners["M05"].effects] == ["hold", "confirm"]
+
+
+async def test_a_key_that_was_used_otherwise_is_refused_from_memory_too(
+    coalition: Coalition,
+) -> None:
+    first, second = await coalition.held(*TICKET), await coalition.held(*TICKET)
+    ask = {"member_id": first.member_id, "key": "one"}
+    await coalition.redemptions.confirm(redemption_id=first.id, **ask)
+    with pytest.raises(IdempotencyConflict):
+        await coalition.redemptions.confirm(redemption_id=second.id, **ask)
+    assert (await coalition.get(second)).state is State.HELD
+    assert (await coalition.confirm(second)).state is State.COMMITTED

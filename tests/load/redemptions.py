@@ -26,7 +26,7 @@ COUNTED = 10  # redemptions whose statements are counted one by one
 WARM_UP = 0.1  # of the time, and at most a minute
 FLAT_MB_PER_HOUR = 30.0
 LONG_ENOUGH = 240.0  # Seconds, before a slope of memory says anything.
-LOGGED = {"log_line_prefix": "%u|", "log_min_messages": "warning"}
+LOGGED = {"log_line_prefix": "%u|%c|", "log_min_messages": "warning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +234,8 @@ class _Run:
             text = file.read().decode(errors="replace")
         self.server.run("ALTER SYSTEM RESET log_statement")
         self.server.run("SELECT pg_reload_conf()")
-        said = re.findall(r"^gateway\|LOG:  (?:statement|execute [^:]*): (.*)$", text, re.MULTILINE)
-        ends = sum(one.startswith(("COMMIT", "ROLLBACK")) for one in said)
-        marks = sum(one.startswith(("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT")) for one in said)
-        self.found["statements"] = round((len(said) - marks) / COUNTED, 1)
-        self.found["transactions"] = round(ends / COUNTED, 1)
+        for name, count in said_by("gateway", text).items():
+            self.found[name] = round(count / COUNTED, 1)
 
     def _compare(self, floor: floors.Floor) -> None:
         if not floor.done:
@@ -269,6 +266,37 @@ async def learn(here: Stand, clients: Iterable[Buyer]) -> list[floors.Saga]:
         return found
     finally:
         await connection.close()
+
+
+_MARKS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+_WRITES = re.compile(r"\b(INSERT INTO|UPDATE \w+ SET|DELETE FROM)\b")
+
+
+def said_by(user: str, log: str) -> dict[str, int]:
+    """What a user has said to the server, from its log.
+
+    A statement between BEGIN and COMMIT is of their transaction; another is one by itself.
+    """
+    said = re.findall(
+        rf"^{user}\|(\S+)\|LOG:  (?:statement|execute [^:]*): (.*)$", log, re.MULTILINE
+    )
+    wrote: dict[str, bool] = {}  # by session in a transaction
+    found = Counter({"statements": 0, "transactions": 0, "commits_of_writes": 0})
+    for session, text in said:
+        if text.startswith("BEGIN"):
+            wrote[session] = False
+        elif text.startswith(("COMMIT", "ROLLBACK;")):
+            found["transactions"] += 1
+            found["commits_of_writes"] += wrote.pop(session, False)
+        elif not text.startswith(_MARKS):
+            writes = _WRITES.search(text) is not None
+            found["statements"] += 1
+            if session in wrote:
+                wrote[session] |= writes
+            else:
+                found["transactions"] += 1
+                found["commits_of_writes"] += writes
+    return dict(found)
 
 
 def shared_rows(sagas: Iterable[floors.Saga]) -> list[str]:

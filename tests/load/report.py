@@ -61,6 +61,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
             ("statements a redemption (BEGIN, COMMIT apart)", found.get("statements", 0.0),
              floor["statements"]),
             ("transactions a redemption", found.get("transactions", 0.0), floor["transactions"]),
+            ("  that write", found.get("commits_of_writes", 0.0), floor["transactions"]),
             ("rows written a redemption", "", floor["rows"]),
         ]  # fmt: skip
         rows = [(name, ours, raw, ours / raw if ours and raw else "") for name, ours, raw in sides]

@@ -2,7 +2,8 @@
 
 It knows the protocol as far as it must: a message of the client is a letter, a length of four
 bytes and a body; the first ones of a connection have no letter. The driver sends BEGIN and COMMIT
-as simple queries and everything else as prepared statements.
+as simple queries and everything else as prepared statements. A statement that writes and has no
+BEGIN before it commits by itself.
 """
 
 import asyncio
@@ -24,18 +25,22 @@ class Spoken:
     """What one connection has said: its prepared statements, and whether it has written."""
 
     writing: dict[bytes, bool] = field(default_factory=dict)  # by name of a prepared statement
+    begun: bool = False
     wrote: bool = False  # since BEGIN
 
     def commits(self, kind: bytes, body: bytes) -> bool:
-        """Note a message; whether it is the COMMIT of a transaction that has written."""
+        """Note a message; whether it commits what has been written."""
         if kind == b"P":
             name, text, *_ = body.split(b"\0")
             self.writing[name] = _WRITES.search(text) is not None
         elif kind == b"B":
             _, name, *_ = body.split(b"\0", 2)
             self.wrote |= self.writing[name]
+            return self.writing[name] and not self.begun
         elif kind == b"Q" and body.startswith(b"BEGIN"):
-            self.wrote = False
+            self.begun, self.wrote = True, False
+        elif kind == b"Q" and body.startswith((b"COMMIT", b"ROLLBACK;")):
+            self.begun = False
         return kind == b"Q" and body == b"COMMIT;\0" and self.wrote
 
 
@@ -44,8 +49,8 @@ class CuttingProxy:
 
     Args:
         port: The server's.
-        choose: Asked at each COMMIT of a writing transaction: cut the connection `before` it
-            arrives, `after` the server has done it, or let it pass (empty).
+        choose: Asked at each commit of what was written: cut the connection `before` it arrives,
+            `after` the server has done it, or let it pass (empty).
     """
 
     def __init__(self, port: int, choose: Callable[[], Cut]) -> None:
