@@ -32,8 +32,9 @@ from mutmut.state import state
 from mutmut.utils.file_utils import setup_source_paths
 from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
-# A test that takes four times as long as it did, and some seconds, is stopped.
-PATIENCE, PATIENCE_SECONDS = 4.0, 5.0
+# A test that takes four times as long as it did, and some seconds, is stopped: of the processor's
+# time what loops, of the clock's what waits; the clock's is much more, for a busy machine.
+PATIENCE, CPU_SECONDS, SECONDS = 4.0, 5.0, 60.0
 MEMORY = 8 << 30  # bytes that a mutant may ask for
 MOST_TESTS = 30  # judge a mutant, where more come by its function
 SURVIVED, KILLED = 0, 1
@@ -64,7 +65,16 @@ def main() -> None:
         os.chdir("mutants")
         more = ["-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none"]
         pytest.main(
-            ["--rootdir=.", "-q", "-k", "not postgresql", "--capture=no", *more, *asked["tests"]],
+            [
+                "--rootdir=.",
+                "-q",
+                "--tb=native",
+                "-k",
+                "not postgresql",
+                "--capture=no",
+                *more,
+                *asked["tests"],
+            ],
             plugins=[judge],
         )
         os.chdir(root)
@@ -201,8 +211,9 @@ class Judge:
         session._setupstate.teardown_exact(items[0])
         for place, item, following in zip(places, items, [*items[1:], None], strict=True):
             self._tell = (tell, place)
-            patience = PATIENCE * self._seconds[place] + PATIENCE_SECONDS
-            signal.setitimer(signal.ITIMER_REAL, patience)
+            patience = PATIENCE * self._seconds[place]
+            signal.setitimer(signal.ITIMER_PROF, patience + CPU_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, patience + SECONDS)
             _run(item, following)
 
     def _reap(self) -> None:
@@ -216,6 +227,7 @@ class Judge:
         meanings = {
             SURVIVED: "survived",
             KILLED: "killed",
+            -signal.SIGPROF: "timeout",
             -signal.SIGALRM: "timeout",
             -signal.SIGSEGV: "segfault",
         }
