@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from gateway.catalog import quotes
 from gateway.catalog.pricing import LegInput
 from gateway.errors import PartnerRejected, PartnerUnavailable
-from gateway.ports import CancelTooLate, Fact, Outcome, SoldOut
-from gateway.redemption.model import Redemption, Step
+from gateway.ports import CancelTooLate, Fact, Outcome, PriceChanged, Reservation, SoldOut
+from gateway.redemption.model import Redemption, State, Step
 from tests.integration.conftest import MORNING, Coalition
 from tests.support.chronicle import Asked, Chronicle, plain
 
@@ -278,6 +279,42 @@ class Ways:
         await self.coalition.work(seconds=2)
         return done
 
+    async def used_after_it_was_cancelled(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        await self.tell(done, "cancelled", 2)
+        await self.tell(done, "fulfilled", 5)
+        return done
+
+    async def cancelled_after_it_was_used(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        await self.tell(done, "fulfilled", 2)
+        await self.tell(done, "cancelled", 5)
+        return done
+
+    async def used_and_cancelled_of_one_version(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        await self.tell(done, "fulfilled", 2)
+        await self.tell(done, "cancelled", 2)
+        return done
+
+    async def confirmed_while_it_is_let_go(self) -> Redemption:
+        held = await self.coalition.held(*TICKET)
+        self.script(confirm="reject", fence="lost_before")
+        with pytest.raises(PartnerRejected):
+            await self.coalition.confirm(held)
+        self.coalition.clock.forward(seconds=5)
+        await self.tell(held, "confirmed", 2)
+        return held
+
+    async def a_cancellation_decided_later(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        self.script(cancel="lost_after", status="pending")
+        await self.cancel(done)
+        await self.coalition.work(seconds=2)
+        assert (await self.coalition.get(done)).state is State.IN_DOUBT
+        await self.coalition.work(seconds=5)
+        return done
+
     # -- people decide ------------------------------------------------------------------------
 
     async def conflicting(self) -> Redemption:
@@ -344,6 +381,35 @@ async def test_what_is_kept_is_what_happened(coalition: Coalition, name: str) ->
 
 def test_every_text_belongs_to_a_way() -> None:
     assert {path.stem for path in TEXTS.iterdir()} == set(NAMES)
+
+
+async def test_a_price_that_rises_before_the_hold_is_quoted_again(coalition: Coalition) -> None:
+    """Nothing is held, the member is shown the new quote and accepts it or not."""
+    partner = coalition.partners["M05"]
+    quote = await coalition.quote(*TICKET)
+
+    async def dearer(*_: object, **__: object) -> Reservation:
+        partner.prices["XH-01"] = 4_700
+        raise PriceChanged(new_list_fen=4_700)
+
+    partner.hold = dearer  # type: ignore[method-assign]
+    hold = {"member_id": MEMBER, "quote_id": quote.id}
+    with pytest.raises(PriceChanged) as change:
+        await coalition.redemptions.hold(**hold, key="h")
+    said = change.value.context
+    assert (said["old_points"], said["new_points"]) == (4_500, 4_700)
+    async with coalition.database.reading() as tx:
+        again = await quotes.quote(tx, said["new_quote"])
+    assert (again.list_fen, again.member_id) == (4_700, MEMBER)
+    assert await coalition.wallet(MEMBER, "P-LL") == (20_000, 0)
+    partner.script["quote"] = ["reject"]
+    with pytest.raises(PriceChanged) as sold_out:
+        await coalition.redemptions.hold(member_id=MEMBER, quote_id=again.id, key="i")
+    said = {
+        name: sold_out.value.context[name] for name in ("old_points", "new_points", "new_quote")
+    }
+    assert said == {"old_points": 4_700, "new_points": None, "new_quote": None}
+    assert sold_out.value.context["new_list_fen"] == 4_700
 
 
 async def test_a_hold_that_is_refused_says_why(coalition: Coalition) -> None:

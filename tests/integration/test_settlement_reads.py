@@ -119,6 +119,7 @@ async def test_obligations_are_read_page_by_page(sold: Database) -> None:
         while True:
             after = seen[-1] if seen else None
             page = await settlement.obligations(tx, after=after, limit=4)
+            assert len(page) <= 4
             seen += [row.id for row in page]
             if len(page) < 4:
                 break
@@ -185,6 +186,21 @@ async def test_the_newest_version_towards_a_redeemer_comes_first(sold: Database)
         (rows,) = await db.read(tx, settlement.ask_towards(["M05", "M06"], at=NOW))
     found = [(each.issuer, each.redeemer, each.version) for each in settlement.towards(rows)]
     assert found == [("M04", "M05", 2), ("M04", "M05", 1), ("M04", "M06", 1), ("M06", "M05", 1)]
+
+
+async def test_an_agreements_versions_are_read_oldest_first(sold: Database) -> None:
+    """One may allow nothing in a month: it says so, and every sale under it is refused."""
+    async with sold.transaction() as tx:
+        given = TERMS | {"issuer": "M04", "redeemer": "M05", "signed_by": ["M04", "M05"]}
+        for version in (3, 2):
+            await settlement.add_agreement(tx, **given | {"monthly_cap_fen": 0}, version=version)
+        found = await settlement.agreements(tx, agreement_ids=["agr_M04_M05"])
+        assert [(each.version, each.monthly_cap_fen) for each in found] == [
+            (1, 1_000_000), (2, 0), (3, 0)
+        ]  # fmt: skip
+        refused: dict[str, Any] = {"settlement_fen": 1, "fee_fen": 0, "at": NOW}
+        with pytest.raises(settlement.AgreementCap):
+            await settlement.check_room(tx, agreement=found[1], **refused)
 
 
 async def test_settlements_are_read_oldest_first(sold: Database) -> None:

@@ -489,6 +489,11 @@ async def test_a_payment_settles_what_it_pays_and_nothing_else(small: Database, 
             )  # fmt: skip
             await post(tx, {1: lines}, f"case_{number}")
         first = await approved(tx, W47, model=model)
+        lines = await settlement.correct(
+            tx, cause_id="next", payer="M05", payee="M06", fen=11, at=cut_of(W47), key="next"
+        )
+        await post(tx, {1: lines}, "next")
+        second = await approved(tx, "win_2026W48", model=model)
         for leg in await settlement.legs(tx, settlement_id=first):
             before = await states_by_pair(tx, first)
             await settlement.book_leg(tx, leg_id=leg.id, actor="bank", now=cut_of(W47))
@@ -501,10 +506,11 @@ async def test_a_payment_settles_what_it_pays_and_nothing_else(small: Database, 
             else:
                 assert changed == (both if model == "BILATERAL_NET" else {(leg.payer, leg.payee)})
         assert await states(tx, first) == {State.SETTLED}
-        for merchant in ("M04", "M05"):
+        assert await states(tx, second) == {State.IN_SETTLEMENT}
+        for merchant, owes in (("M04", 0), ("M05", 11)):
             cover = await settlement.cover_of(tx, merchant_id=merchant)
             assert cover
-            assert (cover.reserved_fen, cover.debit_fen, cover.credit_fen) == (0, 0, 0)
+            assert (cover.reserved_fen, cover.debit_fen, cover.credit_fen) == (0, owes, 0)
 
 
 async def states_by_pair(tx: AsyncConnection, settlement_id: str) -> dict[tuple[str, str], State]:

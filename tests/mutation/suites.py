@@ -70,7 +70,7 @@ SUITES = (
             *_integration(
                 "chronicles", "cancelled_or_used", "redeem_at_once",
                 "saga", "saga_table", "saga_breaks", "reviews", "recovery", "hosted",
-                "worked_postings", "partner_lies", "redemption_reads", "donations",
+                "partner_lies", "redemption_reads", "donations", "recovery_rows",
             ),
         ),
     ),

@@ -11,8 +11,10 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -30,10 +32,11 @@ from mutmut.state import state
 from mutmut.utils.file_utils import setup_source_paths
 from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
-# A test that takes four times as long as it did, and some seconds, is stopped.
-PATIENCE, PATIENCE_SECONDS = 4.0, 5.0
+# A test that takes four times as long as it did, and some seconds, is stopped: of the processor's
+# time what loops, of the clock's what waits; the clock's is much more, for a busy machine.
+PATIENCE, CPU_SECONDS, SECONDS = 4.0, 5.0, 60.0
 MEMORY = 8 << 30  # bytes that a mutant may ask for
-MOST_TESTS = 40  # judge a mutant, where more come by its function
+MOST_TESTS = 30  # judge a mutant, where more come by its function
 SURVIVED, KILLED = 0, 1
 UNCHANGED = "unchanged"  # No mutant: all tests must pass.
 
@@ -55,14 +58,23 @@ def main() -> None:
         mutmut.copy_also_copy_files()
         mutmut.create_mutants(asked["children"])
     names = chosen(modules, asked)
-    judge = Judge(names, asked["children"])
+    judge = Judge(names, asked["children"], until=time.monotonic() + 60 * asked["minutes"])
     if names:
         setup_source_paths()
         root = Path.cwd()
         os.chdir("mutants")
         more = ["-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none"]
         pytest.main(
-            ["--rootdir=.", "-q", "-k", "not postgresql", "--capture=no", *more, *asked["tests"]],
+            [
+                "--rootdir=.",
+                "-q",
+                "--tb=native",
+                "-k",
+                "not postgresql",
+                "--capture=no",
+                *more,
+                *asked["tests"],
+            ],
             plugins=[judge],
         )
         os.chdir(root)
@@ -81,7 +93,8 @@ def chosen(modules: list[str], asked: dict[str, Any]) -> list[str]:
         else:
             dice = random.Random(f"{asked['seed']} {module}")  # noqa: S311
             names += dice.sample(every, min(asked["sample"], len(every)))
-    return sorted(names, key=mangled_name_from_mutant_name)
+    random.Random(asked["seed"]).shuffle(names)  # noqa: S311
+    return names
 
 
 @dataclasses.dataclass
@@ -91,14 +104,16 @@ class Trial:
     name: str
     function: str
     told: int = -1  # The end of a pipe: which test failed.
+    folder: str = ""  # of its tests' files
 
 
 class Judge:
     """A plugin that runs its own loop: each test once, then tests for each mutant."""
 
-    def __init__(self, names: Sequence[str], children: int) -> None:
+    def __init__(self, names: Sequence[str], children: int, *, until: float) -> None:
         self.names = names
         self.children = children
+        self.until = until
         self.results: dict[str, str] = {}
         self.cpu_seconds = 0.0
         self._seconds: dict[int, float] = {}  # that each test took
@@ -107,9 +122,13 @@ class Judge:
         self._kills: Counter[int] = Counter()  # of each test, of any function
         self._trials: dict[int, Trial] = {}
         self._failed: list[str] = []
+        self._tell: tuple[int, int] | None = None  # A mutant's process: its pipe, and the test.
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a failure."""
+        """Note a failure; in a mutant's process it is the end, of whatever is open there."""
+        if report.failed and self._tell is not None:
+            os.write(self._tell[0], str(self._tell[1]).encode())
+            os._exit(KILLED)
         if report.failed:
             self._failed.append(f"{report.nodeid}\n{report.longreprtext}")
 
@@ -128,6 +147,8 @@ class Judge:
         for done, name in enumerate(self.names):
             while len(self._trials) >= self.children:
                 self._reap()
+            if time.monotonic() > self.until:  # What was tried is a sample, too: they are mixed.
+                break
             function = mangled_name_from_mutant_name(name)
             if self._by[function]:
                 self._try(session, Trial(name, function))
@@ -156,6 +177,7 @@ class Judge:
     def _try(self, session: pytest.Session, trial: Trial) -> None:
         """Fork a process that tries one mutant."""
         trial.told, tell = os.pipe()
+        trial.folder = tempfile.mkdtemp()
         pid = os.fork()
         if pid:
             os.close(tell)
@@ -166,8 +188,10 @@ class Judge:
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            session.config._tmp_path_factory._basetemp = Path(trial.folder)  # type: ignore[attr-defined]
             mutmut.set_mutant_under_test(trial.name)
-            os._exit(self._judged(session, self._order(trial.function), tell))
+            self._judge(session, self._order(trial.function), tell)
+            os._exit(SURVIVED)
         finally:
             os._exit(2)  # Nothing is known.
 
@@ -181,18 +205,16 @@ class Judge:
         others = sorted(set(self._by[function]) - set(killers), key=price)
         return [*killers, *others][:MOST_TESTS]
 
-    def _judged(self, session: pytest.Session, places: list[int], tell: int) -> int:
-        """Run tests up to the first that fails."""
+    def _judge(self, session: pytest.Session, places: list[int], tell: int) -> None:
+        """Run tests up to the first that fails, which ends this process."""
         items = [session.items[place] for place in places]
         session._setupstate.teardown_exact(items[0])
-        for number, (place, item) in enumerate(zip(places, items, strict=True)):
-            patience = PATIENCE * self._seconds[place] + PATIENCE_SECONDS
-            signal.setitimer(signal.ITIMER_REAL, patience)
-            _run(item, items[number + 1] if number + 1 < len(items) else None)
-            if self._failed:
-                os.write(tell, str(place).encode())
-                return KILLED
-        return SURVIVED
+        for place, item, following in zip(places, items, [*items[1:], None], strict=True):
+            self._tell = (tell, place)
+            patience = PATIENCE * self._seconds[place]
+            signal.setitimer(signal.ITIMER_PROF, patience + CPU_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, patience + SECONDS)
+            _run(item, following)
 
     def _reap(self) -> None:
         """Wait for one process, and note what became of its mutant."""
@@ -200,10 +222,12 @@ class Judge:
         trial = self._trials.pop(pid)
         with os.fdopen(trial.told) as told:
             killer = told.read()
+        shutil.rmtree(trial.folder, ignore_errors=True)
         code = os.waitstatus_to_exitcode(status)
         meanings = {
             SURVIVED: "survived",
             KILLED: "killed",
+            -signal.SIGPROF: "timeout",
             -signal.SIGALRM: "timeout",
             -signal.SIGSEGV: "segfault",
         }
