@@ -45,6 +45,7 @@ class Planned:
         seconds: The time a query or mutation has.
         headers: What a service is sent; the request's own headers by default.
         entities: Serve as a subgraph, too: `_service` and `_entities`.
+        reuse: Whether entities told in an operation are not asked for again in it.
         active: Override labels that are active for every request; `percent(x)` is drawn for each.
     """
 
@@ -57,6 +58,7 @@ class Planned:
         seconds: float | None = 30.0,
         headers: Added | None = None,
         entities: bool = False,
+        reuse: bool = True,
         active: frozenset[str] = frozenset(),
     ) -> None:
         self.supergraph = supergraph
@@ -67,6 +69,7 @@ class Planned:
             self.schema = self.entities.schema
             self.services = {**services, INPUT: self.entities.service}
         self.flights = flights or Flights()
+        self.reuse = reuse
         self.seconds = seconds
         self.headers = headers
         self._planner = Planner(supergraph)
@@ -81,7 +84,7 @@ class Planned:
     def prepare(self, operation: Operation, labels: frozenset[str]) -> "Run":
         """An operation planned and compiled; raises NoPlan."""
         plan = self._planner_for(operation, labels).plan(operation, labels)
-        return Run(self, Executable(plan, self.schema))
+        return Run(self, Executable(plan, self.schema, reuse=self.reuse))
 
     @property
     def labelled(self) -> bool:
