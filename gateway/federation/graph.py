@@ -412,7 +412,21 @@ class QueryGraph:
         """
         keys = [one for one in node.here.keys if one.resolvable] or self._shared_keys(node)
         for one in keys or (node.here.keys if again else ()):
-            yield one, self.wanted(one.fields)
+            wanted = self.wanted(one.fields)
+            if any(isinstance(item, WantedOn) for item in wanted.items):
+                wanted = wanted.combined(list(self._of_all(wanted.items, node.types)))
+            yield one, wanted
+
+    def _of_all(
+        self, items: Iterable[Wanted | WantedOn], types: frozenset[str]
+    ) -> Iterator[Wanted | WantedOn]:
+        """A key without fragments that hold for all objects of `types`, or for none of them."""
+        for item in items:
+            possible = types if isinstance(item, Wanted) else self.possible(item.on)
+            if isinstance(item, Wanted) or (types & possible and not types <= possible):
+                yield item
+            elif types <= possible:
+                yield from self._of_all(item.sub.items, types)
 
     # -- sets of fields
 
