@@ -65,8 +65,9 @@ class Generated:
             TooInvolved: The plan has a shape that code is not generated for.
         """
         self._function("join", 0)
-        for number in range(len(self._plan.fetches)):
-            self._function("root", number)
+        for fetch in self._plan.fetches:
+            if fetch.selections:
+                self._function("root", fetch.number)
         for index in range(len(self.calls)):
             self._function("check", index)
             self._function("collect", index)
