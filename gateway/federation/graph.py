@@ -170,10 +170,20 @@ def _says(here: GraphType, types: frozenset[str]) -> bool:
 
 
 class QueryGraph:
-    """Nodes and moves of one supergraph, under one set of active override labels."""
+    """Nodes and moves of one supergraph, under one set of active override labels.
 
-    def __init__(self, supergraph: Supergraph, labels: frozenset[str] = frozenset()) -> None:
+    `reenter`: whether a field that leads back to `Query` leads to all subgraphs.
+    """
+
+    def __init__(
+        self,
+        supergraph: Supergraph,
+        labels: frozenset[str] = frozenset(),
+        *,
+        reenter: bool = True,
+    ) -> None:
         self.supergraph = supergraph
+        self.reenter = reenter
         self.labels = labels
         self.nodes: dict[tuple[Any, ...], Node] = {}
         self.sets: dict[int, tuple[SelectionSetNode, WantedSet]] = {}
@@ -395,7 +405,7 @@ class QueryGraph:
     def again(self, types: frozenset[str]) -> Iterator[Node]:
         """Where any subgraph may be asked anew: the nodes of `Query`, for objects of that type."""
         name = self.supergraph.roots.get("query")
-        if name is not None and types == {name}:
+        if self.reenter and name is not None and types == {name}:
             yield from (one for one in self.roots(name) if one.graph != INPUT)
 
     def roots(self, name: str) -> Iterator[Node]:

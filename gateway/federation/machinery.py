@@ -46,6 +46,7 @@ class Planned:
         headers: What a service is sent; the request's own headers by default.
         entities: Serve as a subgraph, too: `_service` and `_entities`.
         reuse: Whether entities told in an operation are not asked for again in it.
+        reenter: Whether a field that leads back to `Query` leads to other subgraphs' root fields.
         active: Override labels that are active for every request; `percent(x)` is drawn for each.
     """
 
@@ -59,6 +60,7 @@ class Planned:
         headers: Added | None = None,
         entities: bool = False,
         reuse: bool = True,
+        reenter: bool = True,
         active: frozenset[str] = frozenset(),
     ) -> None:
         self.supergraph = supergraph
@@ -72,7 +74,8 @@ class Planned:
         self.reuse = reuse
         self.seconds = seconds
         self.headers = headers
-        self._planner = Planner(supergraph)
+        self._reenter = reenter
+        self._planner = Planner(supergraph, reenter=reenter)
         self._active = active & supergraph.labels
         self._drawn = [
             (label, float(found[1]))
@@ -107,7 +110,7 @@ class Planned:
         keys = in_common(labels, self.entities.written(operation))
         found = self._inputs.get(keys)
         if found is None:
-            found = Planner(self.entities.view(keys))
+            found = Planner(self.entities.view(keys), reenter=self._reenter)
             self._inputs.put(keys, found)
         return found
 
