@@ -103,6 +103,7 @@ class Graph:
                 flights=Flights(),
                 seconds=None,  # Ours take the time they take, for an effect is not broken off.
                 entities=True,
+                reenter=False,  # Only the operation's own root fields are admitted.
             )
             self.schema = planned.schema
             self.queries = _fields(self.schema.query_type) - _fields(local.core.query_type)

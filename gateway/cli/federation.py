@@ -40,6 +40,10 @@ def router(
         bool | None,
         typer.Option(help="whether identical reads under way are one; yes by default"),
     ] = None,
+    reuse: Annotated[
+        bool | None,
+        typer.Option(help="whether an operation asks once for an entity's fields; yes by default"),
+    ] = None,
     entities: Annotated[
         bool | None, typer.Option(help="also serve as a subgraph: _service and _entities")
     ] = None,
@@ -59,6 +63,7 @@ def router(
             forward_headers=tuple(forward_header) if forward_header else None,
             introspection=introspection,
             sharing=sharing,
+            reuse=reuse,
             entities=entities,
         )
         if trusted is not None or trusted_mode is not None:

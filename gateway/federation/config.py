@@ -67,8 +67,10 @@ class TrustedConfig:
 class Config:
     """Everything a router is told.
 
-    `sharing`: identical reads under way are one. `automatic_documents`: clients may register
-    documents by their hash. `documents` are remembered, about 0.1 MB each with their plans.
+    `sharing`: identical reads under way are one. `reuse`: what a subgraph has told of an entity in
+    an operation is not asked of it again in the same one.
+    `automatic_documents`: clients may register documents by their hash.
+    `documents` are remembered, about 0.1 MB each with their plans.
     `entities`: serve `_service` and `_entities`, to be a subgraph.
     `override_labels` are active for all requests. `origins` are the sites whose pages may open a
     WebSocket, besides the router's own.
@@ -80,6 +82,7 @@ class Config:
     path: str = "/graphql"
     introspection: bool = True
     sharing: bool = True
+    reuse: bool = True
     entities: bool = False
     automatic_documents: bool = True
     documents: int = 500

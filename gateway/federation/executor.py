@@ -89,14 +89,15 @@ class Executable:
     Args:
         plan: What to do.
         schema: The API schema, which decides what the client may see.
+        reuse: Whether entities that a fetch has given are left out of later ones.
     """
 
-    def __init__(self, plan: Plan, schema: GraphQLSchema) -> None:
+    def __init__(self, plan: Plan, schema: GraphQLSchema, *, reuse: bool = True) -> None:
         self.plan = plan
         self.kind = plan.operation.kind
         self.introspection = Introspection(schema, plan.operation)
         self.careful = Careful(plan, schema)
-        self.generated = generate(plan, schema)
+        self.generated = generate(plan, schema, reuse=reuse)
         defaults = {
             one.variable.name.value: value_from_ast_untyped(one.default_value)
             for one in plan.operation.variables

@@ -170,10 +170,20 @@ def _says(here: GraphType, types: frozenset[str]) -> bool:
 
 
 class QueryGraph:
-    """Nodes and moves of one supergraph, under one set of active override labels."""
+    """Nodes and moves of one supergraph, under one set of active override labels.
 
-    def __init__(self, supergraph: Supergraph, labels: frozenset[str] = frozenset()) -> None:
+    `reenter`: whether a field that leads back to `Query` leads to all subgraphs.
+    """
+
+    def __init__(
+        self,
+        supergraph: Supergraph,
+        labels: frozenset[str] = frozenset(),
+        *,
+        reenter: bool = True,
+    ) -> None:
         self.supergraph = supergraph
+        self.reenter = reenter
         self.labels = labels
         self.nodes: dict[tuple[Any, ...], Node] = {}
         self.sets: dict[int, tuple[SelectionSetNode, WantedSet]] = {}
@@ -395,7 +405,7 @@ class QueryGraph:
     def again(self, types: frozenset[str]) -> Iterator[Node]:
         """Where any subgraph may be asked anew: the nodes of `Query`, for objects of that type."""
         name = self.supergraph.roots.get("query")
-        if name is not None and types == {name}:
+        if self.reenter and name is not None and types == {name}:
             yield from (one for one in self.roots(name) if one.graph != INPUT)
 
     def roots(self, name: str) -> Iterator[Node]:
@@ -412,7 +422,21 @@ class QueryGraph:
         """
         keys = [one for one in node.here.keys if one.resolvable] or self._shared_keys(node)
         for one in keys or (node.here.keys if again else ()):
-            yield one, self.wanted(one.fields)
+            wanted = self.wanted(one.fields)
+            if any(isinstance(item, WantedOn) for item in wanted.items):
+                wanted = wanted.combined(list(self._of_all(wanted.items, node.types)))
+            yield one, wanted
+
+    def _of_all(
+        self, items: Iterable[Wanted | WantedOn], types: frozenset[str]
+    ) -> Iterator[Wanted | WantedOn]:
+        """A key without fragments that hold for all objects of `types`, or for none of them."""
+        for item in items:
+            possible = types if isinstance(item, Wanted) else self.possible(item.on)
+            if isinstance(item, Wanted) or (types & possible and not types <= possible):
+                yield item
+            elif types <= possible:
+                yield from self._of_all(item.sub.items, types)
 
     # -- sets of fields
 

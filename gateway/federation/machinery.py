@@ -45,6 +45,8 @@ class Planned:
         seconds: The time a query or mutation has.
         headers: What a service is sent; the request's own headers by default.
         entities: Serve as a subgraph, too: `_service` and `_entities`.
+        reuse: Whether entities told in an operation are not asked for again in it.
+        reenter: Whether a field that leads back to `Query` leads to other subgraphs' root fields.
         active: Override labels that are active for every request; `percent(x)` is drawn for each.
     """
 
@@ -57,6 +59,8 @@ class Planned:
         seconds: float | None = 30.0,
         headers: Added | None = None,
         entities: bool = False,
+        reuse: bool = True,
+        reenter: bool = True,
         active: frozenset[str] = frozenset(),
     ) -> None:
         self.supergraph = supergraph
@@ -67,9 +71,11 @@ class Planned:
             self.schema = self.entities.schema
             self.services = {**services, INPUT: self.entities.service}
         self.flights = flights or Flights()
+        self.reuse = reuse
         self.seconds = seconds
         self.headers = headers
-        self._planner = Planner(supergraph)
+        self._reenter = reenter
+        self._planner = Planner(supergraph, reenter=reenter)
         self._active = active & supergraph.labels
         self._drawn = [
             (label, float(found[1]))
@@ -81,7 +87,7 @@ class Planned:
     def prepare(self, operation: Operation, labels: frozenset[str]) -> "Run":
         """An operation planned and compiled; raises NoPlan."""
         plan = self._planner_for(operation, labels).plan(operation, labels)
-        return Run(self, Executable(plan, self.schema))
+        return Run(self, Executable(plan, self.schema, reuse=self.reuse))
 
     @property
     def labelled(self) -> bool:
@@ -104,7 +110,7 @@ class Planned:
         keys = in_common(labels, self.entities.written(operation))
         found = self._inputs.get(keys)
         if found is None:
-            found = Planner(self.entities.view(keys))
+            found = Planner(self.entities.view(keys), reenter=self._reenter)
             self._inputs.put(keys, found)
         return found
 

@@ -20,10 +20,15 @@ _LOCAL = frozenset({TYPENAME, "__schema", "__type"})
 
 
 class Planner:
-    """Plans operations on one supergraph; what it learns of paths it keeps."""
+    """Plans operations on one supergraph; what it learns of paths it keeps.
 
-    def __init__(self, supergraph: Supergraph) -> None:
+    Where not all of `Query` is for everybody, who checks an operation's root fields must see them
+    all: without `reenter` a field that leads back to `Query` leads to no other subgraph.
+    """
+
+    def __init__(self, supergraph: Supergraph, *, reenter: bool = True) -> None:
         self.supergraph = supergraph
+        self._reenter = reenter
         self._searches: dict[frozenset[str], Paths] = {}
 
     def plan(self, operation: Operation, labels: frozenset[str] = frozenset()) -> Plan:
@@ -52,7 +57,9 @@ class Planner:
         if found is None:
             if len(self._searches) >= MAX_LABEL_SETS:
                 self._searches.pop(next(iter(self._searches)))
-            found = self._searches[labels] = Paths(QueryGraph(self.supergraph, labels))
+            found = self._searches[labels] = Paths(
+                QueryGraph(self.supergraph, labels, reenter=self._reenter)
+            )
         return found
 
 

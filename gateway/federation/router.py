@@ -195,6 +195,7 @@ class Router:
             seconds=config.times.request,
             headers=self._headers if self._static else None,
             entities=config.entities,
+            reuse=config.reuse,
             active=frozenset(config.override_labels),
         )
 

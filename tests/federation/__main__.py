@@ -2,7 +2,8 @@
 
 `--random 250 --seed 3` asks so many random operations of each federation instead, beside the
 monolith, and shows every difference as small as it can be made. `--invented 100` does so over
-federations made up by chance, those of a hundred seeds that compose.
+federations made up by chance, those of a hundred seeds that compose. `--write-plans` keeps all
+cases' plans as they are now (see snapshots.py).
 """
 
 import argparse
@@ -10,19 +11,15 @@ import asyncio
 import json
 import sys
 
-from graphql import parse
 from rich.console import Console
 
-from gateway.federation.errors import NoPlan
-from gateway.federation.normalise import normalise
-from gateway.federation.planner import Planner
-from gateway.federation.printing import print_plan
 from tests.federation import suites
 from tests.federation.differential import Figures, campaign, federations
 from tests.federation.harness.cases import Case, Federation
-from tests.federation.harness.gateway import Gateway, supergraph
+from tests.federation.harness.gateway import Gateway
 from tests.federation.harness.running import Running
 from tests.federation.inventing import composed
+from tests.federation.snapshots import plan_of, write
 
 CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -35,7 +32,11 @@ def main() -> int:
     parser.add_argument("--random", type=int, metavar="COUNT", help="random operations of each")
     parser.add_argument("--seed", type=int, default=1, help="of random operations")
     parser.add_argument("--invented", type=int, metavar="COUNT", help="federations made by chance")
+    parser.add_argument("--write-plans", action="store_true", help="keep plans as they are now")
     asked = parser.parse_args()
+    if asked.write_plans:
+        write(list(suites.load().values()))
+        return 0
     if asked.invented:
         seeds = range(asked.seed, asked.seed + asked.invented)
         return _random(asked.random or 10, asked.seed, composed(seeds))
@@ -96,7 +97,7 @@ def _show(
     if case.variables:
         CONSOLE.print("  variables", json.dumps(dict(case.variables)))
     if not case.refused:
-        CONSOLE.print(_plan(federation, case))
+        CONSOLE.print(plan_of(federation, case))
     for number, request in enumerate(running.log.requests):
         CONSOLE.print(
             f"  {number} → {request.graph}: {request.query} {json.dumps(dict(request.variables))}"
@@ -104,15 +105,6 @@ def _show(
     CONSOLE.print("  answer", json.dumps(answer, ensure_ascii=False))
     for complaint in wrong:
         CONSOLE.print("  ✗", complaint)
-
-
-def _plan(federation: Federation, case: Case) -> str:
-    found = supergraph(federation.supergraph)
-    operation = normalise(found.api_schema, parse(case.query), case.operation, case.variables)
-    try:
-        return print_plan(Planner(found).plan(operation, case.labels))
-    except NoPlan as impossible:
-        return f"no plan: {impossible} at {impossible.path}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from graphql import (
     GraphQLList,
     GraphQLNonNull,
     GraphQLOutputType,
+    GraphQLScalarType,
     is_composite_type,
     is_specified_scalar_type,
 )
@@ -89,7 +90,8 @@ class Checks:
                 writer.line("return True")
             return
         if isinstance(kind, GraphQLNonNull):
-            writer.line(f"if {value} is None: return False")
+            if not _tells_null(kind.of_type):
+                writer.line(f"if {value} is None: return False")
             self._present(writer, value, kind.of_type, one)
             return
         mark = len(writer.function.lines)
@@ -114,3 +116,8 @@ class Checks:
             self._fields(writer, value, one.selections, sure=True)
         elif is_specified_scalar_type(kind):  # type: ignore[arg-type]  # Scalars are left.
             writer.line(f"if {_TESTS[kind.name].format(value)}: return False")
+
+
+def _tells_null(kind: GraphQLOutputType) -> bool:
+    """Whether the test of a type's values says no to null by itself."""
+    return not isinstance(kind, GraphQLScalarType) or is_specified_scalar_type(kind)

@@ -32,8 +32,9 @@ class Generated:
     generated for raises `Suspect`.
     """
 
-    def __init__(self, plan: Plan, schema: GraphQLSchema) -> None:
+    def __init__(self, plan: Plan, schema: GraphQLSchema, *, reuse: bool = True) -> None:
         self._plan = plan
+        self._reuse = reuse
         self._layout = layout = Layout(plan)
         self._module = module = Module()
         self._checks = Checks(module)
@@ -64,8 +65,9 @@ class Generated:
             TooInvolved: The plan has a shape that code is not generated for.
         """
         self._function("join", 0)
-        for number in range(len(self._plan.fetches)):
-            self._function("root", number)
+        for fetch in self._plan.fetches:
+            if fetch.selections:
+                self._function("root", fetch.number)
         for index in range(len(self.calls)):
             self._function("check", index)
             self._function("collect", index)
@@ -112,7 +114,7 @@ class Generated:
 
     def sites(self, index: int) -> list[tuple[Site, Callable[..., Any] | None]]:
         """Where entities of a call may be known already, and how they are gathered there."""
-        found = self._sites.get(index)
+        found = self._sites.get(index) if self._reuse else []
         if found is None:
             try:
                 found = [
@@ -190,12 +192,12 @@ class _Nothing(dict[Any, dict[str, Any]]):
         return self.blank
 
 
-def generate(plan: Plan, schema: GraphQLSchema) -> Generated | None:
+def generate(plan: Plan, schema: GraphQLSchema, *, reuse: bool = True) -> Generated | None:
     """The code of a plan, that of a large plan written at once, as it may be on a thread.
 
     None if it has a shape that code is not generated for.
     """
-    made = Generated(plan, schema)
+    made = Generated(plan, schema, reuse=reuse)
     if sum(len(one.text) for one in plan.fetches) > LARGE:
         try:
             made.whole()

@@ -127,19 +127,9 @@ class Writer:
         self.module.count()
         self.function.lines.append(" " * self.function.depth + text)
 
-    @contextmanager
-    def block(self, head: str) -> Iterator[None]:
+    def block(self, head: str) -> "_Block":
         """Lines one level in, under `head`."""
-        self.line(head)
-        loop = head.startswith("for ")
-        self.function.depth += 1
-        self.function.loops += loop
-        before = len(self.function.lines)
-        yield
-        if len(self.function.lines) == before:
-            self.line("pass")
-        self.function.depth -= 1
-        self.function.loops -= loop
+        return _Block(self, head)
 
     def load(self, name: str, expression: str) -> str:
         """A variable set once at the function's beginning."""
@@ -157,3 +147,29 @@ class Writer:
         outer.calls.append(function.name)
         yield
         self.function = outer
+
+
+class _Block:
+    """A block while it is written; many are, so it is no generator."""
+
+    __slots__ = ("before", "head", "loop", "writer")
+
+    def __init__(self, writer: Writer, head: str) -> None:
+        self.writer = writer
+        self.head = head
+        self.loop = head.startswith("for ")
+        self.before = 0
+
+    def __enter__(self) -> None:
+        self.writer.line(self.head)
+        function = self.writer.function
+        function.depth += 1
+        function.loops += self.loop
+        self.before = len(function.lines)
+
+    def __exit__(self, *_: object) -> None:
+        function = self.writer.function
+        if len(function.lines) == self.before:
+            self.writer.line("pass")
+        function.depth -= 1
+        function.loops -= self.loop

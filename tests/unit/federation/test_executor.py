@@ -320,16 +320,27 @@ async def test_what_was_given_is_not_asked_for_again() -> None:
     }
 
 
+FRIEND = planned(
+    "{me{id name friend{name}}}",
+    fetch(0, "people", "{me{id name friend{id}}}"),
+    fetch(1, "people", call("me.friend", keyed("Person", "id"), "{name}"), after=[0]),
+)
+MYSELF = {"data": {"me": {"id": "1", "name": "Ann", "friend": {"id": "1"}}}}
+
+
 async def test_a_fetch_of_what_is_all_known_is_not_sent() -> None:
-    plan = planned(
-        "{me{id name friend{name}}}",
-        fetch(0, "people", "{me{id name friend{id}}}"),
-        fetch(1, "people", call("me.friend", keyed("Person", "id"), "{name}"), after=[0]),
-    )
-    people = Stub(gives({"data": {"me": {"id": "1", "name": "Ann", "friend": {"id": "1"}}}}))
-    outcome = await carry_out(plan, {"people": people})
+    people = Stub(gives(MYSELF))
+    outcome = await carry_out(FRIEND, {"people": people})
     assert len(people.asked) == 1
     assert read(outcome)["me"]["friend"] == {"name": "Ann"}
+
+
+async def test_everything_is_asked_for_where_nothing_is_reused() -> None:
+    people = Stub(gives(MYSELF, entities({"name": "Jin"})))
+    executable = Executable(FRIEND, SCHEMA, reuse=False)
+    outcome = await run(executable, {"people": people}, Caller(), Flights())
+    assert len(people.asked) == 2
+    assert read(outcome)["me"] == {"id": "1", "name": "Ann", "friend": {"name": "Jin"}}
 
 
 async def test_the_first_answer_of_an_event_is_given() -> None:

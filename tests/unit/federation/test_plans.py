@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from graphql import build_schema, parse, validate
 
+from gateway.federation.errors import NoPlan
+from gateway.federation.normalise import normalise
 from gateway.federation.plan import Plan, Selected, SelectedField
+from gateway.federation.planner import Planner
 from gateway.federation.supergraph import Supergraph
 from tests.unit.federation.small import files, kept, plan, printed, supergraph
 
@@ -80,3 +83,19 @@ def test_one_subgraph_is_never_asked_for_fields_that_do_not_merge() -> None:
     )
     assert not validate(wall, parse(made.fetches[0].text))
     assert keys(made.fetches[0].selections) == {"things", "__typename", "size", "size_1"}
+
+
+def test_a_field_leads_back_to_its_own_root_alone_where_that_is_wanted() -> None:
+    """Who admits root fields by an operation's own must not be asked for others further in."""
+    body = """
+    type Query @in(graph: TILL) @in(graph: OFFERS) {
+      till: Till @from(graph: TILL) offers: Int @from(graph: OFFERS)
+    }
+    type Till @in(graph: TILL) { query: Query till: Int }
+    """
+    source = Supergraph.parse(supergraph(["till", "offers"], body))
+    query = "{ till { query { offers } } }"
+    assert services(plan(source, query)) == ["till", "offers"]
+    operation = normalise(source.api_schema, parse(query), None, {})
+    with pytest.raises(NoPlan):
+        Planner(source, reenter=False).plan(operation)
