@@ -20,8 +20,9 @@ node: .venv/ready  ## npm packages of the hotel's stand-in; without npm or netwo
 serve: .venv/ready  ## gateway, worker and partner stand-ins, until stopped
 	$(BIN)/gateway serve $(ARGS)
 
+# Modules in the order of their names: by size, xdist would start the few long tests of e2e last.
 test: .venv/ready node  ## all tests, on SQLite and PostgreSQL; ARGS="-k word" picks some
-	$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: .venv/ready  ## style, types, import directions, generated docs
 	$(BIN)/ruff check .
