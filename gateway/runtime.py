@@ -20,7 +20,7 @@ from gateway.measured import MeasuredDatabase, watched
 from gateway.oauth import jose, keys
 from gateway.oauth.addresses import LoopbackToo, PublicOnly
 from gateway.oauth.breaker import Breaker
-from gateway.oauth.client import PartnerClient, partner_client, wire
+from gateway.oauth.client import PartnerClient, lean_wire, partner_client, wire
 from gateway.oauth.server import OAuth
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
@@ -90,7 +90,7 @@ class Runtime:
         or on loopback.
         """
         settings = self.settings
-        line = wire(sandbox=True, concurrency=settings.partner_concurrency)
+        line = lean_wire(concurrency=settings.partner_concurrency)
         return partner_client(
             subgraph_connection(self.connections[merchant]),
             clock=self.clock.now,

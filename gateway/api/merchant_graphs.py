@@ -26,7 +26,7 @@ from gateway.errors import NotFound, PartnerUnavailable, published
 from gateway.federation.services import Answer, ServiceFailure, SubgraphRequest
 from gateway.federation.transport import ACCEPT, read_answer
 from gateway.members import service as members
-from gateway.members.model import PARTNER_PAIR, pseudonym
+from gateway.members.model import pseudonym
 from gateway.subgraphs.model import OURS
 from gateway.telemetry import metrics, tracing
 
@@ -100,12 +100,7 @@ class MerchantGraph:
         known = context.known_at.get(self.merchant_id)
         if known is None:
             async with context.reading() as tx:
-                known = await members.related(tx, member_id, self.merchant_id) or any(
-                    given.purpose == PARTNER_PAIR
-                    and self.merchant_id in (given.issuer, given.redeemer)
-                    and given.revoked_at is None
-                    for given in await members.consents(tx, member_id)
-                )
+                known = await members.known_at(tx, member_id, self.merchant_id)
             context.known_at[self.merchant_id] = known
         return pseudonym(self.secret, self.merchant_id, member_id) if known else None
 

@@ -105,7 +105,7 @@ MUTATIONS: Mapping[str, Policy] = dict(
                 "offers:write": "publishOffer",
                 "redemption:serve": "verifyVoucher recordFulfilment",
                 "webhooks:manage": "registerWebhook resendEvents",
-                "subgraph:publish": "publishSubgraph withdrawSubgraph",
+                "subgraph:publish": "publishSubgraph unpublishSubgraph",
                 "conformance:run": "startConformanceRun",
                 "agreement:sign": "proposeAgreement signAgreement",
                 ACK: "acknowledgeSettlementLeg",

@@ -111,7 +111,7 @@ class PublishSubgraphPayload(Payload):
 
 
 @strawberry.input
-class WithdrawSubgraphInput:
+class UnpublishSubgraphInput:
     """With `check` it is only looked at. With `allowBreaking` it may take away what clients use."""
 
     idempotency_key: str
@@ -120,7 +120,7 @@ class WithdrawSubgraphInput:
 
 
 @strawberry.type
-class WithdrawSubgraphPayload(Payload):
+class UnpublishSubgraphPayload(Payload):
     """`subgraph` is the one that was live, null for a check; `report` is null for a replay."""
 
     subgraph: Subgraph | None = None
@@ -156,25 +156,25 @@ class SubgraphMutation:
         )
 
     @strawberry.mutation(extensions=[Effect(steps=True)])
-    async def withdraw_subgraph(
-        self, info: Info, input: WithdrawSubgraphInput
-    ) -> WithdrawSubgraphPayload:
+    async def unpublish_subgraph(
+        self, info: Info, input: UnpublishSubgraphInput
+    ) -> UnpublishSubgraphPayload:
         """Take the merchant's subgraph out of the graph; its versions stay."""
         context = info.context
         publishing = context.services.publishing
         if input.check:
             verdict = await publishing.check_withdrawal(merchant_of(info))
             verdict.require(breaking=input.allow_breaking)
-            return WithdrawSubgraphPayload(report=SubgraphReport.of(verdict))
+            return UnpublishSubgraphPayload(report=SubgraphReport.of(verdict))
         asked = Withdrawal(
             merchant_of(info),
-            scope=context.scope("withdrawSubgraph"),
+            scope=context.scope("unpublishSubgraph"),
             key=input.idempotency_key,
             actor=context.actor.subject,
             breaking=input.allow_breaking,
         )
         gone, found, replayed = await publishing.withdraw(asked)
-        return WithdrawSubgraphPayload(
+        return UnpublishSubgraphPayload(
             subgraph=Subgraph.of(gone, live=await _live(context, gone)),
             report=SubgraphReport.of(found) if found else None,
             replayed=replayed,

@@ -417,8 +417,8 @@ def roll_back(
     _out.print(f"version {now or 0} is live, {before or 0} was", highlight=False)
 
 
-@federation.app.command("withdraw")
-def withdraw_subgraph(
+@federation.app.command("unpublish")
+def unpublish_subgraph(
     merchant: Annotated[str, typer.Argument(help="whose, as in M05")],
     allow_breaking: Annotated[
         bool, typer.Option("--allow-breaking", help="even what clients use; else that refuses it")

@@ -132,13 +132,13 @@ class Joined:
         merchant = self.world.merchant(MERCHANT)
 
         async def refused() -> list[str]:
-            payload = await merchant.do("withdrawSubgraph", _WANTED, check=True)
+            payload = await merchant.do("unpublishSubgraph", _WANTED, check=True)
             (error,) = payload["errors"]
             return [each["name"] for each in error["context"]["operations"]]
 
         names = await self.world.until(refused, lambda found: found != [], "the saved operation")
         self.show.same("撤下前先看谁在用 who uses it", ["Evening"], names)
-        made = await merchant.did("withdrawSubgraph", _WANTED, allowBreaking=True)
+        made = await merchant.did("unpublishSubgraph", _WANTED, allowBreaking=True)
         self.show.same("撤下 withdrawn", {"version": 1, "live": False}, made["subgraph"])
         await self.world.until(self._look, lambda one: not one.get("data"), "the graph without it")
         text = '{ offer(id: "XH-01") { xinghui_posterText } }'

@@ -22,11 +22,12 @@ _FRAMED = 8  # times its size that a body may take on the line, in chunks
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where connections go; `secure` with TLS."""
+    """Where connections go; `secure` with TLS, for `name` if it is not the host's."""
 
     host: str
     port: int
     secure: bool
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Reply:
     status: int
     media: str
     body: bytes
+    retry_after: str = ""
 
 
 class Stale(Exception):
@@ -60,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._media = ""
         self._encoding = b""
+        self._retry_after = ""
         self._sized = False
         self._started = False
         self._headed = False
@@ -158,6 +161,8 @@ class Connection(asyncio.Protocol):
                 self._media = value.decode("latin-1")
             case b"content-encoding":
                 self._encoding = value.strip().lower()
+            case b"retry-after":
+                self._retry_after = value.decode("latin-1")
             case b"content-length":
                 self._sized = True
                 if int(value) > self._limit:
@@ -193,7 +198,8 @@ class Connection(asyncio.Protocol):
         except ServiceFailure as failure:
             self._fail(failure)
             return
-        waiter.set_result(Reply(parser.get_status_code(), self._media, body))
+        status = parser.get_status_code()
+        waiter.set_result(Reply(status, self._media, body, self._retry_after))
         if not parser.should_keep_alive() or not self._sized:
             self.abort()
         self.used = True
@@ -216,9 +222,20 @@ class Connection(asyncio.Protocol):
 
 
 class Pool:
-    """Connections by origin, at most `most` to each; who finds none free waits in line."""
+    """Connections by origin, at most `most` to each; who finds none free waits in line.
 
-    def __init__(self, *, most: int, connect_timeout: float, idle_timeout: float) -> None:
+    Args:
+        tls: Whose certificates are good; None: whom the system trusts.
+    """
+
+    def __init__(
+        self,
+        *,
+        most: int,
+        connect_timeout: float,
+        idle_timeout: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._most = most
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
@@ -226,7 +243,7 @@ class Pool:
         self._open: dict[Origin, int] = {}
         self._line: dict[Origin, deque[asyncio.Future[None]]] = {}
         self._all: set[Connection] = set()
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
 
     async def take(self, origin: Origin, until: float, *, fresh: bool = False) -> Connection:
         """A connection for one request; raises ServiceFailure if there is none in time."""
@@ -294,7 +311,7 @@ class Pool:
         self._open[origin] = self._open.get(origin, 0) + 1
         secure: dict[str, Any] = {}
         if origin.secure:
-            secure = {"ssl": self._context(), "server_hostname": origin.host}
+            secure = {"ssl": self._context(), "server_hostname": origin.name or origin.host}
         try:
             async with asyncio.timeout_at(min(until, loop.time() + self._connect_timeout)):
                 _, connection = await loop.create_connection(

@@ -136,6 +136,14 @@ async def related(tx: AsyncConnection, member_id: str, merchant_id: str) -> bool
     return await store.related(tx, member_id, merchant_id)
 
 
+async def known_at(tx: AsyncConnection, member_id: str, merchant_id: str) -> bool:
+    """Whether a merchant may know that a member asks for something of it.
+
+    It has to do with the member, or the member has agreed to use points of it or with it.
+    """
+    return await store.known(tx, member_id, merchant_id, PARTNER_PAIR)
+
+
 async def grant_consent(
     tx: AsyncConnection,
     *,

@@ -74,6 +74,27 @@ async def related(tx: AsyncConnection, member_id: str, merchant_id: str) -> bool
     return bool(await tx.scalar(sa.select(known)))
 
 
+@cache
+def _known() -> sa.Select[Any]:
+    r, c = registrations.c, consents.c
+    member: sa.BindParameter[str] = sa.bindparam("member")
+    merchant: sa.BindParameter[str] = sa.bindparam("merchant")
+    dealt = sa.exists().where(r.member_id == member, r.merchant_id == merchant)
+    agreed = sa.exists().where(
+        c.member_id == member,
+        c.purpose == sa.bindparam("of_purpose"),
+        (c.issuer == merchant) | (c.redeemer == merchant),
+        c.revoked_at.is_(None),
+    )
+    return sa.select(dealt | agreed)
+
+
+async def known(tx: AsyncConnection, member_id: str, merchant_id: str, purpose: str) -> bool:
+    """Whether they are related, or a consent of that purpose names the merchant."""
+    given = {"member": member_id, "merchant": merchant_id, "of_purpose": purpose}
+    return bool(await tx.scalar(_known(), given))
+
+
 async def by_reference(
     tx: AsyncConnection, merchant_id: str, partner_member_ref: str
 ) -> str | None:

@@ -22,6 +22,7 @@ import httpx2
 from gateway.oauth import jose
 from gateway.oauth.addresses import PublicOnly
 from gateway.oauth.breaker import Breaker
+from gateway.oauth.lean import LeanTransport
 from gateway.ports import past_held
 from gateway.telemetry import tracing
 
@@ -361,6 +362,16 @@ def wire(
         verify=_authorities(), limits=limits, trust_env=False
     )
     return inner if sandbox else PublicOnly(inner)
+
+
+def lean_wire(*, concurrency: int) -> httpx2.AsyncBaseTransport:
+    """A network to any address for calls that may be sent twice; who may be asked is for others."""
+    return LeanTransport(
+        tls=_authorities(),
+        connections=concurrency,
+        connect_timeout=_CONNECT,
+        answer_bytes=MAX_ANSWER,
+    )
 
 
 def partner_client(

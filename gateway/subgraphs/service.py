@@ -160,7 +160,7 @@ async def withdraw(
     left = {name: each.id for name, each in members.items()}
     composed = Composed(left, sdl, ours, impact, seen)
     body = {"number": gone.number}
-    await _activate(tx, "subgraph.withdrawn", gone, composed, body=body, actor=actor, now=now)
+    await _activate(tx, "subgraph.unpublished", gone, composed, body=body, actor=actor, now=now)
     return gone
 
 

@@ -16,6 +16,7 @@ from tests.bench import (
     catalog,
     composition,
     graph,
+    merchants,
     parts,
     place,
     postgres,
@@ -31,6 +32,7 @@ Run = Callable[..., Awaitable[list[Figure]]]
 RUNS: dict[str, Run] = {
     "catalog": catalog.run,
     "graph": graph.run,
+    "merchants": merchants.run,
     "redemption": redemption.run,
     "parts": parts.run,
     "composition": composition.run,

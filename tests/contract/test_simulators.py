@@ -1,6 +1,7 @@
 """What the stand-ins promise by themselves: tokens, faults, survival, books, webhooks."""
 
 import asyncio
+import base64
 import json
 import signal
 import subprocess
@@ -26,7 +27,10 @@ from partners.conformance.stand_in import at as box_at
 from partners.conformance.stand_in import merchant_of, plan
 from partners.graphql import CONTRACT
 from partners.simulators import generic
+from partners.simulators.config import Client, Merchant
 from partners.simulators.remote import Control
+from partners.simulators.store import Store
+from partners.simulators.tokens import OAuthError, Tokens
 from tests.support import simulators
 from tests.support.offers import offer
 from tests.support.stands import (
@@ -333,6 +337,40 @@ async def test_an_ed25519_key_signs_as_well(tmp_path: Path) -> None:
             httpx2.Request("POST", connection.token_url, content=form, headers=headers),
         ):
             assert (await made.control.send(request)).status_code == 200
+
+
+async def test_another_service_of_the_merchants_asks_whose_a_token_is(tmp_path: Path) -> None:
+    clients = (Client("gateway", secret="s"), Client("graph", ("introspection",), secret="g"))
+    merchant = Merchant("M00", "graphql", clients=clients)
+    store = Store(tmp_path / "M00.db")
+    tokens = Tokens(store, merchant, issuer="https://x.example")
+    asked = {"grant_type": "client_credentials", "scope": "offers"}
+    token = tokens.issue(asked, _basic("gateway", "s"))["access_token"]
+
+    found = tokens.introspect({"token": token}, _basic("graph", "g"))
+    assert {name: found[name] for name in ("active", "client_id", "scope")} == {
+        "active": True,
+        "client_id": "gateway",
+        "scope": "offers",
+    }
+    unknown = [{"token": "other"}, {}]
+    assert [tokens.introspect(each, _basic("graph", "g")) for each in unknown] == [
+        {"active": False}
+    ] * 2
+    for authorization, code in (
+        (_basic("gateway", "s"), "insufficient_scope"),
+        (_basic("graph", "other"), "invalid_client"),
+        (None, "invalid_client"),
+    ):
+        with pytest.raises(OAuthError, match=code):
+            tokens.introspect({"token": token}, authorization)
+    tokens.expire_all()
+    assert tokens.introspect({"token": token}, _basic("graph", "g")) == {"active": False}
+    store.close()
+
+
+def _basic(name: str, secret: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
 
 
 async def test_the_control_port_asks_for_its_token(stand: Stand) -> None:

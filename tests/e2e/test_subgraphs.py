@@ -248,3 +248,15 @@ async def test_publications_at_two_gateways_at_once_both_come_in(fleet: Fleet) -
         members = await subgraphs.members_of(tx, (await subgraphs.live(tx)).number)
     more = {each.merchant_id for each in members if "more: String" in each.sdl}
     assert more == {"M05"} | ({"M06"} if not other["errors"] else set())
+
+
+async def test_the_terminal_takes_one_merchant_out_of_all_of_them(fleet: Fleet) -> None:
+    await fleet.publish(0, TEA, "M06", "to-be-withdrawn")
+    said = fleet.terminal("federation", "unpublish", "M05", "--allow-breaking")
+    assert "lost: Field Offer.xinghui_blurb was removed." in said
+    assert "is live, without M05" in said
+    await fleet.sees(0, None)
+    await fleet.sees(1, None)
+    async with fleet.database.reading() as tx:
+        members = await subgraphs.members_of(tx, (await subgraphs.live(tx)).number)
+    assert {each.merchant_id for each in members} == {"M06"}

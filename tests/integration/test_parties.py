@@ -10,7 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db import Database
 from gateway.errors import AlreadyRegistered, NotFound, Refused
 from gateway.members import service as members
-from gateway.members.model import AgeRestricted, ConsentRequired, Member, pseudonym
+from gateway.members.model import (
+    PARTNER_PAIR,
+    AgeRestricted,
+    ConsentRequired,
+    Member,
+    pseudonym,
+)
 from gateway.merchants import service as merchants
 from gateway.merchants.model import Merchant
 from gateway.values import InvalidInput
@@ -113,6 +119,22 @@ async def test_a_consent_given_many_times_at_once_is_one(database: Database) -> 
             return await members.grant_consent(tx, member_id=member.id, now=NOW, **pair)
 
     assert len(set(await asyncio.gather(*(grant() for _ in range(10))))) == 1
+
+
+async def test_a_merchant_knows_of_a_member_by_dealings_or_a_consent(database: Database) -> None:
+    async with database.transaction() as tx:
+        mine = (await join(tx)).id
+
+        async def known() -> set[str]:
+            return {one for one in ("M04", "M05", "M06") if await members.known_at(tx, mine, one)}
+
+        assert await known() == {"M04"}
+        pair = {"purpose": PARTNER_PAIR, "issuer": "M05", "redeemer": "M06"}
+        given = await members.grant_consent(tx, member_id=mine, **pair, now=NOW)
+        assert await known() == {"M04", "M05", "M06"}
+        assert not await members.known_at(tx, "mbr_other", "M06")
+        await members.revoke_consent(tx, consent_id=given, member_id=mine, now=NOW)
+        assert await known() == {"M04"}
 
 
 async def test_a_pair_of_merchants_needs_its_own_consent(database: Database) -> None:

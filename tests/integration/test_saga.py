@@ -2,13 +2,17 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.catalog.pricing import LegInput
+from gateway.db import Clock, system_now
 from gateway.errors import PartnerRejected, PartnerUnavailable
 from gateway.points.service import InsufficientPoints
 from gateway.ports import PriceChanged, SoldOut
+from gateway.redemption import store
 from gateway.redemption.model import Fault, State, Step
 from gateway.settlement import service as settlement
 from tests.integration.conftest import Coalition
@@ -268,6 +272,20 @@ async def test_an_asynchronous_confirm_is_decided_by_webhook_once(coalition: Coa
         ("FEE", "M04", "HUB_FEE", 5),
         ("REDEMPTION", "M04", "M07", 900),
     ]
+
+
+async def test_an_event_is_applied_by_the_clock_that_was_set_before_it_came(
+    coalition: Coalition,
+) -> None:
+    tomorrow = system_now() + timedelta(days=1)
+    inbox = coalition.redemptions.inbox
+    inbox.clock = Clock()  # Another process's, which has not looked since.
+    async with coalition.database.transaction() as tx:
+        await Clock().set(tx, tomorrow)
+    await inbox.receive("M05", "e1", {"id": "e1", "kind": "booking.cancelled", "op_key": "none"})
+    async with coalition.database.reading() as tx:
+        (applied_at,) = await tx.scalars(sa.select(store.events.c.applied_at))
+    assert applied_at >= tomorrow
 
 
 async def test_another_merchants_event_changes_nothing(coalition: Coalition) -> None:

@@ -28,7 +28,7 @@ async def place(coalition, tmp_path) -> AsyncIterator[Place]:
 
 async def withdraw(place: Place, merchant: str = "M05", **more):
     client = await place.gateway.merchant(merchant)
-    answer = await client.do("withdrawSubgraph", WANTED, **more)
+    answer = await client.do("unpublishSubgraph", WANTED, **more)
     await place.gateway.app.state.graphs.refresh()
     return answer
 
@@ -57,7 +57,7 @@ async def test_the_others_stay_and_every_version_is_kept(place):
     assert kept == {"version": 1, "live": False}
     async with place.gateway.runtime.database.transaction() as tx:
         (entry, _) = await audit.entries(tx, subject=subgraph["id"], limit=5)
-        assert (entry["kind"], entry["actor"]) == ("subgraph.withdrawn", "merchant-M05")
+        assert (entry["kind"], entry["actor"]) == ("subgraph.unpublished", "merchant-M05")
         assert (entry["body"]["version"], entry["body"]["before"]) == (3, 2)
         assert await subgraphs.roll_back(tx, to=None, actor="x", now=system_now()) == (3, 2)
     await place.gateway.app.state.graphs.refresh()
@@ -118,7 +118,7 @@ async def test_only_a_merchant_withdraws_and_only_its_own(place):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
     answer = await member.ask(
-        "mutation($i: WithdrawSubgraphInput!) { withdrawSubgraph(input: $i) { replayed } }",
+        "mutation($i: UnpublishSubgraphInput!) { unpublishSubgraph(input: $i) { replayed } }",
         i={"idempotencyKey": "k", "allowBreaking": True},
     )
     assert answer.codes == ["ROLE_FORBIDDEN"]

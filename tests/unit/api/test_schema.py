@@ -61,7 +61,7 @@ TABLE = {
     (Role.PARTNER, "programme:write"): "publishProgrammePolicy",
     (Role.PARTNER, "redemption:serve"): "verifyVoucher recordFulfilment",
     (Role.PARTNER, "webhooks:manage"): "registerWebhook resendEvents",
-    (Role.PARTNER, "subgraph:publish"): "publishSubgraph",
+    (Role.PARTNER, "subgraph:publish"): "publishSubgraph unpublishSubgraph",
     (Role.PARTNER, "conformance:run"): "startConformanceRun",
     (Role.PARTNER, "agreement:sign"): "proposeAgreement signAgreement",
     (Role.PARTNER, f"{ACK}M05"): "acknowledgeSettlementLeg",
