@@ -5,10 +5,12 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db
+from gateway import db, jobs
 from gateway.db import Database
+from gateway.errors import NotFound
 from gateway.merchants import service as merchants
 from gateway.settlement import service as settlement
 from gateway.settlement.model import LegToReserve, Netting, State, Type, cut_of
@@ -186,6 +188,34 @@ async def test_the_newest_version_towards_a_redeemer_comes_first(sold: Database)
         (rows,) = await db.read(tx, settlement.ask_towards(["M05", "M06"], at=NOW))
     found = [(each.issuer, each.redeemer, each.version) for each in settlement.towards(rows)]
     assert found == [("M04", "M05", 2), ("M04", "M05", 1), ("M04", "M06", 1), ("M06", "M05", 1)]
+
+
+async def test_a_window_that_is_not_ready_says_so_by_name(sold: Database) -> None:
+    async with sold.transaction() as tx:
+        for step in (settlement.net_window, settlement.publish_window):
+            with pytest.raises(settlement.WindowNotOpen) as early:
+                await step(tx, window_id=W47, now=NOW)
+            assert early.value.context == {"window": W47, "state": "OPEN"}
+            with pytest.raises(NotFound) as unknown:
+                await step(tx, window_id=W48, now=NOW)
+            assert unknown.value.context == {"id": W48}
+
+
+async def test_a_notice_goes_to_each_side_of_each_payment(sold: Database) -> None:
+    cut = cut_of(W47)
+    async with sold.transaction() as tx:
+        for step in (settlement.close_window, settlement.net_window, settlement.publish_window):
+            await step(tx, window_id=W47, now=cut)
+        draft = await settlement.propose_settlement(tx, window_id=W47, actor="a", now=cut)
+        approval: dict[str, Any] = {"actor": "b", "limit_fen": 10**9, "now": cut}
+        await settlement.approve_settlement(
+            tx, settlement_id=draft.id, net_hash=draft.net_hash, **approval
+        )
+        queued = await tx.execute(sa.select(jobs.jobs).where(jobs.jobs.c.lane != "M00"))
+        found = {(row.payload["leg_id"], row.payload["merchant"]) for row in queued}
+        legs = await settlement.legs(tx, settlement_id=draft.id)
+        sides = {(leg.id, side) for leg in legs for side in (leg.payer, leg.payee)}
+        assert found == {(leg, side) for leg, side in sides if side != "HUB_FEE"}
 
 
 async def test_an_agreements_versions_are_read_oldest_first(sold: Database) -> None:

@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the sample (1)")
     parser.add_argument("--names", type=Path, help="only the mutants named in this file")
     parser.add_argument("--minutes", type=float, default=10_000, help="stop then; of a suite")
+    parser.add_argument("--most-tests", type=int, default=60, help="for one mutant (60)")
     parser.add_argument("--children", type=int, default=2, help="processes at once (2)")
     parser.add_argument("--at-least", type=float, default=0, help="the score that is enough, %%")
     parser.add_argument("--report", type=Path, default=ROOT / "mutants" / "survivors.txt")
@@ -85,6 +86,7 @@ def _run(suite: Suite, modules: list[str], asked: argparse.Namespace) -> dict[st
             "names": asked.names.read_text("utf-8").split() if asked.names else [],
             "children": asked.children,
             "minutes": asked.minutes,
+            "most_tests": asked.most_tests,
             "out": str(out),
         }
         script = ROOT / "tests" / "mutation" / "worker.py"

@@ -36,7 +36,6 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 # time what loops, of the clock's what waits; the clock's is much more, for a busy machine.
 PATIENCE, CPU_SECONDS, SECONDS = 4.0, 5.0, 60.0
 MEMORY = 8 << 30  # bytes that a mutant may ask for
-MOST_TESTS = 30  # judge a mutant, where more come by its function
 SURVIVED, KILLED = 0, 1
 UNCHANGED = "unchanged"  # No mutant: all tests must pass.
 
@@ -58,7 +57,8 @@ def main() -> None:
         mutmut.copy_also_copy_files()
         mutmut.create_mutants(asked["children"])
     names = chosen(modules, asked)
-    judge = Judge(names, asked["children"], until=time.monotonic() + 60 * asked["minutes"])
+    until = time.monotonic() + 60 * asked["minutes"]
+    judge = Judge(names, asked["children"], most=asked["most_tests"], until=until)
     if names:
         setup_source_paths()
         root = Path.cwd()
@@ -110,9 +110,10 @@ class Trial:
 class Judge:
     """A plugin that runs its own loop: each test once, then tests for each mutant."""
 
-    def __init__(self, names: Sequence[str], children: int, *, until: float) -> None:
+    def __init__(self, names: Sequence[str], children: int, *, most: int, until: float) -> None:
         self.names = names
         self.children = children
+        self.most = most  # tests judge a mutant, where more come by its function
         self.until = until
         self.results: dict[str, str] = {}
         self.cpu_seconds = 0.0
@@ -203,7 +204,7 @@ class Judge:
             return self._seconds[place] / (1 + self._kills[place])
 
         others = sorted(set(self._by[function]) - set(killers), key=price)
-        return [*killers, *others][:MOST_TESTS]
+        return [*killers, *others][: self.most]
 
     def _judge(self, session: pytest.Session, places: list[int], tell: int) -> None:
         """Run tests up to the first that fails, which ends this process."""
