@@ -59,7 +59,7 @@ class WebhookDelivery:
     """One event for one endpoint: DUE, DELIVERED, or DEAD after the last try."""
 
     event: Event
-    state: str
+    state: model.DeliveryState
     attempts: int
     due_at: datetime | None
     status: int | None
@@ -71,7 +71,7 @@ class WebhookDelivery:
         waiting = delivery.state is model.DeliveryState.DUE
         return cls(
             event=Event.of(context, delivery.event),
-            state=str(delivery.state),
+            state=delivery.state,
             attempts=delivery.attempts,
             due_at=delivery.due_at if waiting else None,
             status=delivery.status,
@@ -87,7 +87,7 @@ class Webhook:
     id: strawberry.ID
     url: str
     types: list[str]
-    state: str
+    state: model.EndpointState
     created_at: datetime
 
     @classmethod
@@ -96,7 +96,7 @@ class Webhook:
             id=strawberry.ID(found.id),
             url=found.url,
             types=list(found.types),
-            state=str(found.state),
+            state=found.state,
             created_at=found.created_at,
         )
 

@@ -23,7 +23,7 @@ from gateway.ledger import service as ledger
 from gateway.merchants import service as merchants
 from gateway.points import service as points
 from gateway.redemption import service as redemptions
-from gateway.redemption.model import State
+from gateway.redemption.model import CallState, State
 from gateway.settlement import service as settlement
 from gateway.values import InvalidInput
 
@@ -87,7 +87,7 @@ class SagaCall:
     op_key: str
     verb: str
     attempt: int
-    state: str
+    state: CallState
     queued_at: datetime
     answered_at: datetime | None
     detail: str | None
