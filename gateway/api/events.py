@@ -257,7 +257,7 @@ class EventMutation:
         if (input.events is None) == (input.failed_since is None):
             raise InvalidInput("events", "either events or failedSince")
         if input.events is not None and not 1 <= len(input.events) <= _RESEND_MOST:
-            raise InvalidInput("events", f"1 to {_RESEND_MOST}")
+            raise InvalidInput("events", "{least} to {most}", least=1, most=_RESEND_MOST)
 
         async def make(tx: AsyncConnection) -> str:
             count = await events.resend(

@@ -13,7 +13,7 @@ _NAME = re.compile(r"\{(\w+)\}")
 
 def say(error: GatewayError, locale: str, names: Mapping[str, str]) -> str:
     """An error's message, its numbers filled in."""
-    return fill(error.en if locale == "en" else error.zh, error.context, names)
+    return fill(error.en if locale == "en" else error.zh, error.told(locale), names)
 
 
 def next_step(error: GatewayError, locale: str, names: Mapping[str, str]) -> str | None:

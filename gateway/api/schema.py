@@ -94,7 +94,7 @@ class GatewaySchema(Schema):
             if not isinstance(given, dict) or set(given) != {"__typename", "id"}:
                 raise InvalidInput(where, "an object of __typename and id")
             if given["__typename"] not in ENTITIES or not isinstance(given["id"], str):
-                raise InvalidInput(where, f"{', '.join(ENTITIES)}, by an id")
+                raise InvalidInput(where, "one of {values}, by an id", values=ENTITIES)
         copies: Any = deepcopy(representations)  # It writes into what it is given.
         return super().entities_resolver(info, copies)
 
