@@ -58,7 +58,10 @@ NAMED: Mapping[str, str] = {
     "cameFrom": "The state before it needed a person.",
     "cancel": "Until when and how it can be cancelled.",
     "cancelQuote": "What cancelling would give back.",
-    "cancelUntil": "Until when it can be cancelled without a fee, UTC; null: not at all.",
+    "cancelUntil": (
+        "Until when it can be cancelled without a fee, UTC; in the past: not any more; null: not at"
+        " all."
+    ),
     "cancelledAt": "When it was cancelled, UTC; null before.",
     "cashFen": "The part paid in cash, in fen.",
     "categories": "Categories it is limited to; null: all.",
