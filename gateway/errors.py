@@ -44,6 +44,10 @@ class GatewayError(Exception):
         self.context = {name: _plain(value) for name, value in context.items()}
         super().__init__(f"{self.code} {self.context}" if self.context else self.code)
 
+    def told(self, locale: str) -> Mapping[str, object]:
+        """The context as people of a language read it: `zh` or `en`."""
+        return self.context
+
 
 class Refused(GatewayError):
     """The answer is no, and nothing has changed."""

@@ -15,6 +15,7 @@ from math import gcd
 from typing import Any
 
 from gateway.errors import Invalid
+from gateway.rules import RULES
 
 SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
 MAX_AMOUNT = 2**53 - 1  # What every JSON reader holds exactly.
@@ -30,9 +31,21 @@ class InvalidInput(Invalid):
     next_zh = "请更正后重试"
     next_en = "correct the field and send again"
 
-    def __init__(self, where: str, rule: str) -> None:
-        super().__init__(field=where.split("."), rule=rule)
-        self.context["field"] = where
+    def __init__(self, where: str, rule: str, **facts: object) -> None:
+        super().__init__(field=where.split("."), **facts)
+        self._zh = _filled(RULES.get(rule, rule), self.context)
+        self.context |= {"field": where, "rule": _filled(rule, self.context)}
+
+    def told(self, locale: str) -> Mapping[str, object]:
+        return self.context if locale == "en" else {**self.context, "rule": self._zh}
+
+
+def _filled(rule: str, facts: Mapping[str, object]) -> str:
+    """A rule with its numbers and words."""
+    for name, value in facts.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        rule = rule.replace(f"{{{name}}}", shown)
+    return rule
 
 
 class InvalidAmount(Invalid):
@@ -124,7 +137,7 @@ def _legible_text(text: str, where: str) -> None:
     if any((mark < " " and mark not in "\t\n\r") or mark == "\x7f" for mark in text):
         raise InvalidInput(where, "no control characters")
     if len(text.encode(errors="surrogatepass")) > TEXT_BYTES:
-        raise InvalidInput(where, f"at most {TEXT_BYTES} bytes in UTF-8")
+        raise InvalidInput(where, "at most {most} bytes in UTF-8", most=TEXT_BYTES)
     if any("\ud800" <= mark <= "\udfff" for mark in text):
         raise InvalidInput(where, "Unicode text")
 

@@ -1,1 +1,3 @@
-"""The GraphQL API: one schema, thin resolvers by role, and the HTTP endpoint that serves it."""
+"""The GraphQL API: types and one-line resolvers by role, served over HTTP and WebSocket."""
+
+from gateway.api import enums as enums

@@ -44,7 +44,7 @@ def size(first: int | None) -> int:
     if first is None:
         return PAGE_SIZE
     if not 1 <= first <= PAGE_LIMIT:
-        raise InvalidInput("first", f"1 to {PAGE_LIMIT}")
+        raise InvalidInput("first", "{least} to {most}", least=1, most=PAGE_LIMIT)
     return first
 
 

@@ -267,7 +267,7 @@ def require_legible(input: object, path: tuple[str, ...] = ()) -> None:
     for name, value in _fields(input):
         _require_legible(value, (*path, name))
     if not path and not 1 <= len(getattr(input, "idempotency_key", "key").strip()) <= KEY_LENGTH:
-        raise InvalidInput("idempotency_key", f"1 to {KEY_LENGTH} characters")
+        raise InvalidInput("idempotency_key", "1 to {most} characters", most=KEY_LENGTH)
 
 
 def _require_legible(value: object, path: tuple[str, ...]) -> None:

@@ -83,6 +83,18 @@ class Faulty(Unreadable):
         return [present(each, locale=locale, request_id=request_id) for each in self.errors]
 
 
+class Illegible(Unreadable):
+    """A text, number or depth that is not taken, wherever it stands."""
+
+    def __init__(self, where: str, error: InvalidInput) -> None:
+        self.where, self.error = where, error
+        super().__init__(f"{where}: {error.context['rule']}", document=True)
+
+    def told(self, *, locale: str, request_id: str) -> list[dict[str, Any]]:
+        detail = f"{self.where}: {self.error.told(locale)['rule']}"
+        return [malformed(detail, locale=locale, request_id=request_id)]
+
+
 class UnknownDocument(Unreadable):
     """A hash that is none of the client's trusted documents."""
 
@@ -370,7 +382,7 @@ def _require_legible(value: object, where: str) -> None:
     try:
         legible(value, where)
     except InvalidInput as error:
-        raise Unreadable(f"{where}: {error.context['rule']}", document=True) from error
+        raise Illegible(where, error) from error
 
 
 def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

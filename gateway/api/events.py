@@ -59,7 +59,7 @@ class WebhookDelivery:
     """One event for one endpoint: DUE, DELIVERED, or DEAD after the last try."""
 
     event: Event
-    state: str
+    state: model.DeliveryState
     attempts: int
     due_at: datetime | None
     status: int | None
@@ -71,7 +71,7 @@ class WebhookDelivery:
         waiting = delivery.state is model.DeliveryState.DUE
         return cls(
             event=Event.of(context, delivery.event),
-            state=str(delivery.state),
+            state=delivery.state,
             attempts=delivery.attempts,
             due_at=delivery.due_at if waiting else None,
             status=delivery.status,
@@ -87,7 +87,7 @@ class Webhook:
     id: strawberry.ID
     url: str
     types: list[str]
-    state: str
+    state: model.EndpointState
     created_at: datetime
 
     @classmethod
@@ -96,7 +96,7 @@ class Webhook:
             id=strawberry.ID(found.id),
             url=found.url,
             types=list(found.types),
-            state=str(found.state),
+            state=found.state,
             created_at=found.created_at,
         )
 
@@ -257,7 +257,7 @@ class EventMutation:
         if (input.events is None) == (input.failed_since is None):
             raise InvalidInput("events", "either events or failedSince")
         if input.events is not None and not 1 <= len(input.events) <= _RESEND_MOST:
-            raise InvalidInput("events", f"1 to {_RESEND_MOST}")
+            raise InvalidInput("events", "{least} to {most}", least=1, most=_RESEND_MOST)
 
         async def make(tx: AsyncConnection) -> str:
             count = await events.resend(

@@ -43,7 +43,7 @@ class SettlementWindow:
     """A week of clearing, cut at `cutsAt`."""
 
     id: strawberry.ID
-    state: str
+    state: claims.WindowState
     opened_at: datetime
     cuts_at: datetime
     closed_at: datetime | None
@@ -55,7 +55,7 @@ class SettlementWindow:
     def of(cls, window: claims.Window) -> Self:
         return cls(
             id=strawberry.ID(window.id),
-            state=str(window.state),
+            state=window.state,
             opened_at=window.opened_at,
             cuts_at=window.cuts_at,
             closed_at=window.closed_at,
@@ -90,8 +90,8 @@ class Settlement:
 
     id: strawberry.ID
     window: strawberry.ID
-    model: str
-    state: str
+    model: claims.Netting
+    state: claims.SettlementState
     net_hash: str
     total_fen: Fen
     proposed_by: str
@@ -105,8 +105,8 @@ class Settlement:
         return cls(
             id=strawberry.ID(row.id),
             window=strawberry.ID(row.window_id),
-            model=str(row.model),
-            state=str(row.state),
+            model=row.model,
+            state=row.state,
             net_hash=row.net_hash,
             total_fen=row.total_fen,
             proposed_by=row.proposed_by,
@@ -157,7 +157,7 @@ class Journal:
     """The transfers of one event, committed together; never changed."""
 
     id: strawberry.ID
-    kind: str
+    kind: ledger_model.Kind
     op_key: str
     cause: strawberry.ID
     actor: str
@@ -170,7 +170,7 @@ class Journal:
     def of(cls, id_: str, journal: ledger_model.Journal) -> Self:
         return cls(
             id=strawberry.ID(id_),
-            kind=str(journal.kind),
+            kind=journal.kind,
             op_key=journal.op_key,
             cause=strawberry.ID(journal.cause_id),
             actor=journal.actor,

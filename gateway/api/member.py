@@ -211,9 +211,9 @@ class MemberQuery:
         """What a plan saves; every figure is computed from its own assumptions."""
         for name in ("target_points", "target_fen", "per_fen"):
             if amount(getattr(input, name), field=f"input.{name}") > _PLAN_LIMIT:
-                raise InvalidInput(f"input.{name}", f"at most {_PLAN_LIMIT}")
+                raise InvalidInput(f"input.{name}", "at most {most}", most=_PLAN_LIMIT)
         if not 1 <= input.months <= 600:
-            raise InvalidInput("input.months", "1 to 600")
+            raise InvalidInput("input.months", "{least} to {most}", least=1, most=600)
         if input.value.num < 1 or input.value.den < 1:
             raise InvalidInput("input.value", "num and den at least 1")
         rate = ExactRate(input.value.num, input.value.den)
@@ -227,7 +227,9 @@ class MemberQuery:
         else:
             monthly = amount(input.points_per_month or 0, field="input.points_per_month")
             if monthly * input.months > _PLAN_SERVICES * input.target_points:
-                raise InvalidInput("input.points_per_month", f"for at most {_PLAN_SERVICES} times")
+                raise InvalidInput(
+                    "input.points_per_month", "for at most {most} times", most=_PLAN_SERVICES
+                )
             result = calculator.by_points(
                 target, months=input.months, points_per_month=monthly, rate=rate
             )

@@ -5,20 +5,15 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from gateway.api.rules import in_chinese
 from gateway.errors import GatewayError
 from gateway.values import SHANGHAI, yuan
 
 _NAME = re.compile(r"\{(\w+)\}")
 
 
-def say(error: GatewayError, locale: str, names: dict[str, str]) -> str:
-    """An error's message, its numbers filled in; a broken rule in the language of the message."""
-    if locale == "en":
-        return fill(error.en, error.context, names)
-    rule = error.context.get("rule")
-    words = {"rule": in_chinese(rule)} if isinstance(rule, str) else {}
-    return fill(error.zh, error.context, names | words)
+def say(error: GatewayError, locale: str, names: Mapping[str, str]) -> str:
+    """An error's message, its numbers filled in."""
+    return fill(error.en if locale == "en" else error.zh, error.told(locale), names)
 
 
 def next_step(error: GatewayError, locale: str, names: Mapping[str, str]) -> str | None:

@@ -23,7 +23,7 @@ from gateway.ledger import service as ledger
 from gateway.merchants import service as merchants
 from gateway.points import service as points
 from gateway.redemption import service as redemptions
-from gateway.redemption.model import State
+from gateway.redemption.model import CallState, State
 from gateway.settlement import service as settlement
 from gateway.values import InvalidInput
 
@@ -87,7 +87,7 @@ class SagaCall:
     op_key: str
     verb: str
     attempt: int
-    state: str
+    state: CallState
     queued_at: datetime
     answered_at: datetime | None
     detail: str | None
@@ -317,7 +317,7 @@ async def _register_merchant(info: Info, input: RegisterMerchantInput) -> Regist
             raise InvalidInput(name, "1 to 32 letters, digits, - and _")
     for number, role in enumerate(input.roles):
         if role not in ROLES:
-            raise InvalidInput(f"roles.{number}", f"of {', '.join(ROLES)}")
+            raise InvalidInput(f"roles.{number}", "one of {values}", values=ROLES)
     account = input.settlement_account
 
     async def register(tx: AsyncConnection) -> str:
@@ -445,7 +445,9 @@ class OperatorMutation:
         if not context.services.settings.sandbox:
             raise SandboxOnly
         if input.at.year not in _CLOCK_YEARS:
-            raise InvalidInput("at", f"in the years {_CLOCK_YEARS[0]} to {_CLOCK_YEARS[-1]}")
+            raise InvalidInput(
+                "at", "in the years {least} to {most}", least=_CLOCK_YEARS[0], most=_CLOCK_YEARS[-1]
+            )
 
         async def move(tx: AsyncConnection) -> str:
             await context.services.clock.set(tx, input.at)

@@ -201,4 +201,4 @@ def words(kind: type[W], given: list[str] | None, field: str) -> list[W] | None:
     try:
         return None if given is None else [kind(name) for name in given]
     except ValueError as error:
-        raise InvalidInput(field, f"of {', '.join(kind)}") from error
+        raise InvalidInput(field, "one of {values}", values=[*kind]) from error

@@ -139,9 +139,9 @@ async def _publish_policy(
     if input.value.num < 1 or input.value.den < 1:
         raise InvalidInput("value", "num and den at least 1")
     if input.validity_months is not None and not 1 <= input.validity_months <= _MONTHS:
-        raise InvalidInput("validity_months", f"1 to {_MONTHS}, or none for life")
+        raise InvalidInput("validity_months", "1 to {most}, or none for life", most=_MONTHS)
     if not 0 <= input.compensation_bps <= 10_000:
-        raise InvalidInput("compensation_bps", "0 to 10000")
+        raise InvalidInput("compensation_bps", "{least} to {most}", least=0, most=10_000)
     for name in ("programme", "name_zh", "unit_zh"):
         if not getattr(input, name).strip():
             raise InvalidInput(name, "a text")
@@ -464,7 +464,7 @@ class PartnerMutation:
         context, merchant_id = info.context, merchant_of(info)
         terms = {name: value for name, value in given(input).items() if name != "idempotency_key"}
         if input.kind not in set(AgreementKind):
-            raise InvalidInput("kind", f"one of {', '.join(AgreementKind)}")
+            raise InvalidInput("kind", "one of {values}", values=[*AgreementKind])
 
         async def propose(tx: AsyncConnection) -> str:
             known = await merchants.get_many(tx, [input.issuer, input.redeemer])

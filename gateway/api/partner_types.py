@@ -86,14 +86,14 @@ class Obligation:
     """One claim in fen, payer to payee; a reversal swaps the two and names what it corrects."""
 
     id: strawberry.ID
-    type: str
+    type: claims.Type
     cause: strawberry.ID
     payer: strawberry.ID
     payee: strawberry.ID
     amount_fen: Fen
     statement_fen: Fen
     face_fen: Fen | None
-    state: str
+    state: claims.State
     issuer: strawberry.ID
     redeemer: strawberry.ID
     offer: strawberry.ID | None
@@ -112,14 +112,14 @@ class Obligation:
 
         return cls(
             id=strawberry.ID(row.id),
-            type=str(row.type),
+            type=row.type,
             cause=strawberry.ID(row.cause_id),
             payer=strawberry.ID(row.payer),
             payee=strawberry.ID(row.payee),
             amount_fen=row.amount_fen,
             statement_fen=row.statement_fen,
             face_fen=row.face_fen,
-            state=str(row.state),
+            state=row.state,
             issuer=strawberry.ID(row.issuer),
             redeemer=strawberry.ID(row.redeemer),
             offer=some(row.offer_id),
@@ -148,7 +148,7 @@ class Bill:
 class LegSide:
     """One side of a settlement leg: the notice sent to it, and its signed answer."""
 
-    role: str
+    role: claims.Role
     merchant: strawberry.ID
     noticed_at: datetime | None
     receipt_ref: str | None
@@ -158,7 +158,7 @@ class LegSide:
     @classmethod
     def of(cls, side: claims.LegParty) -> Self:
         return cls(
-            role=str(side.role),
+            role=side.role,
             merchant=strawberry.ID(side.merchant_id),
             noticed_at=side.noticed_at,
             receipt_ref=side.receipt_ref,
@@ -178,7 +178,7 @@ class SettlementLeg:
     payer: strawberry.ID
     payee: strawberry.ID
     amount_fen: Fen
-    state: str
+    state: claims.LegState
     sides: list[LegSide]
 
     @strawberry.field
@@ -207,7 +207,7 @@ class SettlementLeg:
             payer=strawberry.ID(leg.payer),
             payee=strawberry.ID(leg.payee),
             amount_fen=leg.amount_fen,
-            state=str(leg.state),
+            state=leg.state,
             sides=[LegSide.of(side) for side in leg.parties],
         )
 
@@ -226,7 +226,7 @@ class Earning:
     id: strawberry.ID
     order: str
     points: Points
-    state: str
+    state: points_model.EarningState
     mature_at: datetime
     lot: strawberry.ID | None
 
@@ -236,7 +236,7 @@ class Earning:
             id=strawberry.ID(earning.id),
             order=earning.ref,
             points=earning.points,
-            state=str(earning.state),
+            state=earning.state,
             mature_at=earning.mature_at,
             lot=strawberry.ID(earning.lot_id) if earning.lot_id else None,
         )

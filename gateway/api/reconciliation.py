@@ -59,9 +59,9 @@ class Resolution:
 
     id: strawberry.ID
     break_id: strawberry.ID
-    action: str
+    action: model.Action
     note: str
-    state: str
+    state: model.ResolutionState
     amount_fen: Fen
     flows: list[Payment]
     proposed_by: str
@@ -75,9 +75,9 @@ class Resolution:
         return cls(
             id=strawberry.ID(row.id),
             break_id=strawberry.ID(row.break_id),
-            action=str(row.action),
+            action=row.action,
             note=row.note,
-            state=str(row.state),
+            state=row.state,
             amount_fen=row.amount_fen,
             flows=[Payment.of(flow) for flow in row.flows],
             proposed_by=row.proposed_by,
@@ -94,7 +94,7 @@ class Break:
 
     id: strawberry.ID
     run: strawberry.ID
-    code: str
+    code: model.Code
     merchant: strawberry.ID
     issuer: strawberry.ID
     ref: strawberry.ID | None
@@ -102,7 +102,7 @@ class Break:
     theirs_fen: Fen
     amount_fen: Fen
     field: str | None
-    state: str
+    state: model.BreakState
     opened_at: datetime
     due_at: datetime
     owner: str | None
@@ -116,7 +116,7 @@ class Break:
         return cls(
             id=strawberry.ID(row.id),
             run=strawberry.ID(row.run_id),
-            code=str(row.code),
+            code=row.code,
             merchant=strawberry.ID(row.merchant),
             issuer=strawberry.ID(row.issuer),
             ref=strawberry.ID(row.ref) if row.ref else None,
@@ -124,7 +124,7 @@ class Break:
             theirs_fen=row.theirs_fen,
             amount_fen=row.amount_fen,
             field=row.field,
-            state=str(row.state),
+            state=row.state,
             opened_at=row.opened_at,
             due_at=row.due_at,
             owner=row.owner,
@@ -153,7 +153,7 @@ class Run:
     id: strawberry.ID
     day: date
     number: int
-    state: str
+    state: model.RunState
     supersedes: strawberry.ID | None
     inputs_hash: str | None
     result_hash: str | None
@@ -176,7 +176,7 @@ class Run:
             id=strawberry.ID(row.id),
             day=row.business_date,
             number=row.number,
-            state=str(row.state),
+            state=row.state,
             supersedes=strawberry.ID(row.supersedes) if row.supersedes else None,
             inputs_hash=row.inputs_hash,
             result_hash=row.result_hash,

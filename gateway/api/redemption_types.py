@@ -15,7 +15,7 @@ from gateway.oauth.guard import Actor
 from gateway.oauth.scopes import Role
 from gateway.points import model as points_model
 from gateway.redemption import model as redemptions
-from gateway.redemption.model import BURNED, State
+from gateway.redemption.model import BURNED, Fault, State
 
 
 @strawberry.type
@@ -225,7 +225,7 @@ class Redemption:
     """One redemption. In `IN_DOUBT` the partner is being asked; points are held, not spent."""
 
     id: strawberry.ID
-    state: str
+    state: State
     slot: str | None
     quantity: int
     list_fen: Fen
@@ -233,7 +233,7 @@ class Redemption:
     legs: list[Leg]
     pricing: str
     reason: str | None
-    fault: str | None
+    fault: Fault | None
     since: datetime | None
     next_check_at: datetime | None
     hold_until: datetime | None
@@ -257,7 +257,7 @@ class Redemption:
         waiting = doubtful or redemption.state is State.CONFIRMING
         return cls(
             id=strawberry.ID(redemption.id),
-            state=redemption.state.value,
+            state=redemption.state,
             slot=redemption.slot,
             quantity=redemption.quantity,
             list_fen=redemption.list_fen,
@@ -265,7 +265,7 @@ class Redemption:
             legs=[Leg.of(leg) for leg in redemption.legs],
             pricing=redemption.pricing,
             reason=redemption.reason,
-            fault=redemption.fault.value if redemption.fault else None,
+            fault=redemption.fault,
             since=redemption.doubt_since,
             next_check_at=redemption.due_at if waiting else None,
             hold_until=redemption.hold_until if redemption.state is State.HELD else None,

@@ -13,8 +13,10 @@ from gateway.api.errors import Effect, Payload
 from gateway.api.operator import SagaCall, calls_of
 from gateway.api.redemption_types import Redemption
 from gateway.api.scalars import Fen
+from gateway.reconciliation.model import ResolutionState
 from gateway.redemption import reviews as store
 from gateway.redemption import service as redemptions
+from gateway.redemption.model import Fault, Resolve, State
 
 
 @strawberry.type
@@ -44,12 +46,12 @@ class ReviewResolution:
 
     id: strawberry.ID
     redemption: strawberry.ID
-    outcome: str
-    fault: str | None
+    outcome: Resolve
+    fault: Fault | None
     evidence: str | None
     note: str
     amount_fen: Fen
-    state: str
+    state: ResolutionState
     proposed_by: str
     proposed_at: datetime
     approved_by: str | None
@@ -60,12 +62,12 @@ class ReviewResolution:
         return cls(
             id=strawberry.ID(row.id),
             redemption=strawberry.ID(row.redemption_id),
-            outcome=row.outcome.value,
-            fault=row.fault.value if row.fault else None,
+            outcome=row.outcome,
+            fault=row.fault,
             evidence=row.evidence,
             note=row.note,
             amount_fen=row.amount_fen,
-            state=row.state,
+            state=ResolutionState(row.state),
             proposed_by=row.proposed_by,
             proposed_at=row.proposed_at,
             approved_by=row.approved_by,
@@ -79,24 +81,24 @@ class Review:
 
     redemption: Redemption
     reason: str
-    came_from: str
+    came_from: State
     step: str
     opened_at: datetime
     due_at: datetime
     owner: str | None
-    outcomes: list[str]
+    outcomes: list[Resolve]
 
     @classmethod
     def of(cls, row: store.Review) -> Self:
         return cls(
             redemption=Redemption.of(row.redemption),
             reason=row.reason,
-            came_from=row.came_from.value,
+            came_from=row.came_from,
             step=row.step.value,
             opened_at=row.opened_at,
             due_at=row.due_at,
             owner=row.owner,
-            outcomes=[each.value for each in row.outcomes],
+            outcomes=list(row.outcomes),
         )
 
     @strawberry.field

@@ -14,6 +14,7 @@ from gateway.api import pages
 from gateway.api.context import Services
 from gateway.api.endpoint import BODY_LIMIT, Unreadable, body_of, locale_of
 from gateway.api.errors import malformed, top_level
+from gateway.api.messages import say
 from gateway.audit import service as audit
 from gateway.errors import Denied, NotFound
 from gateway.merchants import service as merchants
@@ -63,7 +64,7 @@ def _answering(handler: Handler) -> Handler:
             legible([request.path_params, dict(request.query_params)], "address")
             return await handler(request)
         except InvalidInput as error:
-            detail = f"{error.context['field']}: {error.context['rule']}"
+            detail = say(error, locale, {})
             status, body = 400, malformed(detail, locale=locale, request_id=request_id)
         except Unreadable as error:
             status, body = (

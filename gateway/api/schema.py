@@ -1,5 +1,6 @@
 """The schema: every role's queries and mutations in one graph, and its printed forms."""
 
+import re
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -26,6 +27,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from gateway.api.audit import AuditQuery
 from gateway.api.catalog_query import CatalogQuery
+from gateway.api.described import describe
 from gateway.api.events import EventMutation, EventQuery, Subscription
 from gateway.api.finance import FinanceQuery
 from gateway.api.finance_effects import FinanceMutation
@@ -43,6 +45,7 @@ from gateway.subgraphs.composing import Ours
 from gateway.values import InvalidInput
 
 ENTITIES = ("Offer", "Merchant", "Redemption")
+_BLANK = re.compile(r"[ ]+$", re.MULTILINE)  # Lines between two paragraphs of a description.
 FEDERATION = frozenset({"_Any", "_Entity", "_Service", "_FieldSet", "FieldSet", "link__Import"})
 
 
@@ -91,7 +94,7 @@ class GatewaySchema(Schema):
             if not isinstance(given, dict) or set(given) != {"__typename", "id"}:
                 raise InvalidInput(where, "an object of __typename and id")
             if given["__typename"] not in ENTITIES or not isinstance(given["id"], str):
-                raise InvalidInput(where, f"{', '.join(ENTITIES)}, by an id")
+                raise InvalidInput(where, "one of {values}, by an id", values=ENTITIES)
         copies: Any = deepcopy(representations)  # It writes into what it is given.
         return super().entities_resolver(info, copies)
 
@@ -99,7 +102,7 @@ class GatewaySchema(Schema):
 @cache
 def build() -> Schema:
     """The one schema."""
-    return GatewaySchema(
+    schema = GatewaySchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -107,12 +110,14 @@ def build() -> Schema:
         config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
         federation_version="2.7",
     )
+    describe(schema)
+    return schema
 
 
 def api_sdl() -> str:
     """Our own API schema: what clients see, without federation's machinery."""
     document: DocumentNode = visit(parse(build().as_str()), _WithoutFederation())
-    return print_ast(document) + "\n"
+    return _BLANK.sub("", print_ast(document)) + "\n"
 
 
 def subgraph_sdl() -> str:

@@ -105,7 +105,7 @@ def check_request(
     if cash_fen is not None:
         amount(cash_fen, field="cash_fen", least=0)
     if not legs:
-        raise InvalidInput("legs", f"1 to {MAX_LEGS} legs")
+        raise InvalidInput("legs", "1 to {most} legs", most=MAX_LEGS)
     names = [leg.programme_id for leg in legs]
     if len(legs) > MAX_LEGS or len(set(names)) < len(names):
         raise LegLimit(field=("legs",), max=MAX_LEGS, given=len(legs))
@@ -117,7 +117,7 @@ def check_request(
             continue
         amount(leg.points, field=where)
         if leg.points % step:
-            raise InvalidInput(where, f"step of {step}")
+            raise InvalidInput(where, "step of {step}", step=step)
 
 
 def price(

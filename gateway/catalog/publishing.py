@@ -117,7 +117,7 @@ def check(offer: Offer) -> Offer:
         offer_id=offer.id, kind=offer.kind, category=offer.category, name_zh=offer.name_zh
     )
     if offer.kind not in KINDS:
-        raise InvalidInput("kind", f"one of {', '.join(sorted(KINDS))}")
+        raise InvalidInput("kind", "one of {values}", values=sorted(KINDS))
     if not offer.name_zh:
         raise InvalidInput("name_zh", "a name in Chinese")
     _whole(offer.cash_fen, field="cash_fen", least=0 if offer.kind == "credential" else 1)
@@ -125,10 +125,10 @@ def check(offer: Offer) -> Offer:
         free = offer.kind in ("credential", "badge_prize")
         _whole(offer.own_points, field="own_points", least=0 if free else 1)
     if offer.own_priced_by not in _PRICED_BY:
-        raise InvalidInput("own_priced_by", "book or value")
+        raise InvalidInput("own_priced_by", "one of {values}", values=("book", "value"))
     percent = offer.max_offset_pct
     if not isinstance(percent, int) or not 0 <= percent <= 100:
-        raise InvalidInput("max_offset_pct", "0 to 100")
+        raise InvalidInput("max_offset_pct", "{least} to {most}", least=0, most=100)
     _check_documents(offer)
     require_guarantee(offer.id, offer.guarantee)
     return offer
@@ -145,7 +145,7 @@ def _check_documents(offer: Offer) -> None:
     """Check the shape of what a merchant may say freely, because prices rest on it."""
     extra = offer.attributes
     if extra.get("pricing", "fixed") not in ("fixed", "estimate"):
-        raise InvalidInput("pricing", "fixed or estimate")
+        raise InvalidInput("pricing", "one of {values}", values=("fixed", "estimate"))
     if not isinstance(offer.part_payment, bool):
         raise InvalidInput("part_payment", "true or false")
     if not isinstance(extra.get("guarantee", {}), Mapping):

@@ -6,7 +6,7 @@ list price is the truth: when it is another one, the parts are worked out again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from gateway.catalog.model import (
     OfferSuspended,
     Price,
     QuoteLeg,
+    SlotRequired,
     StoredQuote,
     slot_date,
 )
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 Rows = Sequence[Any]
+_SLOTS_NAMED = 5  # to one who named none
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,16 @@ async def draft_quote(
             return Draft(None, replay)
         basis = await _basis(tx, asked, known, settings=settings, now=now)
     worked = _work_out(asked, basis, list_fen=None, now=now)
+    if slot := await _only_slot(partners, asked, basis.offer, now=now):
+        return await draft_quote(
+            database,
+            partners,
+            asked=replace(asked, slot=slot),
+            claim=claim,
+            secret=secret,
+            settings=settings,
+            clock=clock,
+        )
     answer = await _ask_partner(partners, asked, basis.offer, worked.list_fen, secret)
     now = clock.now()
     if answer and answer.list_fen != worked.list_fen:
@@ -177,6 +189,7 @@ async def request_quote(
         NotFound: No such member, offer or programme.
         EnterpriseRestricted: An enterprise buys green goods only.
         OfferSuspended, OfferNotOpen, NotOffsetDay, BookingRequired, MinSpendNotMet: Not now.
+        SlotRequired: It is booked by slot, and none was named.
         NoAgreement, ConsentRequired: A programme may not be used there, or not yet.
         LegSum, PartPaymentNotAllowed, OffsetCap: The parts do not fit.
         InsufficientPoints, AgreementCap, CoverExceeded: Somebody's limit.
@@ -478,6 +491,33 @@ def _with_terms(
     values |= {"agreement_id": agreement.id, "agreement_version": agreement.version}
     values |= {"settlement_fen": terms.settlement_fen, "fee_fen": terms.fee_fen}
     return QuoteLeg(**values)
+
+
+async def _only_slot(
+    partners: Mapping[str, Partner], asked: Request, offer: Offer, *, now: datetime
+) -> str | None:
+    """The slot of an offer that is booked by slot, if none was named and there is one only.
+
+    A partner that lists no slot with room says itself why.
+
+    Raises:
+        SlotRequired: There are several: nobody chooses for the member.
+    """
+    partner = partners.get(offer.merchant_id)
+    if asked.slot or partner is None or not offer.attributes.get("slots"):
+        return None
+    try:
+        found = await partner.live([offer.id], on=None)
+    except PartnerUnavailable as failure:
+        failure.context.setdefault("merchant", offer.merchant_id)
+        raise
+    listed = (slot for row in found if row.offer_id == offer.id for slot in row.slots)
+    open_ = [slot for slot in listed if slot.left >= asked.quantity and slot.starts_at > now]
+    if len(open_) > 1:
+        nearest = sorted(open_, key=lambda slot: slot.starts_at)[:_SLOTS_NAMED]
+        slots = [slot.id for slot in nearest]
+        raise SlotRequired(field=("slot",), offer=offer.id, slots=slots)
+    return open_[0].id if open_ else None
 
 
 async def _ask_partner(

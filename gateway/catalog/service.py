@@ -95,7 +95,7 @@ async def search(
         InvalidInput: `first` or `after` cannot be used.
     """
     if not 1 <= first <= PAGE_LIMIT:
-        raise InvalidInput("first", f"1 to {PAGE_LIMIT}")
+        raise InvalidInput("first", "{least} to {most}", least=1, most=PAGE_LIMIT)
     wanted = filter or OfferFilter()
     ask = await _question(tx, wanted)
     place = _rank(after) if after else None

@@ -95,10 +95,10 @@ async def propose_budget(
     """
     amount(budget_fen, field="budget_fen")
     if not 0 <= compensation_bps <= 10_000:
-        raise InvalidInput("compensation_bps", "0 to 10000")
+        raise InvalidInput("compensation_bps", "{least} to {most}", least=0, most=10_000)
     this = business_day(now).year
     if not this - 1 <= year <= this + 5:
-        raise InvalidInput("year", f"{this - 1} to {this + 5}")
+        raise InvalidInput("year", "{least} to {most}", least=this - 1, most=this + 5)
     budget = Budget(new_id("bud"), issuer, year, budget_fen, compensation_bps, proposed_by=actor)
     await store.insert_budget(
         tx,

@@ -166,7 +166,7 @@ async def register(
     """
     url, types = check_url(url, sandbox=sandbox), check_types(types)
     if len(await endpoints(tx, merchant_id=merchant_id)) >= MOST_ENDPOINTS:
-        raise InvalidInput("url", f"at most {MOST_ENDPOINTS} endpoints of one merchant")
+        raise InvalidInput("url", "at most {most} endpoints of one merchant", most=MOST_ENDPOINTS)
     endpoint_id, secret = new_id("whk"), new_secret()
     row: dict[str, Any] = {"id": endpoint_id, "merchant_id": merchant_id, "url": url}
     row |= {"types": list(types), "state": EndpointState.ACTIVE, "created_at": now}

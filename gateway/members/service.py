@@ -282,10 +282,12 @@ def _consent(
     now: datetime,
 ) -> dict[str, Any]:
     if purpose not in PURPOSES:
-        raise InvalidInput("consents.purpose", f"one of {', '.join(sorted(PURPOSES))}")
+        raise InvalidInput("consents.purpose", "one of {values}", values=sorted(PURPOSES))
     pair = issuer is not None and redeemer is not None
     if pair != (purpose == PARTNER_PAIR) or (issuer is None) != (redeemer is None):
-        raise InvalidInput("consents.issuer", f"issuer and redeemer, for {PARTNER_PAIR} only")
+        raise InvalidInput(
+            "consents.issuer", "issuer and redeemer, for {purpose} only", purpose=PARTNER_PAIR
+        )
     return {
         "consent_id": new_id("cns"),
         "member_id": member_id,

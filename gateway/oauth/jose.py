@@ -54,7 +54,7 @@ def public_jwk(given: Mapping[str, Any], *, field: str) -> dict[str, Any]:
         raise InvalidInput(field, "the public part only; keep the private key")
     members = ("kty", "crv", "x", "y") if curve[0] == "EC" else ("kty", "crv", "x")
     if not all(isinstance(given.get(name), str) for name in members):
-        raise InvalidInput(field, f"a public JWK with {', '.join(members)}")
+        raise InvalidInput(field, "a public JWK with {values}", values=members)
     plain = {name: given[name] for name in members}
     try:
         key = load(plain)

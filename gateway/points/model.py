@@ -302,13 +302,13 @@ def earned(
                 raise InvalidInput("nights", "a whole number, at least 1")
             tiers = earn["tiers"]
             if tier is not None and tier not in tiers:
-                raise InvalidInput("tier", f"one of {', '.join(tiers)}")
+                raise InvalidInput("tier", "one of {values}", values=[*tiers])
             base = earned_by_nights(nights, tiers[tier] if tier else min(tiers.values()))
         case "per_distance":
             if distance_km is None or distance_km < 1:
                 raise InvalidInput("distance_km", "a whole number, at least 1")
             if fare_class not in earn["factor_pct"]:
-                raise InvalidInput("fare_class", f"one of {', '.join(earn['factor_pct'])}")
+                raise InvalidInput("fare_class", "one of {values}", values=[*earn["factor_pct"]])
             base = earned_by_distance(distance_km, earn["factor_pct"][fare_class])
         case _:
             if cash_fen is None:

@@ -66,7 +66,9 @@ async def publish_policy(
     if missing := missing_disclosures(disclosure):
         raise DisclosureMissing(field=("disclosure",), fields=missing)
     if earn.get("kind") not in ("per_amount", "per_night", "per_distance"):
-        raise InvalidInput("earn.kind", "per_amount, per_night or per_distance")
+        raise InvalidInput(
+            "earn.kind", "one of {values}", values=("per_amount", "per_night", "per_distance")
+        )
     known = await store.select_programmes(tx, programme_id=programme_id)
     if known:
         _keeps_promise(rows.programme(known[0]), issuer=issuer, rate=rate, months=months)

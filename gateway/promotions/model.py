@@ -87,11 +87,11 @@ def check(promotion: Promotion) -> Promotion:
         InvalidInput: An unknown calendar, scope or judge, or an effect without its figures.
     """
     if promotion.rule.get("kind") not in calendar.KINDS:
-        raise InvalidInput("calendar.kind", f"one of {', '.join(sorted(calendar.KINDS))}")
+        raise InvalidInput("calendar.kind", "one of {values}", values=sorted(calendar.KINDS))
     if promotion.scope not in ("own", "coalition"):
-        raise InvalidInput("scope", "own or coalition")
+        raise InvalidInput("scope", "one of {values}", values=("own", "coalition"))
     if promotion.judged_by not in JUDGED_BY:
-        raise InvalidInput("judged_by", f"one of {', '.join(JUDGED_BY)}")
+        raise InvalidInput("judged_by", "one of {values}", values=JUDGED_BY)
     needed = {
         "price": ("points",),
         "earn_multiplier": ("num", "den"),

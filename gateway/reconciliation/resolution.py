@@ -70,7 +70,7 @@ async def propose_resolution(
         ToleranceExceeded: A write-off of more than the tolerance.
     """
     if action not in list(Action):
-        raise InvalidInput("action", "one of " + ", ".join(Action))
+        raise InvalidInput("action", "one of {values}", values=[*Action])
     found = await _open_break(tx, break_id)
     asked = Action(action) is Action.ASK_PARTNER
     flows = flows_of(Action(action), found)

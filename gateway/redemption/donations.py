@@ -74,7 +74,7 @@ async def donate(
         return await donation(tx, replay.object_id), True
     amount(points_given, field="points")
     if points_given < LEAST_POINTS:
-        raise InvalidInput("points", f"at least {LEAST_POINTS}")
+        raise InvalidInput("points", "at least {least}", least=LEAST_POINTS)
     if "beneficiary" not in (await merchants.get(tx, beneficiary)).roles:
         raise NotFound(id=beneficiary)
     programme = await points.programme(tx, programme_id)

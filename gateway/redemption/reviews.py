@@ -145,12 +145,12 @@ async def propose(
     """
     found = await _waiting(tx, redemption_id)
     if outcome not in found.outcomes:
-        raise InvalidInput("outcome", "one of " + ", ".join(found.outcomes))
+        raise InvalidInput("outcome", "one of {values}", values=found.outcomes)
     chosen = Resolve(outcome)
     if (chosen is Resolve.COMMIT) != bool(evidence and evidence.strip()):
         raise InvalidInput("evidence", "the partner's booking, for COMMIT only")
     if fault not in (list(Fault) if chosen is Resolve.CANCEL else [None]):
-        raise InvalidInput("fault", f"one of {', '.join(Fault)}, for CANCEL only")
+        raise InvalidInput("fault", "one of {values}, for CANCEL only", values=[*Fault])
     if not note.strip():
         raise InvalidInput("note", "why")
     made = Resolution(

@@ -417,6 +417,6 @@ def _check_terms(issuer: str, redeemer: str, *, bps: int, fee_bps: int) -> None:
     if issuer == redeemer:
         raise InvalidInput("redeemer", "another merchant than the issuer")
     if not 1 <= bps <= 10_000:
-        raise InvalidInput("settlement_bps", "1 to 10000")
+        raise InvalidInput("settlement_bps", "{least} to {most}", least=1, most=10_000)
     if not 0 <= fee_bps <= 10_000:
-        raise InvalidInput("fee_bps", "0 to 10000")
+        raise InvalidInput("fee_bps", "{least} to {most}", least=0, most=10_000)

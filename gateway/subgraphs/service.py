@@ -110,7 +110,7 @@ async def publish(
     """
     merchant_id = submitted.merchant_id
     if not await store.take_prefix(tx, merchant_id, prefix.types.lower()):
-        raise InvalidInput("sdl", f"the prefix {prefix.types} is another merchant's")
+        raise InvalidInput("sdl", "the prefix {prefix} is another merchant's", prefix=prefix.types)
     base = await members_of(tx, seen.number)
     made = Subgraph(
         id=new_id("sgr"),

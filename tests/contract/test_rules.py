@@ -1,4 +1,4 @@
-"""Every rule that INVALID_INPUT can name has its words in Chinese."""
+"""Every rule that an input may break is said in Chinese and in English."""
 
 import ast
 import re
@@ -7,45 +7,63 @@ from pathlib import Path
 import pytest
 
 from gateway.api.messages import say
-from gateway.api.rules import in_chinese
 from gateway.catalog.model import ELSEWHERE
+from gateway.rules import RULES
 from gateway.values import InvalidInput
 
 ROOT = Path(__file__).parents[2]
-CHINESE = re.compile(r"[\u4e00-\u9fff]")
+_PLACE = re.compile(r"\{(\w+)\}")
+_ENGLISH = re.compile(
+    r"\b(?:at|least|most|one|of|to|only|whole|number|text|object|cursor|is|the)\b"
+)
 
 
-def _sample(node: ast.expr) -> str:
-    """The rule with 7 for each value."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.JoinedStr(values=parts):
-            return "".join(_sample(part) for part in parts)
-        case ast.BinOp(left=left, right=right):
-            return _sample(left) + _sample(right)
-    return "7"
+def raised() -> list[tuple[str, ast.Call]]:
+    """Every `InvalidInput(…)` of the product, with its place."""
+    paths = [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "partners").rglob("*.py")]
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
+        for path in sorted(paths)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and "InvalidInput" in (getattr(node.func, "id", ""), getattr(node.func, "attr", ""))
+    ]
 
 
-def _rules() -> set[str]:
-    found = set(ELSEWHERE.values())
-    for path in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "partners").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not isinstance(node, ast.Call) or len(node.args) < 2:
-                continue
-            if ast.unparse(node.func).split(".")[-1] == "InvalidInput":
-                found.add(_sample(node.args[1]))
-    return found - {"7"}
+def rules_of(call: ast.Call) -> list[str]:
+    """The rules a call may name; one that is put together there is none."""
+    rule = call.args[1]
+    if isinstance(rule, ast.Constant):
+        return [str(rule.value)]
+    assert ast.unparse(rule) == "ELSEWHERE[offer.kind]", "name the rule itself"
+    return list(ELSEWHERE.values())
 
 
-@pytest.mark.parametrize("rule", sorted(_rules()))
-def test_a_rule_is_told_in_chinese(rule: str) -> None:
-    assert CHINESE.search(in_chinese(rule)), rule
+@pytest.mark.parametrize(("place", "call"), raised(), ids=lambda each: str(each)[:60])
+def test_a_rule_is_known_and_gets_its_numbers(place: str, call: ast.Call) -> None:
+    given = {word.arg for word in call.keywords}
+    for rule in rules_of(call):
+        assert rule in RULES, place
+        assert set(_PLACE.findall(rule)) == given, place
 
 
-def test_the_values_of_a_rule_stay() -> None:
-    refused = InvalidInput("legs.0.points", "step of 10")
+def test_no_rule_is_left_over() -> None:
+    assert set(RULES) == {rule for _, call in raised() for rule in rules_of(call)}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_chinese_message_has_no_english_rule(rule: str) -> None:
+    assert sorted(_PLACE.findall(RULES[rule])) == sorted(_PLACE.findall(rule))
+    facts = {name: ["A", "B"] if name == "values" else 7 for name in _PLACE.findall(rule)}
+    refused = InvalidInput("legs.0.points", rule, **facts)
+    zh, en = say(refused, "zh", {}), say(refused, "en", {})
+    assert en == f"legs.0.points: {refused.context['rule']}"
+    assert "{" not in zh + en
+    assert re.search(r"[一-鿿]", zh)
+    assert not _ENGLISH.search(zh.removeprefix("legs.0.points").replace("true", ""))
+
+
+def test_programs_read_field_rule_and_numbers() -> None:
+    refused = InvalidInput("legs.0.points", "step of {step}", step=10)
+    assert refused.context == {"field": "legs.0.points", "rule": "step of 10", "step": 10}
     assert say(refused, "zh", {}) == "legs.0.points:须为 10 的整数倍"
-    assert say(refused, "en", {}) == "legs.0.points: step of 10"
-    assert in_chinese("one of own, coalition") == "应为其中之一:own, coalition"
-    assert in_chinese("something new") == "something new"

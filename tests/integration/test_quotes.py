@@ -1,7 +1,7 @@
 """Quotes on a real database: parts, refusals in their order, the partner's price as the truth."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from gateway.catalog.model import (
     BookingRequired,
     EnterpriseRestricted,
     OfferSuspended,
+    SlotRequired,
     StoredQuote,
 )
 from gateway.catalog.pricing import LegInput, LegLimit, LegSum, OffsetCap, PartPaymentNotAllowed
@@ -21,7 +22,7 @@ from gateway.members.model import pseudonym
 from gateway.merchants import service as merchants
 from gateway.points import service as points
 from gateway.points.service import InsufficientPoints
-from gateway.ports import PriceChanged, QuoteExpired, SoldOut
+from gateway.ports import PriceChanged, QuoteExpired, Slot, SoldOut
 from gateway.promotions.coupons import MinSpendNotMet
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
@@ -213,6 +214,30 @@ async def test_a_night_is_priced_by_its_date_and_sold_whole(database: Database) 
         await desk.quote("mbr_chenjing", "YQ-02", ("P-YQ", None))
     upgrade = await desk.quote("mbr_chenjing", "YQ-02", ("P-YQ", None), slot="bkg_1 2026-11-21")
     assert upgrade.legs[0].points == 5_000
+
+
+async def test_nobody_chooses_a_show_for_the_member(database: Database) -> None:
+    desk = await open_desk(database, "mbr_demo_01")
+    ticket, cinema = ("mbr_demo_01", "XH-01", ("P-LL", None)), desk.partners["M05"]
+    opens = datetime.fromisoformat(NOON)
+    over, full = Slot("over", opens, 9), Slot("full", opens + timedelta(hours=1), 0)
+    shows = [Slot(f"s{hour}", opens + timedelta(hours=hour), 9) for hour in range(7, 1, -1)]
+    cinema.slots = [over, full, *shows]
+    with pytest.raises(SlotRequired) as refused:
+        await desk.quote(*ticket)
+    assert refused.value.field == ("slot",)
+    assert refused.value.context == {"offer": "XH-01", "slots": ["s2", "s3", "s4", "s5", "s6"]}
+    assert not cinema.asked
+    assert (await desk.quote(*ticket, slot="s7")).slot == "s7"
+
+    cinema.slots = [over, full, shows[0]]
+    only = await desk.quote(*ticket)
+    assert (only.slot, cinema.asked[-1].slot) == ("s7", "s7"), "the one there is, and told"
+    assert (await desk.quote("mbr_demo_01", "XH-03", ("P-LL", None))).slot is None, "no shows"
+    cinema.failure = PartnerUnavailable()
+    with pytest.raises(PartnerUnavailable) as away:
+        await desk.quote(*ticket)
+    assert away.value.context == {"merchant": "M05"}
 
 
 REFUSED: list[tuple[Any, ...]] = [

@@ -13,7 +13,7 @@ from gateway.errors import GatewayError
 from gateway.members import service as members
 from gateway.merchants import service as merchants
 from gateway.points import service as points
-from gateway.ports import Capability, FeedOffer, FeedPage, LiveOffer, Quote, QuoteRequest
+from gateway.ports import Capability, FeedOffer, FeedPage, LiveOffer, Quote, QuoteRequest, Slot
 from gateway.promotions import service as promotions
 from gateway.settlement import service as settlement
 from gateway.values import Rate, start_of
@@ -49,6 +49,7 @@ class FakePartner:
     now: datetime = OPENED
     pages: Sequence[FeedPage] = ()
     cursors: list[str | None] = field(default_factory=list)
+    slots: Sequence[Slot] = ()
     database: Any = None  # When set, no transaction of it may be open during a call.
 
     async def quote(self, request: QuoteRequest) -> Quote:
@@ -75,7 +76,8 @@ class FakePartner:
         if self.failure:
             raise self.failure
         known = coalition.offers()
-        return [LiveOffer(name, known[name].cash_fen, 5) for name in offer_ids]
+        slots = tuple(self.slots)
+        return [LiveOffer(name, known[name].cash_fen, 5, slots) for name in offer_ids]
 
 
 def feed(merchant_id: str, *, version: int = 1, **changes: Any) -> FeedPage:

@@ -257,14 +257,14 @@ def test_parts_that_do_not_fit_are_refused(
         (
             {"legs": [LegInput("P-HM", 1_005)], "cash_fen": 1_995},
             InvalidInput,
-            {"field": "legs.0.points", "rule": "step of 10"},
+            {"field": "legs.0.points", "rule": "step of 10", "step": 10},
         ),
         (
             {"legs": [LegInput("P-HM"), LegInput("P-LL", 10)]},
             InvalidInput,
             {"field": "legs.0.points", "rule": "only the last leg may be left open"},
         ),
-        ({"legs": []}, InvalidInput, {"field": "legs", "rule": "1 to 3 legs"}),
+        ({"legs": []}, InvalidInput, {"field": "legs", "rule": "1 to 3 legs", "most": 3}),
         (
             {"legs": [LegInput(f"P-{n}", 10) for n in range(4)]},
             LegLimit,

@@ -177,7 +177,7 @@ def test_what_a_policy_counts_must_be_given(
     with pytest.raises(InvalidInput) as refused:
         earned(programme, **terms)
     assert refused.value.field == (field,)
-    assert refused.value.context == {"field": field, "rule": rule}
+    assert (refused.value.context["field"], refused.value.context["rule"]) == (field, rule)
 
 
 def test_negative_cash_earns_nothing_and_says_which_field() -> None:
