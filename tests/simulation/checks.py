@@ -58,6 +58,10 @@ _FAST: tuple[tuple[str, str], ...] = (
                              AND f.outcome IN ('rejected','fenced','released','cancelled'))""",
     ),
     (
+        "§5.5 (4) points are taken again after a fence was acknowledged",
+        "SELECT id, state FROM redemptions WHERE fenced AND epoch > 1",
+    ),
+    (
         "R4 two epochs hold or have burned",
         """SELECT redemption_id FROM points_holds WHERE state IN ('HELD', 'POSTED')
            GROUP BY redemption_id HAVING count(DISTINCT epoch) > 1""",
