@@ -16,6 +16,7 @@ from gateway.catalog import quotes
 from gateway.catalog.pricing import LegInput
 from gateway.errors import PartnerRejected, PartnerUnavailable
 from gateway.ports import CancelTooLate, Fact, Outcome, PriceChanged, Reservation, SoldOut
+from gateway.redemption import compensation
 from gateway.redemption.model import Redemption, State, Step
 from tests.integration.conftest import MORNING, Coalition
 from tests.support.chronicle import Asked, Chronicle, plain
@@ -417,3 +418,21 @@ async def test_a_hold_that_is_refused_says_why(coalition: Coalition) -> None:
     with pytest.raises(SoldOut):
         await coalition.held(*TICKET)
     assert await coalition.wallet(MEMBER, "P-LL") == (20_000, 0)
+
+
+async def test_a_compensation_waits_for_its_slice_and_is_issued(
+    coalition: Coalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> int:
+        return 0
+
+    done = await coalition.redeemed(*TICKET)
+    with monkeypatch.context() as patched:
+        patched.setattr(compensation.compliance, "budget_left", nothing)
+        await Ways(coalition).tell(done, "cancelled", 2)
+    assert await coalition.wallet(MEMBER, "P-LL") == (20_000, 0)
+    async with coalition.database.reading() as tx:
+        kept = await Chronicle(MORNING).kept(tx, done)
+    assert "job compensate compensate:red:1 None leg=1 redemption=red" in kept
+    await coalition.jobs()
+    assert await coalition.wallet(MEMBER, "P-LL") == (20_450, 0)
