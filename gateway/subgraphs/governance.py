@@ -101,6 +101,10 @@ RULES: Mapping[str, Rule] = {
     "ROOT_EFFECT": Rule(
         "商户子图不能有 Mutation 或 Subscription", "a merchant's subgraph has queries only"
     ),
+    "ROOT_AGAIN": Rule(
+        "字段不能返回 Query:否则会绕过查询入口的权限",
+        "no field returns Query: who may ask what is decided where an operation begins",
+    ),
     "DIRECTIVE_NOT_ALLOWED": Rule("此处不允许使用 @{name}", "@{name} is not allowed here"),
     "DIRECTIVE_DEFINITION": Rule(
         "不能自定义指令 @{name}", "no directive is defined here; @{name} is"
@@ -225,6 +229,8 @@ class _Judge:
         yield from self.names(place, found.name)
         yield from self.texts(place, found)
         yield from self.directives(place, found.directives, allowed)
+        if print_ast(found.type).strip("[]!") in ("Query", self.subgraph.query):
+            yield violation("ROOT_AGAIN", place)
         for argument in found.arguments.values():
             yield from self.argument(place, argument, mark="({}:)")
 

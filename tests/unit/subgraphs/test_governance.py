@@ -123,6 +123,14 @@ REFUSED = {
         {("OUR_TYPE", "OffersFilter")},
     ),
     "points": ("scalar Points\ntype Query { xinghui_a: Points }", {("OUR_TYPE", "Points")}),
+    "a way back to the root": (
+        "type Xinghui_Seat { again: [Query!] }\ntype Query { xinghui_a: Xinghui_Seat }",
+        {("ROOT_AGAIN", "Xinghui_Seat.again")},
+    ),
+    "a way back from ours, by another name": (
+        "schema { query: Q }\n" + OFFER + "xinghui_q: Q }\ntype Q { xinghui_a: Int }",
+        {("ROOT_AGAIN", "Offer.xinghui_q")},
+    ),
     "mutations": ("type Mutation { xinghui_a: Int }", {("ROOT_EFFECT", "Mutation")}),
     "mutations by another name": (
         "schema { query: Q mutation: M }\ntype Q { xinghui_a: Int }\ntype M { xinghui_b: Int }",
