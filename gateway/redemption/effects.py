@@ -506,6 +506,7 @@ async def reverse(
         now=now,
     )
     await store.add_returned(tx, redemption.id, back)
+    redemption = _returned(redemption, back)
     await store.set_voucher(tx, redemption.id, state="VOID", used_at=None)
     if fault is Fault.REDEEMER:
         for leg in redemption.legs:
@@ -530,7 +531,7 @@ async def fulfil(
         amount(final_fare_fen, field="final_fare_fen", least=0)
     fare = final_fare_fen if redemption.pricing == "estimate" else None
     if fare is not None and fare < redemption.list_fen:
-        await _adjust_fare(tx, redemption, fare_fen=fare, actor=actor, now=now)
+        redemption = await _adjust_fare(tx, redemption, fare_fen=fare, actor=actor, now=now)
     await settlement.clear(tx, cause_id=redemption.id, at=now)
     await store.set_voucher(tx, redemption.id, state="USED", used_at=now)
     return await move(
@@ -546,7 +547,7 @@ async def fulfil(
 
 async def _adjust_fare(
     tx: AsyncConnection, redemption: Redemption, *, fare_fen: int, actor: str, now: datetime
-) -> None:
+) -> Redemption:
     kept = kept_after_fare(redemption.legs, redemption.cash_fen, fare_fen)
     by_no = {leg.leg_no: leg for leg in redemption.legs}
     foreign = {leg_no: face for leg_no, (_, face) in kept.items() if not by_no[leg_no].own}
@@ -558,7 +559,7 @@ async def _adjust_fare(
     back = {no: by_no[no].points - points_kept for no, (points_kept, _) in kept.items()}
     back = {no: count for no, count in back.items() if count}
     if not back:
-        return
+        return redemption
     await points.give_back(
         tx,
         redemption_id=redemption.id,
@@ -571,3 +572,13 @@ async def _adjust_fare(
         now=now,
     )
     await store.add_returned(tx, redemption.id, back)
+    return _returned(redemption, back)
+
+
+def _returned(redemption: Redemption, back: Mapping[int, int]) -> Redemption:
+    """As the store has it now: who asked is told what came back, as one who asks again is."""
+    legs = (
+        replace(leg, returned_points=leg.returned_points + back.get(leg.leg_no, 0))
+        for leg in redemption.legs
+    )
+    return replace(redemption, legs=tuple(legs))

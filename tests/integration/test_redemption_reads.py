@@ -252,8 +252,19 @@ async def test_a_cancellation_is_quoted_before_it_is_asked(coalition: Coalition)
     cancelled, replayed = await saga.cancel(**ask, key="3")
     assert (cancelled.state, replayed) == (State.CANCELLED, False)
     for key, seen in (("3", True), ("4", False)):
-        again, replayed = await saga.cancel(**ask, key=key)
-        assert (again.id, again.state, replayed) == (done.id, State.CANCELLED, seen)
+        assert await saga.cancel(**ask, key=key) == (cancelled, seen)
+
+
+async def test_the_first_answer_says_what_came_back_as_the_second_does(
+    coalition: Coalition,
+) -> None:
+    legs = (("P-LL", 8_000), ("P-KX", None))
+    ride = await coalition.redeemed("mbr_demo_07", "KX-03", *legs)
+    asked: dict[str, Any] = {"merchant_id": "M07", "redemption_id": ride.id}
+    asked |= {"final_fare_fen": 7_500, "key": "f"}
+    first, _ = await coalition.redemptions.record_fulfilment(**asked)
+    assert [leg.returned_points for leg in first.legs] == [500, 4_000]
+    assert await coalition.redemptions.record_fulfilment(**asked) == (first, True)
 
 
 async def test_what_is_used_is_not_cancelled(coalition: Coalition) -> None:
