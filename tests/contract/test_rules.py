@@ -39,7 +39,7 @@ def rules_of(call: ast.Call) -> list[str]:
     return list(ELSEWHERE.values())
 
 
-@pytest.mark.parametrize(("place", "call"), raised(), ids=lambda each: str(each)[:60])
+@pytest.mark.parametrize(("place", "call"), [pytest.param(*each, id=each[0]) for each in raised()])
 def test_a_rule_is_known_and_gets_its_numbers(place: str, call: ast.Call) -> None:
     given = {word.arg for word in call.keywords}
     for rule in rules_of(call):
