@@ -46,6 +46,7 @@ RULES: Mapping[str, str] = {
     "only the last leg may be left open": "只有最后一种积分可以不填数量",
     "nothing is left for this leg": "已无金额可由此种积分支付",
     "these points cover less than one fen": "这些积分不足一分钱",
+    "named; the next with room are {values}": "须指明时段;近期可选:{values}",
     "draws are entered by enterDraw": "抽奖请用 enterDraw 参加",
     "badge prizes are claimed by claimBadgePrize": "勋章奖品请用 claimBadgePrize 领取",
     "credentials are read, not bought": "凭证只可查看,不可兑换",

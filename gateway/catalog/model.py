@@ -45,15 +45,6 @@ class BookingRequired(Refused):
     next_en = "book first"
 
 
-class SlotRequired(Refused):
-    code = "SLOT_REQUIRED"
-    when = "an offer of several slots without one named; `slots` are the next with room"
-    zh = "{offer}按时段兑换,请指定时段"
-    en = "{offer} is booked by slot; name one"
-    next_zh = "可选时段:{slots}"
-    next_en = "choose one of: {slots}"
-
-
 class EnterpriseRestricted(Refused):
     code = "ENTERPRISE_RESTRICTED"
     when = "enterprise points outside the contract's goods, or towards a person"

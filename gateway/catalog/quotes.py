@@ -24,7 +24,6 @@ from gateway.catalog.model import (
     OfferSuspended,
     Price,
     QuoteLeg,
-    SlotRequired,
     StoredQuote,
     slot_date,
 )
@@ -189,7 +188,6 @@ async def request_quote(
         NotFound: No such member, offer or programme.
         EnterpriseRestricted: An enterprise buys green goods only.
         OfferSuspended, OfferNotOpen, NotOffsetDay, BookingRequired, MinSpendNotMet: Not now.
-        SlotRequired: It is booked by slot, and none was named.
         NoAgreement, ConsentRequired: A programme may not be used there, or not yet.
         LegSum, PartPaymentNotAllowed, OffsetCap: The parts do not fit.
         InsufficientPoints, AgreementCap, CoverExceeded: Somebody's limit.
@@ -501,7 +499,7 @@ async def _only_slot(
     A partner that lists no slot with room says itself why.
 
     Raises:
-        SlotRequired: There are several: nobody chooses for the member.
+        InvalidInput: There are several: nobody chooses for the member.
     """
     partner = partners.get(offer.merchant_id)
     if asked.slot or partner is None or not offer.attributes.get("slots"):
@@ -515,8 +513,8 @@ async def _only_slot(
     open_ = [slot for slot in listed if slot.left >= asked.quantity and slot.starts_at > now]
     if len(open_) > 1:
         nearest = sorted(open_, key=lambda slot: slot.starts_at)[:_SLOTS_NAMED]
-        slots = [slot.id for slot in nearest]
-        raise SlotRequired(field=("slot",), offer=offer.id, slots=slots)
+        values = [slot.id for slot in nearest]
+        raise InvalidInput("slot", "named; the next with room are {values}", values=values)
     return open_[0].id if open_ else None
 
 

@@ -11,7 +11,6 @@ from gateway.catalog.model import (
     BookingRequired,
     EnterpriseRestricted,
     OfferSuspended,
-    SlotRequired,
     StoredQuote,
 )
 from gateway.catalog.pricing import LegInput, LegLimit, LegSum, OffsetCap, PartPaymentNotAllowed
@@ -223,10 +222,11 @@ async def test_nobody_chooses_a_show_for_the_member(database: Database) -> None:
     over, full = Slot("over", opens, 9), Slot("full", opens + timedelta(hours=1), 0)
     shows = [Slot(f"s{hour}", opens + timedelta(hours=hour), 9) for hour in range(7, 1, -1)]
     cinema.slots = [over, full, *shows]
-    with pytest.raises(SlotRequired) as refused:
+    with pytest.raises(InvalidInput) as refused:
         await desk.quote(*ticket)
     assert refused.value.field == ("slot",)
-    assert refused.value.context == {"offer": "XH-01", "slots": ["s2", "s3", "s4", "s5", "s6"]}
+    assert refused.value.context["values"] == ["s2", "s3", "s4", "s5", "s6"]
+    assert refused.value.told("zh")["rule"] == "须指明时段;近期可选:s2, s3, s4, s5, s6"
     assert not cinema.asked
     assert (await desk.quote(*ticket, slot="s7")).slot == "s7"
 

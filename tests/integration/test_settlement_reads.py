@@ -192,10 +192,14 @@ async def test_the_newest_version_towards_a_redeemer_comes_first(sold: Database)
 
 async def test_a_window_that_is_not_ready_says_so_by_name(sold: Database) -> None:
     async with sold.transaction() as tx:
-        for step in (settlement.net_window, settlement.publish_window):
+        done = ["NETTED", "PUBLISHED"]  # What is done already is answered, not refused.
+        for step, needed in (
+            (settlement.net_window, ["CLOSED", *done]),
+            (settlement.publish_window, done),
+        ):
             with pytest.raises(settlement.WindowNotOpen) as early:
                 await step(tx, window_id=W47, now=NOW)
-            assert early.value.context == {"window": W47, "state": "OPEN"}
+            assert early.value.context == {"window": W47, "state": "OPEN", "needed": needed}
             with pytest.raises(NotFound) as unknown:
                 await step(tx, window_id=W48, now=NOW)
             assert unknown.value.context == {"id": W48}

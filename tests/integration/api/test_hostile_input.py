@@ -122,6 +122,7 @@ async def requests(gateway: Gateway) -> dict[str, tuple[Client, dict[str, Any]]]
         "signAgreement": (noodles, {"agreement": "agr_x"}),
         "startConformanceRun": (noodles, {}),
         "acknowledgeSettlementLeg": (noodles, {"leg": "leg_x", "signature": "x"}),
+        "unpublishSubgraph": (cinema, {}),
         "publishSubgraph": (cinema, {"sdl": "type T", "url": "https://a.example/g"}),
         "registerWebhook": (noodles, {"url": "not a url", "types": ["nothing.*"]}),
         "resendEvents": (noodles, {"events": ["evt_x"]}),
