@@ -134,6 +134,8 @@ def compose(
         for one in found:
             told = {"kind": kind, **dataclasses.asdict(one)}
             where = f" [{', '.join(one.subgraphs)}]" if one.subgraphs else ""
+            if kind == "error" and one.line is not None:
+                where += f" at line {one.line}, column {one.column}"
             text = json.dumps(told) if as_json else f"{kind} {one.code}: {one.message}{where}"
             typer.echo(text, err=True)
     if made.sdl is None:

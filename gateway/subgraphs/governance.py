@@ -80,8 +80,8 @@ RULES: Mapping[str, Rule] = {
         "{name} is the coalition's: only Merchant, Offer and Redemption can be referred to, by id",
     ),
     "OUR_FIELD": Rule(
-        "{name} 是平台的字段,不能重新定义",
-        "{name} is the coalition's field and cannot be defined again",
+        "{name} 是平台的字段,不能重新定义;若只是引用,请标 @external",
+        "{name} is the coalition's field and cannot be defined again; to refer to it, @external",
     ),
     "EXTERNAL_FIELD": Rule(
         "@external 只能用于 Merchant、Offer 的普通字段,且类型一致",
