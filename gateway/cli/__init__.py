@@ -403,7 +403,11 @@ def list_graphs(
 ) -> None:
     """List the versions of the coalition's graph, newest first, and which is live."""
     rows = _run(_load("gateway.operations.graphs").versions(_settings(), limit=limit))
-    _print_rows(("version", "live", "subgraphs", "made by", "made at"), rows, as_json=as_json)
+    _print_rows(
+        ("version", "live", "subgraphs", "made by", "made at", "rolled back by"),
+        rows,
+        as_json=as_json,
+    )
 
 
 @federation.app.command("rollback")
@@ -442,8 +446,8 @@ def trust(
     ],
 ) -> None:
     """Register documents that a client may send by their SHA-256; publications keep to them."""
-    texts = [path.read_text(encoding="utf-8") for path in documents]
-    for name in _run(_load("gateway.operations.graphs").trust(_settings(), client, texts)):
+    given = [(str(path), path.read_text(encoding="utf-8")) for path in documents]
+    for name in _run(_load("gateway.operations.graphs").trust(_settings(), client, given)):
         typer.echo(name)
 
 
