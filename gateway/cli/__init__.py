@@ -330,7 +330,10 @@ def set_clock(
     instant: Annotated[datetime, typer.Argument(formats=["%Y-%m-%dT%H:%M:%S%z"])],
 ) -> None:
     """Move the sandbox's business clock, for all processes, as in 2026-11-21T09:00:00+08:00."""
-    asyncio.run(_load("gateway.demo.sandboxed").set_clock(_settings(), instant))
+    before = _run(_load("gateway.demo.sandboxed").set_clock(_settings(), instant))
+    if instant < before:
+        told = f"it goes back, from {before.isoformat(timespec='seconds')}: what was done since"
+        _err.print(f"{told} keeps its later time", highlight=False)
     _out.print(f"business time is {instant.isoformat()}", highlight=False)
 
 

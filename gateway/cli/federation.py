@@ -111,7 +111,7 @@ def plan(
         told = {"fetches": made.fetches, "depth": made.depth, "services": made.services}
         typer.echo(json.dumps({**told, "plan": made.text}, ensure_ascii=False, indent=2))
         return
-    typer.echo(made.text)
+    typer.echo(made.text.partition("\n")[2], nl=False)  # Its counts come last, with the services.
     services = ", ".join(f"{name} {count}" for name, count in made.services.items())
     typer.echo(f"{made.fetches} fetches ({services}), depth {made.depth}")
 

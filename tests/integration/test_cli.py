@@ -146,3 +146,14 @@ def test_a_taken_port_is_a_usage_error_that_says_what_to_do(tmp_path: Path) -> N
         found = _run("serve", GATEWAY_HOME=str(tmp_path), GATEWAY_PORT=port)
     told = f"127.0.0.1:{port} is in use: GATEWAY_PORT=0 takes a free port"
     assert (found.exit_code, found.output.split()) == (2, told.split())
+
+
+def test_a_clock_that_is_set_back_says_so(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path / "home"), "GATEWAY_MODE": "sandbox"}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    ahead = _run("clock", "set", "2126-11-21T09:00:00+08:00", **home)
+    assert (ahead.exit_code, ahead.stderr) == (0, "")
+    back = _run("clock", "set", "2126-11-20T09:00:00+08:00", **home)
+    assert back.exit_code == 0
+    assert back.stderr.replace("\n", " ").startswith("it goes back, from 2126-11-21T")
+    assert "business time is 2126-11-20T09:00:00+08:00" in back.stdout
