@@ -170,6 +170,8 @@ def test_a_doctor_whose_reader_has_gone_ends_without_a_trace(tmp_path: Path) -> 
     with subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe) as doctor:
         assert doctor.stdout is not None
         assert doctor.stderr is not None
+        for _ in range(4):  # Then it looks into the database.
+            doctor.stdout.readline()
         doctor.stdout.close()
         told = doctor.stderr.read().decode()
     assert "rror" not in told
