@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.api.loaders import Loaders
-from gateway.api.messages import say
+from gateway.api.messages import UNREAD, fill
 from gateway.api.rates import Rates
 from gateway.db import Clock, Database, claim_key, settle_key
 from gateway.errors import NoAnswer, PartnerUnavailable
@@ -225,8 +225,8 @@ class Context:
         """Note that a partner did not answer, once."""
         if all(warning.merchant != merchant for warning in self.warnings):
             found = await self.loaders.merchants.load(merchant)
-            names = {"merchant": _name(found, self.locale)} if found else {}
-            message = say(error(merchant=merchant), self.locale, names)
+            names = {"merchant": _name(found, self.locale) if found else merchant}
+            message = fill(UNREAD[self.locale], {}, names)
             self.warnings.append(Warning(merchant, error.code, message))
 
     @contextlib.asynccontextmanager

@@ -143,6 +143,11 @@ async def names_of(facts: Mapping[str, object], context: Context) -> dict[str, s
                 found = await context.loaders.merchants.load(value)
             elif key == "programme":
                 found = await context.loaders.programmes.load(value)
+                if found is not None and context.locale == "en":
+                    issuer = await context.loaders.merchants.load(found.issuer)
+                    if issuer is not None and issuer.name_en:
+                        names[key] = f"{issuer.name_en} points"  # It has no English name.
+                        continue
             elif key == "offer":
                 found = await context.loaders.offers.load(value)
         if found is not None:

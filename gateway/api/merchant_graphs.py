@@ -20,7 +20,7 @@ from gateway import telemetry
 from gateway.api.context import Context
 from gateway.api.errors import Internal, top_level
 from gateway.api.graph import Graph
-from gateway.api.messages import say
+from gateway.api.messages import UNREAD, fill
 from gateway.api.redemption_types import visible_to
 from gateway.errors import NotFound, PartnerUnavailable, published
 from gateway.federation.services import Answer, ServiceFailure, SubgraphRequest
@@ -34,6 +34,14 @@ log = telemetry.log(__name__)
 
 MEMBER = "coalition-member"
 _REASON = 200  # characters of what a merchant says
+_SEEN_ZH = {
+    "SUBGRAPH_UNREACHABLE": "无法连接",
+    "SUBGRAPH_TIMEOUT": "未按时回答",
+    "SUBGRAPH_HTTP_ERROR": "回答的 HTTP 状态有误",
+    "SUBGRAPH_TOO_LARGE": "回答过大",
+    "SUBGRAPH_MALFORMED": "回答不合 GraphQL 规范",
+    "SUBGRAPH_FAILED": "请求失败",
+}
 
 
 @dataclass(slots=True)
@@ -87,7 +95,8 @@ class MerchantGraph:
             raise ServiceFailure("SUBGRAPH_TIMEOUT", "no answer in time") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             outcome = "unavailable"
-            raise ServiceFailure("SUBGRAPH_UNREACHABLE", type(error).__name__) from error
+            log.info("no connection", merchant=self.merchant_id, why=type(error).__name__)
+            raise ServiceFailure("SUBGRAPH_UNREACHABLE", "no connection") from error
         finally:
             metrics.PARTNER_CALLS.labels(self.merchant_id, "subgraph", outcome).inc()
         return answer
@@ -220,10 +229,21 @@ async def _unavailable(
     found = await context.loaders.merchants.load(merchant)
     name = (found.name_en if context.locale == "en" else found.name_zh) if found else merchant
     told = top_level(unavailable, **facts)
-    told["message"] = say(unavailable, context.locale, {"merchant": name or merchant})
-    reason = "".join(c for c in str(error.get("message", "")) if c.isprintable())[:_REASON]
-    told["extensions"] |= {"service": merchant, "reason": reason}
+    told["message"] = fill(UNREAD[context.locale], {}, {"merchant": name or merchant})
+    told["extensions"] |= {"service": merchant, "reason": _reason(merchant, error, context.locale)}
     return told
+
+
+def _reason(merchant: str, error: Mapping[str, Any], locale: str) -> str:
+    """What the merchant said; what we saw, in the caller's language, if it said nothing."""
+    said = "".join(c for c in str(error.get("message", "")) if c.isprintable())
+    seen = said.removeprefix(f"{merchant}: ")
+    code = (error.get("extensions") or {}).get("code")
+    if seen == said or code not in _SEEN_ZH:
+        return said[:_REASON]
+    status = re.search(r"\d{3}$", seen) if code == "SUBGRAPH_HTTP_ERROR" else None
+    zh = _SEEN_ZH[code] + (f":{status.group()}" if status else "")
+    return seen[:_REASON] if locale == "en" else zh
 
 
 @cache

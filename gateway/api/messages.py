@@ -8,6 +8,12 @@ from datetime import datetime
 from gateway.errors import GatewayError
 from gateway.values import SHANGHAI, yuan
 
+UNREAD: Mapping[str, str] = {
+    "zh": "{merchant}暂时无响应,相关内容暂缺",
+    "en": "{merchant} does not respond; its part is missing for now",
+}
+"""What is said of a partner that did not answer a reading: nothing was to be charged."""
+
 _NAME = re.compile(r"\{(\w+)\}")
 
 

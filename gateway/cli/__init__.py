@@ -330,7 +330,10 @@ def set_clock(
     instant: Annotated[datetime, typer.Argument(formats=["%Y-%m-%dT%H:%M:%S%z"])],
 ) -> None:
     """Move the sandbox's business clock, for all processes, as in 2026-11-21T09:00:00+08:00."""
-    asyncio.run(_load("gateway.demo.sandboxed").set_clock(_settings(), instant))
+    before = _run(_load("gateway.demo.sandboxed").set_clock(_settings(), instant))
+    if instant < before:
+        told = f"it goes back, from {before.isoformat(timespec='seconds')}: what was done since"
+        _err.print(f"{told} keeps its later time", highlight=False)
     _out.print(f"business time is {instant.isoformat()}", highlight=False)
 
 
@@ -403,7 +406,11 @@ def list_graphs(
 ) -> None:
     """List the versions of the coalition's graph, newest first, and which is live."""
     rows = _run(_load("gateway.operations.graphs").versions(_settings(), limit=limit))
-    _print_rows(("version", "live", "subgraphs", "made by", "made at"), rows, as_json=as_json)
+    _print_rows(
+        ("version", "live", "subgraphs", "made by", "made at", "rolled back by"),
+        rows,
+        as_json=as_json,
+    )
 
 
 @federation.app.command("rollback")
@@ -442,8 +449,8 @@ def trust(
     ],
 ) -> None:
     """Register documents that a client may send by their SHA-256; publications keep to them."""
-    texts = [path.read_text(encoding="utf-8") for path in documents]
-    for name in _run(_load("gateway.operations.graphs").trust(_settings(), client, texts)):
+    given = [(str(path), path.read_text(encoding="utf-8")) for path in documents]
+    for name in _run(_load("gateway.operations.graphs").trust(_settings(), client, given)):
         typer.echo(name)
 
 

@@ -111,7 +111,7 @@ def plan(
         told = {"fetches": made.fetches, "depth": made.depth, "services": made.services}
         typer.echo(json.dumps({**told, "plan": made.text}, ensure_ascii=False, indent=2))
         return
-    typer.echo(made.text)
+    typer.echo(made.text.partition("\n")[2], nl=False)  # Its counts come last, with the services.
     services = ", ".join(f"{name} {count}" for name, count in made.services.items())
     typer.echo(f"{made.fetches} fetches ({services}), depth {made.depth}")
 
@@ -134,6 +134,8 @@ def compose(
         for one in found:
             told = {"kind": kind, **dataclasses.asdict(one)}
             where = f" [{', '.join(one.subgraphs)}]" if one.subgraphs else ""
+            if kind == "error" and one.line is not None:
+                where += f" at line {one.line}, column {one.column}"
             text = json.dumps(told) if as_json else f"{kind} {one.code}: {one.message}{where}"
             typer.echo(text, err=True)
     if made.sdl is None:

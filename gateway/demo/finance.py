@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.demo.clients import Person
 from gateway.demo.day import WINDOW, Day
-from gateway.demo.show import yuan
+from gateway.demo.show import in_yuan, yuan
 from gateway.demo.world import World
 
 T_PLUS_1 = "2026-11-21T14:05:00+08:00"
@@ -78,11 +78,12 @@ class Finance:
     def _statements(self, run: Mapping[str, Any]) -> None:
         """What each merchant says, by count and sum."""
         wanted = {
-            row["merchant"]: [row["trailer"]["count"], row["trailer"]["sum_fen"]]
+            row["merchant"]: [row["trailer"]["count"], yuan(row["trailer"]["sum_fen"])]
             for row in self.world.expected["statements"]
         }
         found = {
-            row["merchant"]: [row["theirsCount"], row["theirsFen"]] for row in run["merchants"]
+            row["merchant"]: [row["theirsCount"], yuan(row["theirsFen"])]
+            for row in run["merchants"]
         }
         self.show.same(f"{len(wanted)} 家对账单 statements: 笔数与金额", wanted, found)
         population = {
@@ -120,8 +121,8 @@ class Finance:
         ]
         self.show.same(f"正是埋下的 {len(wanted)} 处差异 the planted breaks", wanted, named)
         self.show.same("没有别的 no others", len(wanted), len(found))
-        self.show.same("差异合计 total", self.expected["break_total_fen"], run["breakFen"])
-        self.show.say(f"    = {yuan(run['breakFen'])}")
+        total = yuan(self.expected["break_total_fen"])
+        self.show.same("差异合计 total", total, yuan(run["breakFen"]))
 
     async def _resolve(self, run: Mapping[str, Any]) -> None:
         """The amount that differs is settled as billed: proposed by one, approved by another."""
@@ -176,20 +177,22 @@ class Finance:
         self.show.table(
             ("", "参与方 party", ">净额 net"), rows, title=f"{WINDOW} {window['state']}"
         )
-        self.show.same("净额 net positions", self.expected["net_positions_fen"], positions)
-        self.show.same("合计为零 they sum to", 0, sum(positions.values()))
+        wanted = in_yuan(self.expected["net_positions_fen"])
+        self.show.same("净额 net positions", wanted, in_yuan(positions))
+        self.show.same("合计为零 they sum to", yuan(0), yuan(sum(positions.values())))
         rows_found = await self.world.obligations(window=WINDOW)
         fees = [row for row in rows_found if "HUB_FEE" in (row["payer"], row["payee"])]
         total = sum(
             row["amountFen"] if row["payee"] == "HUB_FEE" else -row["amountFen"] for row in fees
         )
         self.show.same("服务费行数 fee rows", self.expected["fee_rows"], len(fees))
-        self.show.same("服务费合计 fees", self.expected["fees_total_fen"], total)
+        self.show.same("服务费合计 fees", yuan(self.expected["fees_total_fen"]), yuan(total))
         for agreement, months in self.expected["agreement_used_fen_after"].items():
             issuer = agreement.split("_")[1]
             for month, fen in months.items():
                 used = await self._used(agreement, issuer, month)
-                self.show.same(f"{agreement} {month} 已用 used", fen, used)
+                shown = None if used is None else yuan(used)
+                self.show.same(f"{agreement} {month} 已用 used", yuan(fen), shown)
 
     async def _used(self, agreement: str, issuer: str, month: str) -> int | None:
         text = (
@@ -291,4 +294,4 @@ class Finance:
 
 
 def _sorted(payments: Mapping[tuple[str, str], int]) -> list[str]:
-    return sorted(f"{payer} → {payee} {fen}" for (payer, payee), fen in payments.items())
+    return sorted(f"{payer} → {payee} {yuan(fen)}" for (payer, payee), fen in payments.items())

@@ -112,8 +112,8 @@ def run_simulators(settings: Settings) -> None:
     )
 
 
-async def set_clock(settings: Settings, instant: datetime) -> None:
-    """Move the business clock of every process on this database.
+async def set_clock(settings: Settings, instant: datetime) -> datetime:
+    """Move the business clock of every process on this database; returns what it was.
 
     Raises:
         SandboxOnly: It is no sandbox.
@@ -122,7 +122,11 @@ async def set_clock(settings: Settings, instant: datetime) -> None:
         raise SandboxOnly
     database = Database(settings.url)
     try:
+        clock = Clock()
         async with database.transaction() as tx:
-            await Clock().set(tx, instant)
+            await clock.refresh(tx)
+            before = clock.now()
+            await clock.set(tx, instant)
+            return before
     finally:
         await database.close()

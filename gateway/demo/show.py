@@ -123,6 +123,11 @@ def yuan(fen: int) -> str:
     return f"{sign}¥{abs(fen) // 100:,}.{abs(fen) % 100:02}"
 
 
+def in_yuan(sums: Mapping[str, int]) -> dict[str, str]:
+    """Sums of money by name, as people read them."""
+    return {name: yuan(fen) for name, fen in sums.items()}
+
+
 def points(number: int, unit: str = "") -> str:
     """Points with thousands separators."""
     return f"{number:,}{' ' + unit if unit else ''}"

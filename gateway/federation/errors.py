@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CompositionError:
-    """Why subgraphs make no supergraph: Apollo's code, a message, the subgraphs it lies in."""
+    """Why subgraphs make no supergraph: Apollo's code, a message, the subgraphs it lies in.
+
+    `line` and `column` are known of what cannot be read as GraphQL.
+    """
 
     code: str
     message: str
     subgraphs: tuple[str, ...] = ()
+    line: int | None = None
+    column: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ JSON on. So each declared type is compiled once to a function that says whether 
 fits. What it doubts goes to graphql-core, whose word is final and whose errors the client reads.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,12 +43,17 @@ class Variables:
         self._definitions = tuple(definitions)
         self._checks: list[tuple[str, Fits, bool]] = []
         self._defaults: dict[str, Any] = {}
+        self._unsendable: dict[str, GraphQLError] = {}
         types = _Types()
         for one in self._definitions:
             name = one.variable.name.value
             declared: Any = type_from_ast(schema, one.type)
             if one.default_value is not None:
-                self._defaults[name] = value_from_ast_untyped(one.default_value)
+                default = value_from_ast_untyped(one.default_value)
+                self._defaults[name] = default
+                if not _writable(default):
+                    told = f'Variable "${name}" has a default value that cannot be sent as JSON.'
+                    self._unsendable[name] = GraphQLError(told, one.default_value)
             required = isinstance(declared, GraphQLNonNull) and one.default_value is None
             self._checks.append((name, types.fits(declared), required))
 
@@ -55,7 +61,7 @@ class Variables:
         """The values to forward: those given, and defaults for the others.
 
         Raises:
-            Uncoercible: A value is missing or not of its type.
+            Uncoercible: A value is missing or not of its type, or a default cannot be sent.
         """
         if not self._checks:
             return _NONE
@@ -65,6 +71,8 @@ class Variables:
             if name in given:
                 values[name] = given[name]
                 doubted = doubted or not _holds(fits, given[name])
+            elif name in self._unsendable:
+                raise Uncoercible([self._unsendable[name]])
             elif name in self._defaults:
                 values[name] = self._defaults[name]
             elif required:
@@ -101,6 +109,15 @@ def _holds(fits: Fits, value: Any) -> bool:
         return fits(value)
     except RecursionError:
         return False
+
+
+def _writable(value: Any) -> bool:
+    """Whether a default is in JSON what it is here: 1e999 is not, nor is a number of any length."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class _Types:

@@ -170,6 +170,16 @@ async def new_secret(
     return secret
 
 
+async def require_client(tx: AsyncConnection, client_id: str, *, now: datetime) -> None:
+    """Refuse an id that is no client's.
+
+    Raises:
+        NotFound: There is no such client, or it is disabled.
+    """
+    if await tx.run_sync(lambda plain: store.client(plain, client_id, now=now)) is None:
+        raise NotFound(id=client_id)
+
+
 async def disable_client(tx: AsyncConnection, *, client_id: str, now: datetime) -> None:
     """End a client: no new tokens, and those it has are refused."""
     mine = store.clients.c.client_id == client_id

@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -56,7 +57,7 @@ async def examine(
     partners: bool = False,
     books: bool = True,
     progress: Progress = lambda what: None,
-) -> AsyncIterator[Finding]:
+) -> AsyncGenerator[Finding, None]:
     """Every finding, in the order a person would look.
 
     Args:
@@ -73,13 +74,16 @@ async def examine(
     progress("database")
     database = Database(settings.url)
     try:
-        async for finding in _of_the_database(database, settings, vault, books, progress):
-            yield finding
+        looked = _of_the_database(database, settings, vault, books, progress)
+        async with aclosing(looked) as found:  # Who listens may leave at any finding.
+            async for finding in found:
+                yield finding
     finally:
         await database.close()
     if partners:
-        async for finding in _partners(settings, progress):
-            yield finding
+        async with aclosing(_partners(settings, progress)) as found:
+            async for finding in found:
+                yield finding
 
 
 def _disk(settings: Settings) -> Finding:
@@ -117,7 +121,7 @@ async def _of_the_database(
     vault: Vault | None,
     books: bool,
     progress: Progress,
-) -> AsyncIterator[Finding]:
+) -> AsyncGenerator[Finding, None]:
     try:
         if database.file is not None and _mode(database.file) is None:
             raise FileNotFoundError  # To connect would make an empty one.
@@ -147,8 +151,9 @@ async def _of_the_database(
         for finding in await _state(tx, settings, vault):
             yield finding
     if books:
-        async for finding in _books(database, progress):
-            yield finding
+        async with aclosing(_books(database, progress)) as broken:
+            async for finding in broken:
+                yield finding
 
 
 async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -> list[Finding]:
@@ -195,7 +200,7 @@ async def _overdue(tx: AsyncConnection, now: datetime) -> timedelta | None:
     return None
 
 
-async def _books(database: Database, progress: Progress) -> AsyncIterator[Finding]:
+async def _books(database: Database, progress: Progress) -> AsyncGenerator[Finding, None]:
     """The invariants, room by room; each that does not hold is a line."""
     held = 0
     for room, check in invariants.rooms().items():
@@ -216,7 +221,7 @@ async def _books(database: Database, progress: Progress) -> AsyncIterator[Findin
     yield checks.ok("invariants", f"{held} 条成立", f"{held} hold")
 
 
-async def _partners(settings: Settings, progress: Progress) -> AsyncIterator[Finding]:
+async def _partners(settings: Settings, progress: Progress) -> AsyncGenerator[Finding, None]:
     """Ask every partner for the first page of its offers: token, network and words at once."""
     try:
         loaded, clients = connect(read_connections(settings), settings, Clock())

@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from graphql import GraphQLError, parse, validate
+from graphql import GraphQLError, GraphQLSchema, parse, validate
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.api.schema import ours
 from gateway.db import Clock, Database, system_now
 from gateway.federation.supergraph import Supergraph
+from gateway.oauth.service import require_client
 from gateway.settings import Settings
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Verdict, put_together
@@ -37,16 +38,21 @@ async def supergraph(settings: Settings) -> str:
 
 
 async def versions(settings: Settings, *, limit: int) -> list[tuple[str, ...]]:
-    """Number, whether it is live, merchants with their versions, who made it and when."""
+    """Number, whether it is live, merchants with their versions, who made it and when, and who
+    rolled back to the live one and when. Version 0 is our own schema alone, listed while it is
+    live."""
     async with _reading(settings) as tx:
         live = (await subgraphs.live(tx)).number
+        back = await subgraphs.rolled_back(tx, live)
         rows: list[tuple[str, ...]] = []
+        if live is None:
+            rows.append(("0", "live", "", "", "", back))
         for each in await subgraphs.versions(tx, newest=limit):
             members = await subgraphs.subgraphs(tx, list(each.members.values()))
             named = ", ".join(f"{one.merchant_id} {one.number}" for one in members)
             at = each.made_at.isoformat() if each.made_at else ""
-            live_mark = "live" if each.number == live else ""
-            rows.append((str(each.number), live_mark, named, each.made_by, at))
+            live_mark, since = ("live", back) if each.number == live else ("", "")
+            rows.append((str(each.number), live_mark, named, each.made_by, at, since))
     return rows
 
 
@@ -90,28 +96,41 @@ async def withdraw(
     return gone.number, number or 0, [*impact.changes, *hit]
 
 
-async def trust(settings: Settings, client_id: str, texts: Sequence[str]) -> list[str]:
+async def trust(
+    settings: Settings, client_id: str, documents: Sequence[tuple[str, str]]
+) -> list[str]:
     """Register a client's documents; returns their SHA-256.
 
+    Args:
+        documents: What each is called, as a file's name, and its text.
+
     Raises:
-        ValueError: One is not valid in the live graph.
+        NotFound: There is no such client.
+        ValueError: One is not valid in the live graph; says which.
     """
     async with _database(settings) as database:
         async with database.reading() as tx:
+            await require_client(tx, client_id, now=system_now())
             number = (await subgraphs.live(tx)).number
             version = None if number is None else await subgraphs.version(tx, number)
         schema = Supergraph.parse(version.sdl).api_schema if version else ours().schema
-        for text in texts:
-            try:
-                errors = validate(schema, parse(text), max_errors=1)
-            except GraphQLError as error:
-                errors = [error]
-            if errors:
-                raise ValueError(errors[0].message)
-        made = [Operation(document_hash(text), client_id, text, True) for text in texts]
+        for name, text in documents:
+            if error := _first_error(schema, text):
+                at = error.locations[0] if error.locations else None
+                place = f"{name}:{at.line}:{at.column}" if at else name
+                raise ValueError(f"{place}: {error.message}")
+        made = [Operation(document_hash(text), client_id, text, True) for _, text in documents]
         async with database.transaction() as tx:
             await subgraphs.save_operations(tx, made, now=system_now())
     return [each.hash for each in made]
+
+
+def _first_error(schema: GraphQLSchema, text: str) -> GraphQLError | None:
+    try:
+        errors = validate(schema, parse(text), max_errors=1)
+    except GraphQLError as error:
+        return error
+    return errors[0] if errors else None
 
 
 @contextlib.asynccontextmanager

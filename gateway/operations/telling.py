@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 
 from rich.console import Console
@@ -45,10 +46,11 @@ async def tell(
         def progress(what: str) -> None:
             bar.update(task, description=what)
 
-        async for finding in doctor.examine(settings, **asked, progress=progress):
-            found.append(finding)
-            if not as_json:
-                _print(finding, out)
+        async with aclosing(doctor.examine(settings, **asked, progress=progress)) as findings:
+            async for finding in findings:
+                found.append(finding)
+                if not as_json:
+                    _print(finding, out)
     if as_json:
         rows = [asdict(finding) for finding in found]
         out.print_json(json.dumps(rows, ensure_ascii=False), highlight=False)

@@ -18,7 +18,7 @@ from gateway.federation.composition import compose
 from gateway.federation.composition.loading import load
 from gateway.federation.errors import CompositionError, InvalidSupergraph
 from gateway.federation.supergraph import Supergraph
-from gateway.subgraphs import governance
+from gateway.subgraphs import governance, worded
 from gateway.subgraphs.model import (
     OURS,
     Broken,
@@ -46,13 +46,17 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is found about a subgraph before it is published; `sdl` only if it composes."""
+    """What is found about a subgraph before it is published; `sdl` only if it composes.
+
+    `text` is the subgraph's own, if the errors are about it alone.
+    """
 
     violations: Sequence[Violation] = ()
     errors: Sequence[CompositionError] = ()
     hints: Sequence[str] = ()
     impact: Impact = Impact()
     sdl: str | None = None
+    text: str = field(default="", repr=False)
 
     def require(self, *, breaking: bool) -> str:
         """The composed graph, if it may be published.
@@ -82,10 +86,7 @@ class Verdict:
             {"code": each.code, "at": each.coordinate, "zh": each.zh, "en": each.en}
             for each in self.violations
         ]
-        composed: list[dict[str, object]] = [
-            {"code": each.code, "subgraphs": list(each.subgraphs), "en": each.message}
-            for each in self.errors
-        ]
+        composed = [worded.told(each, self.text) for each in self.errors]
         return [*rules, *composed][:_SHOWN]
 
 
@@ -111,7 +112,7 @@ def judge(
     if read is not None:
         violations = governance.judge(read, prefix=prefix, ours=ours.schema)
     if errors or violations or read is None:
-        return Verdict(violations=violations, errors=errors)
+        return Verdict(violations=violations, errors=errors, text=submitted.sdl)
     made = put_together(ours, [*others, submitted])
     if isinstance(made, Verdict):
         return made

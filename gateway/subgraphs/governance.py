@@ -80,8 +80,8 @@ RULES: Mapping[str, Rule] = {
         "{name} is the coalition's: only Merchant, Offer and Redemption can be referred to, by id",
     ),
     "OUR_FIELD": Rule(
-        "{name} 是平台的字段,不能重新定义",
-        "{name} is the coalition's field and cannot be defined again",
+        "{name} 是平台的字段,不能重新定义;若只是引用,请标 @external",
+        "{name} is the coalition's field and cannot be defined again; to refer to it, @external",
     ),
     "EXTERNAL_FIELD": Rule(
         "@external 只能用于 Merchant、Offer 的普通字段,且类型一致",
@@ -106,6 +106,10 @@ RULES: Mapping[str, Rule] = {
         "no field returns Query: who may ask what is decided where an operation begins",
     ),
     "DIRECTIVE_NOT_ALLOWED": Rule("此处不允许使用 @{name}", "@{name} is not allowed here"),
+    "URL_NOT_WEB": Rule(
+        "@specifiedBy 的 url 须以 https:// 开头:客户端会把它显示为链接",
+        "the url of @specifiedBy begins with https://: clients show it as a link",
+    ),
     "DIRECTIVE_DEFINITION": Rule(
         "不能自定义指令 @{name}", "no directive is defined here; @{name} is"
     ),
@@ -335,6 +339,9 @@ class _Judge:
         for applied in given:
             if applied.name not in allowed:
                 yield violation("DIRECTIVE_NOT_ALLOWED", place, name=applied.name)
+            url = applied.arguments.get("url") if applied.name == "specifiedBy" else None
+            if url is not None and not str(url).startswith("https://"):
+                yield violation("URL_NOT_WEB", place)
 
     def limits(self) -> Iterator[Violation]:
         types = self.subgraph.types

@@ -19,7 +19,7 @@ class SchemaBreaking(Refused):
     code = "SCHEMA_BREAKING"
     when = "a subgraph breaks the API or saved operations, and this was not allowed explicitly"
     zh = "接口变更不兼容:{changes} 处"
-    en = "{changes} breaking changes"
+    en = "breaking changes: {changes}"
     next_zh = "请改为新增字段,或在确认受影响方后明确允许"
     next_en = "add fields instead, or allow it explicitly once those it hits know"
 

@@ -126,8 +126,11 @@ class Publishing:
         self._waiting: Counter[str] = Counter()  # for their turn, by merchant
 
     async def check(self, submitted: Submitted) -> Verdict:
-        """Judge a subgraph as `publish` would, and change nothing."""
-        self._require_reachable(submitted)
+        """Judge a subgraph as `publish` would, and change nothing.
+
+        The text alone is judged: a merchant's tests ask before it is connected.
+        """
+        check_url(submitted.url, sandbox=self._sandbox)
         return await self._judge(submitted, await self._base(submitted.merchant_id))
 
     async def publish(self, asked: Request) -> Found:
@@ -139,7 +142,7 @@ class Publishing:
             IdempotencyConflict, IdempotencyInFlight: As for any key.
             RateLimited: The merchant has others under way.
         """
-        self._require_reachable(asked.submitted)
+        check_url(asked.submitted.url, sandbox=self._sandbox)
         return await self._again(lambda: self._publish(asked))
 
     async def check_withdrawal(self, merchant_id: str) -> Verdict:
@@ -178,6 +181,9 @@ class Publishing:
         here = base.member(submitted.merchant_id)
         same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
         verdict = None if same else await self._judge(submitted, base)
+        if verdict is not None:
+            verdict.require(breaking=asked.breaking)  # What is wrong with the text is told first.
+        self._require_connected(submitted.merchant_id)
         made, replayed = await self._write(asked, base, verdict)
         self._told()
         return made, None if replayed else verdict, replayed
@@ -235,9 +241,8 @@ class Publishing:
             await db.settle_key(tx, **key, object_id=made.id)
         return made, False
 
-    def _require_reachable(self, submitted: Submitted) -> None:
-        check_url(submitted.url, sandbox=self._sandbox)
-        if not self._connected(submitted.merchant_id):
+    def _require_connected(self, merchant_id: str) -> None:
+        if not self._connected(merchant_id):
             raise InvalidInput("url", "an OAuth client of the coalition at your issuer comes first")
 
     async def _replayed(self, asked: Request | Withdrawal) -> Subgraph | None:
@@ -257,13 +262,14 @@ class Publishing:
     async def _judge(self, submitted: Submitted, base: _Base) -> Verdict:
         async with self._in_turn(submitted.merchant_id):
             return await asyncio.to_thread(
-                judge,
-                submitted,
-                prefix=prefix_of(base.slug, submitted.merchant_id),
-                ours=self._ours,
-                others=base.others(submitted.merchant_id),
-                before=self._before(base.version),
-                operations=base.operations,
+                lambda: judge(
+                    submitted,
+                    prefix=prefix_of(base.slug, submitted.merchant_id),
+                    ours=self._ours,
+                    others=base.others(submitted.merchant_id),
+                    before=self._before(base.version),
+                    operations=base.operations,
+                )
             )
 
     async def _judge_without(self, merchant_id: str, base: _Base) -> Verdict:
@@ -271,11 +277,12 @@ class Publishing:
             raise NotFound(id=merchant_id)
         async with self._in_turn(merchant_id):
             return await asyncio.to_thread(
-                judge_without,
-                self._ours,
-                others=base.others(merchant_id),
-                before=self._before(base.version),
-                operations=base.operations,
+                lambda: judge_without(
+                    self._ours,
+                    others=base.others(merchant_id),
+                    before=self._before(base.version),
+                    operations=base.operations,
+                )
             )
 
     @contextlib.asynccontextmanager
@@ -295,4 +302,5 @@ class Publishing:
             self._waiting[merchant_id] -= 1
 
     def _before(self, version: Version | None) -> GraphQLSchema:
+        """The API schema that is live; reading it takes a core, so it is done on a thread."""
         return self._ours.schema if version is None else Supergraph.parse(version.sdl).api_schema

@@ -23,6 +23,8 @@ from gateway.values import InvalidInput, new_id
 
 OPERATIONS_KEPT = 100  # of one client's traffic
 CLIENTS_KEPT = 100
+_ROLLED_BACK = "supergraph.rolled_back"
+_LOOKED_AT = 20  # entries of the audit trail about one number
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -223,10 +225,16 @@ async def roll_back(
     await store.set_live(tx, target, seen=seen.activation)
     body = {"before": seen.number, "version": target}
     subject = str(target or 0)
-    await audit.record(
-        tx, kind="supergraph.rolled_back", subject=subject, actor=actor, body=body, now=now
-    )
+    await audit.record(tx, kind=_ROLLED_BACK, subject=subject, actor=actor, body=body, now=now)
     return seen.number, target
+
+
+async def rolled_back(tx: AsyncConnection, number: int | None) -> str:
+    """Who answered with a version again last, and when; nothing if nobody has."""
+    for entry in await audit.entries(tx, subject=str(number or 0), limit=_LOOKED_AT):
+        if entry["kind"] == _ROLLED_BACK:
+            return f"{entry['actor']}, {entry['recorded_at'].isoformat()}"
+    return ""
 
 
 # -- saved operations ---------------------------------------------------------------------------

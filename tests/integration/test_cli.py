@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +149,29 @@ def test_a_taken_port_is_a_usage_error_that_says_what_to_do(tmp_path: Path) -> N
         found = _run("serve", GATEWAY_HOME=str(tmp_path), GATEWAY_PORT=port)
     told = f"127.0.0.1:{port} is in use: GATEWAY_PORT=0 takes a free port"
     assert (found.exit_code, found.output.split()) == (2, told.split())
+
+
+def test_a_clock_that_is_set_back_says_so(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path / "home"), "GATEWAY_MODE": "sandbox"}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    ahead = _run("clock", "set", "2126-11-21T09:00:00+08:00", **home)
+    assert (ahead.exit_code, ahead.stderr) == (0, "")
+    back = _run("clock", "set", "2126-11-20T09:00:00+08:00", **home)
+    assert back.exit_code == 0
+    assert back.stderr.replace("\n", " ").startswith("it goes back, from 2126-11-21T")
+    assert "business time is 2126-11-20T09:00:00+08:00" in back.stdout
+
+
+def test_a_doctor_whose_reader_has_gone_ends_without_a_trace(tmp_path: Path) -> None:
+    environ = os.environ | {"GATEWAY_HOME": str(tmp_path / "home")}
+    assert _run("db", "upgrade", GATEWAY_HOME=environ["GATEWAY_HOME"]).exit_code == 0
+    command = [sys.executable, "-m", "gateway", "doctor"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe) as doctor:
+        assert doctor.stdout is not None
+        assert doctor.stderr is not None
+        for _ in range(4):  # Then it looks into the database.
+            doctor.stdout.readline()
+        doctor.stdout.close()
+        told = doctor.stderr.read().decode()
+    assert "rror" not in told

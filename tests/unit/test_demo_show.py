@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from gateway.demo.show import Show, points, yuan
+from gateway.demo import finance
+from gateway.demo.show import Show, in_yuan, points, yuan
 
 
 @dataclass
@@ -27,6 +28,11 @@ def test_what_is_the_same_passes(stage: Stage) -> None:
     assert stage.show.same("fees", 230, 230)
     assert stage.show.holds
     assert "✓ fees: 230" in stage.printed.getvalue()
+
+
+def test_sums_of_many_are_shown_in_yuan() -> None:
+    assert in_yuan({"M01": 4410, "M03": -14924}) == {"M01": "¥44.10", "M03": "-¥149.24"}
+    assert finance._sorted({("M05", "M04"): 23}) == ["M05 → M04 ¥0.23"]
 
 
 def test_what_differs_is_told_with_both_values_and_does_not_hold(stage: Stage) -> None:

@@ -135,7 +135,7 @@ def _valid(name: str, url: str, sdl: str) -> tuple[Loaded | None, list[Compositi
     try:
         document = parse(sdl, no_location=True, max_tokens=MAX_TOKENS)
     except GraphQLSyntaxError as problem:
-        return None, [invalid(problem.message)]
+        return None, [_unread(problem)]
     misused: list[CompositionError] = []
     try:
         names = _names(document, misused)
@@ -155,6 +155,13 @@ def _valid(name: str, url: str, sdl: str) -> tuple[Loaded | None, list[Compositi
     if problems:
         return None, problems
     return _loaded(name, url, reading), []
+
+
+def _unread(problem: GraphQLSyntaxError) -> CompositionError:
+    """A syntax error, with its place."""
+    at = problem.locations[0] if problem.locations else None
+    told = invalid(problem.message)
+    return replace(told, line=at.line, column=at.column) if at else told
 
 
 def _first_look(reading: Reading, misused: list[CompositionError]) -> list[CompositionError]:

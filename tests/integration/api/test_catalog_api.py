@@ -98,6 +98,6 @@ async def test_a_partner_that_does_not_answer_costs_a_warning_never_the_query(ga
         {
             "merchant": "M05",
             "code": "PARTNER_UNAVAILABLE",
-            "message": "星汇影城暂时无响应,积分未扣除",
+            "message": "星汇影城暂时无响应,相关内容暂缺",
         }
     ]

@@ -82,6 +82,16 @@ async def test_a_message_names_parties_in_the_callers_language(gateway):
     assert "M04" not in en["message"]
 
 
+async def test_a_programme_has_an_english_name_of_its_issuers(gateway):
+    member = await gateway.member("mbr_demo_01")
+    member.language = "en"
+    order = {"offer": "XH-01", "legs": [{"programme": "P-YQ"}]}
+    told = await member.refused("requestQuote", **order)
+    assert told["code"] == "CONSENT_REQUIRED"
+    assert told["message"].isascii(), told["message"]
+    assert " points" in told["message"]
+
+
 async def test_an_expired_quote_holds_nothing(gateway, coalition):
     member = await gateway.member("mbr_demo_01")
     quote = (await member.did("requestQuote", "quote { id }", offer="XH-01", legs=LEGS))["quote"]

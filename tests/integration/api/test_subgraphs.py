@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from gateway.settings import Settings
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Ours
 from gateway.subgraphs.model import Operation, document_hash
+from gateway.subgraphs.publishing import Publishing
 from partners import Auth, Connection
 from tests.support.gateway import Gateway, running
 from tests.support.merchant_graph import CLIENT, LINK, SDL, SECRET, MerchantGraph
@@ -129,9 +131,16 @@ async def test_a_member_is_named_to_merchants_it_has_to_do_with_and_only_by_pseu
 
 
 SLOW = {
-    "a slow one": {"seconds": 10.0},
-    "one that is out of order": {"status": 500},
-    "one that says no": {"error": "we are painting the walls \u0007"},
+    "a slow one": ({"seconds": 10.0}, "未按时回答", "no answer in time"),
+    "one that is out of order": (
+        {"status": 500},
+        "回答的 HTTP 状态有误:500",
+        "answered with HTTP status 500",
+    ),
+    "one that says no": (
+        {"error": "we are painting the walls \u0007"},
+        *["we are painting the walls "] * 2,
+    ),
 }
 
 
@@ -139,7 +148,8 @@ SLOW = {
 @pytest.mark.parametrize("how", SLOW)
 async def test_a_failing_merchant_costs_its_own_fields_only(place, how):
     await place.publish()
-    vars(place.cinema).update(SLOW[how])
+    behaviour, zh, en = SLOW[how]
+    vars(place.cinema).update(behaviour)
     member = await place.gateway.member("mbr_demo_01")
     answer = await member.ask(OFFER)
     assert answer.status == 200
@@ -150,13 +160,36 @@ async def test_a_failing_merchant_costs_its_own_fields_only(place, how):
     }
     assert answer.codes
     assert set(answer.codes) == {"PARTNER_UNAVAILABLE"}
+    assert sorted(error["path"] for error in answer.body["errors"]) == [
+        ["offer", "xinghui_blurb"],
+        ["offer", "xinghui_trailer"],
+    ]
     for error in answer.body["errors"]:
-        assert error["path"][0] == "offer"
-        assert error["message"] == "星汇影城暂时无响应,积分未扣除"
+        assert error["message"] == "星汇影城暂时无响应,相关内容暂缺"
         assert error["extensions"]["service"] == "M05"
-        assert error["extensions"]["reason"].isprintable()
+        assert error["extensions"]["reason"] == zh
+    member.language = "en"
+    english = await member.ask(OFFER)
+    error = english.body["errors"][0]
+    assert error["message"] == "Xinghui Cinemas does not respond; its part is missing for now"
+    assert error["extensions"]["reason"] == en
     ours = await member.data('{ offer(id: "XH-01") { nameZh } }')
     assert ours["offer"]["nameZh"] == "2D电影票"
+
+
+@on_sqlite
+async def test_every_field_of_a_merchant_that_is_down_has_its_error(place):
+    await place.publish()
+    place.cinema.status = 503
+    member = await place.gateway.member("mbr_demo_01")
+    listed = "{ offers(first: 2) { edges { node { id xinghui_blurb } } } xinghui_showings { id } }"
+    answer = await member.ask(listed)
+    assert answer.body["data"]["xinghui_showings"] is None
+    assert sorted(error["path"] for error in answer.body["errors"]) == [
+        ["offers", "edges", 0, "node", "xinghui_blurb"],
+        ["offers", "edges", 1, "node", "xinghui_blurb"],
+        ["xinghui_showings"],
+    ]
 
 
 WARNED = """
@@ -183,7 +216,7 @@ async def test_who_failed_is_among_the_warnings_of_a_query(place):
     assert list(data) == ["offer", "offers", "warnings"]
     assert data["offer"] == {"nameZh": "2D电影票", "xinghui_blurb": None}
     assert data["offers"]["told"] == [{"merchant": "M05"}]
-    words = "星汇影城暂时无响应,积分未扣除"
+    words = "星汇影城暂时无响应,相关内容暂缺"
     code = "PARTNER_UNAVAILABLE"
     told = {"__typename": "Warning", "merchant": "M05", "code": code, "staleAt": None}
     assert data["warnings"] == [told | {"words": words}]
@@ -245,6 +278,23 @@ async def test_a_check_changes_nothing(place):
     assert report["report"] == {"hints": [], "changes": [], "operations": []}
     client = await place.gateway.merchant("M05")
     assert (await client.data("{ subgraphs { id } }"))["subgraphs"] == []
+
+
+@on_sqlite
+async def test_the_live_graph_is_read_beside_the_event_loop(place, monkeypatch):
+    await place.publish()
+    threads, read = [], Publishing._before
+
+    def noted(publishing, version):
+        threads.append(threading.current_thread())
+        return read(publishing, version)
+
+    monkeypatch.setattr(Publishing, "_before", noted)
+    await place.publish(check=True)
+    client = await place.gateway.merchant("M05")
+    await client.do("unpublishSubgraph", check=True)
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 @on_sqlite
@@ -323,8 +373,14 @@ async def test_an_address_that_may_not_be_asked_is_refused(place, url):
 @on_sqlite
 async def test_a_merchant_without_a_connection_publishes_nothing(place):
     client = await place.gateway.merchant("M07")
-    refused = await client.refused("publishSubgraph", sdl=SDL, url=place.url)
-    assert refused["code"] == "INVALID_INPUT"
+    own = SDL.replace("xinghui_", "kuaixing_").replace("Xinghui_", "Kuaixing_")
+    broken = await client.refused("publishSubgraph", sdl=SDL, url=place.url)
+    assert broken["code"] == "COMPOSITION_FAILED"
+    refused = await client.refused("publishSubgraph", sdl=own, url=place.url)
+    assert (refused["code"], refused["field"]) == ("INVALID_INPUT", ["url"])
+    checked = await client.do("publishSubgraph", "report { changes }", sdl=own, url=place.url,
+                              check=True)  # fmt: skip
+    assert (checked["errors"], checked["report"]) == ([], {"changes": []})
 
 
 async def test_two_publications_at_once_are_both_in_the_graph(place):

@@ -11,7 +11,7 @@ from gateway.db import system_now
 from gateway.errors import NotFound
 from gateway.operations import graphs as terminal
 from gateway.subgraphs import service as subgraphs
-from gateway.subgraphs.model import SchemaBreaking
+from gateway.subgraphs.model import SchemaBreaking, document_hash
 from tests.integration.api.test_subgraphs import OFFER, Place, placed
 from tests.support.merchant_graph import SDL
 
@@ -125,6 +125,33 @@ async def test_only_a_merchant_withdraws_and_only_its_own(place):
     (refused,) = (await withdraw(place, "M06", allowBreaking=True))["errors"]
     assert refused["code"] == "NOT_FOUND"
     assert await live(place) == (1, {"M05"})
+
+
+async def test_the_terminal_says_who_rolled_back_to_what_is_live(place, seeded_url):
+    settings = replace(place.gateway.runtime.settings, database_url=seeded_url)
+    assert await terminal.versions(settings, limit=5) == [("0", "live", "", "", "", "")]
+    await place.publish()
+    ((*_, untold),) = await terminal.versions(settings, limit=5)
+    assert untold == ""
+    assert await terminal.roll_back(settings, 0) == (1, None)
+    zero, one = await terminal.versions(settings, limit=5)
+    assert zero[:5] == ("0", "live", "", "", "")
+    assert zero[5].startswith("operator:terminal, 20")
+    assert (one[:3], one[5]) == (("1", "", "M05 1"), "")
+    await terminal.roll_back(settings, 1)
+    ((number, live, *_, told),) = await terminal.versions(settings, limit=5)
+    assert (number, live) == ("1", "live")
+    assert told.startswith("operator:terminal, 20")
+
+
+async def test_documents_are_trusted_for_clients_there_are_and_named_if_refused(place, seeded_url):
+    settings = replace(place.gateway.runtime.settings, database_url=seeded_url)
+    good, bad = ("good.graphql", "{ me { id } }"), ("bad.graphql", "{\n  me { idd } }")
+    with pytest.raises(NotFound, match="nobody"):
+        await terminal.trust(settings, "nobody", [good])
+    with pytest.raises(ValueError, match=r"^bad\.graphql:2:8: Cannot query field 'idd'"):
+        await terminal.trust(settings, "member-app", [good, bad])
+    assert await terminal.trust(settings, "member-app", [good]) == [document_hash(good[1])]
 
 
 async def test_the_terminal_withdraws_too(place, seeded_url):

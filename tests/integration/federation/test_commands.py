@@ -118,6 +118,8 @@ def test_a_plan_is_printed_with_its_counts(supergraph, tmp_path):
     found = run("federation", "plan", str(supergraph), str(query), "--variables", '{"c": true}')
     assert found.exit_code == 0
     assert "2 fetches (offers 1, reviews 1), depth 2" in found.stdout
+    assert found.stdout.count("fetches") == 1
+    assert found.stdout.startswith("0: query offers")
     found = run("federation", "plan", str(supergraph), str(query), "--variables", '{"c": false}')
     assert "1 fetches (offers 1), depth 1" in found.stdout
     found = run("federation", "plan", str(supergraph), "{ stars who }", "--json")

@@ -101,3 +101,19 @@ def test_nesting_without_end_is_refused():
     variables, _ = compiled("Inner")
     with pytest.raises(Uncoercible):
         variables.read({"v": value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [
+        ("Float", "1e999"),
+        ("Any", "9" * 10_000),
+        ("Any", "{a: [1e999]}"),
+        ("[Float]", "[1, -1e999]"),
+    ],
+)
+def test_a_default_that_json_cannot_hold_is_refused_where_it_would_be_sent(kind, default):
+    variables, _ = compiled(kind, f" = {default}")
+    with pytest.raises(Uncoercible, match=r"\$v"):
+        variables.read({})
+    assert variables.read({"v": None}) == {"v": None}

@@ -59,6 +59,11 @@ def test_what_a_merchant_may_say(name: str) -> None:
 
 
 REFUSED = {
+    "a link that is a script": (
+        'scalar Xinghui_S @specifiedBy(url: "javascript:alert(1)")\n'
+        'scalar Xinghui_T @specifiedBy(url: "https://x.example/t")',
+        {("URL_NOT_WEB", "Xinghui_S")},
+    ),
     "a type without the prefix": ("type Seat { a: Int }", {("TYPE_PREFIX", "Seat")}),
     "another merchant's prefix": ("type Chawei_A { a: Int }", {("TYPE_PREFIX", "Chawei_A")}),
     "a field without the prefix": (OFFER + "seats: Int }", {("FIELD_PREFIX", "Offer.seats")}),
