@@ -20,6 +20,7 @@ from gateway.redemption import compensation
 from gateway.redemption.model import Redemption, State, Step
 from tests.integration.conftest import MORNING, Coalition
 from tests.support.chronicle import Asked, Chronicle, plain
+from tests.support.statements import Statements
 
 MEMBER = "mbr_demo_01"
 TICKET = (MEMBER, "XH-01", ("P-LL", None))
@@ -316,6 +317,166 @@ class Ways:
         await self.coalition.work(seconds=5)
         return done
 
+    # -- what else may come ----------------------------------------------------------------------
+
+    async def nobody_came(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        self.coalition.clock.forward(seconds=30)
+        await self.tell(done, "no_show", 2)
+        await self.tell(done, "no_show", 2)
+        return done
+
+    async def own_points_cancelled_by_the_partner(self) -> Redemption:
+        done = await self.coalition.redeemed("mbr_demo_18", "CA-01", ("P-CA", None))
+        self.coalition.clock.forward(seconds=30)
+        await self.tell(done, "cancelled", 2)
+        return done
+
+    async def a_ride_cancelled_by_the_partner(self) -> Redemption:
+        legs = (("P-LL", 8_000), ("P-KX", None))
+        done = await self.coalition.redeemed("mbr_demo_07", "KX-03", *legs)
+        self.coalition.clock.forward(seconds=30)
+        await self.tell(done, "cancelled", 2)
+        return done
+
+    async def refused_later(self) -> Redemption:
+        held = await self.coalition.held(*TICKET)
+        self.script(confirm="pending")
+        await self.coalition.confirm(held)
+        self.coalition.clock.forward(seconds=1)
+        await self.tell(held, "rejected", 2)
+        await self.coalition.work(seconds=1)
+        return held
+
+    async def never_decided(self) -> Redemption:
+        held = await self.coalition.held(*TICKET)
+        self.script(confirm="pending", status=" ".join(["pending"] * 5))
+        await self.coalition.confirm(held)
+        for _ in range(5):
+            await self.coalition.work(seconds=30)
+        return held
+
+    async def a_late_hold_that_is_let_go(self) -> Redemption:
+        held = await self.a_hold_that_comes_late()
+        await self.coalition.jobs()
+        return held
+
+    async def a_hold_that_was_refused_after_all(self) -> Redemption:
+        self.script(hold="lost_before")
+        held = await self.coalition.held(*TICKET)
+        op_key = held.op_key(Step.HOLD)
+        self.partner.operations[op_key] = Fact(op_key, Outcome.REJECTED, reason="full")
+        await self.coalition.work(seconds=20)
+        return held
+
+    async def a_confirm_that_is_not_let_in(self) -> Redemption:
+        held = await self.coalition.held(*TICKET)
+        self.script(confirm="throttled")
+        with pytest.raises(PartnerUnavailable) as refusal:
+            await self.coalition.confirm(held)
+        assert refusal.value.context == {"merchant": "M05", "retry_after_seconds": 90}
+        return held
+
+    async def a_question_that_is_not_let_in(self) -> Redemption:
+        self.script(confirm="lost_after", status="throttled throttled")
+        held = await self.coalition.redeemed(*TICKET)
+        for _ in range(3):
+            await self.coalition.work(seconds=5)
+        return held
+
+    async def a_fence_that_finds_it_sold(self) -> Redemption:
+        self.script(confirm="lost_after", status=" ".join(["not_sent"] * 3))
+        held = await self.coalition.redeemed(*TICKET)
+        await self.coalition.work(seconds=2)
+        await self.redemptions.fence(redemption_id=held.id)
+        return held
+
+    async def a_fence_without_an_answer(self) -> Redemption:
+        self.script(confirm="lost_before", fence="lost_before")
+        held = await self.coalition.redeemed(*TICKET)
+        await self.redemptions.fence(redemption_id=held.id)
+        return held
+
+    async def confirmed_by_the_worker(self) -> Redemption:
+        return await self.left_held(seconds=3)
+
+    async def too_late_for_the_worker(self) -> Redemption:
+        return await self.left_held(hours=2)
+
+    async def left_held(self, **by: float) -> Redemption:
+        """Wanted confirmed at once; the process ended after the hold."""
+        quote = await self.coalition.quote(*TICKET)
+        given = {"member_id": MEMBER, "quote_id": quote.id, "auto_confirm": True}
+        held, _ = await self.redemptions.hold(**given, key="h")
+        await self.coalition.work(**by)
+        return held
+
+    async def a_cancellation_under_way(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        self.script(cancel="pending", status="pending")
+        await self.cancel(done)
+        await self.coalition.work(seconds=2)
+        self.script(status="lost_before")
+        await self.coalition.work(seconds=5)
+        return done
+
+    async def a_cancellation_nobody_answers_about(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        self.script(cancel="lost_before", status="not_sent lost_before throttled")
+        await self.cancel(done)
+        for _ in range(3):
+            await self.coalition.work(seconds=5)
+        return done
+
+    async def a_cancellation_an_operator_asks_about(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        self.script(cancel="lost_after", status="not_sent")
+        await self.cancel(done)
+        for _ in range(2):
+            await self.redemptions.fence(redemption_id=done.id)
+        return done
+
+    async def a_cancellation_too_long_in_doubt(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        self.script(cancel="lost_after", status="not_sent not_sent")
+        await self.cancel(done)
+        await self.coalition.work(seconds=2)
+        await self.coalition.work(hours=25)
+        await self.tell(done, "fulfilled", 1)
+        await self.redemptions.fence(redemption_id=done.id)
+        return done
+
+    async def used_twice_in_other_words(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        await self.tell(done, "fulfilled", 2)
+        await self.tell(done, "no_show", 3)
+        await self.tell(done, "fulfilled", 1)
+        await self.tell(done, "confirmed", 9)
+        await self.tell(done, "rejected", 9)
+        return done
+
+    async def cancelled_and_confirmed_after_its_release(self) -> Redemption:
+        held = await self.refused()
+        await self.tell(held, "cancelled", 4)
+        await self.tell(held, "confirmed", 3)
+        await self.tell(held, "fulfilled", 3)
+        return held
+
+    async def cancelled_while_it_is_let_go(self) -> Redemption:
+        held = await self.coalition.held(*TICKET)
+        self.script(confirm="reject", fence="lost_before")
+        with pytest.raises(PartnerRejected):
+            await self.coalition.confirm(held)
+        await self.tell(held, "cancelled", 4)
+        await self.tell(held, "confirmed", 3)
+        return held
+
+    async def confirmed_before_it_was_asked(self) -> Redemption:
+        held = await self.coalition.held(*TICKET)
+        await self.tell(held, "confirmed", 1)
+        await self.tell(held, "cancelled", 1)
+        return held
+
     # -- people decide ------------------------------------------------------------------------
 
     async def conflicting(self) -> Redemption:
@@ -360,16 +521,88 @@ class Ways:
         await self.coalition.decided(done, "KEEP")
         return done
 
+    async def a_contradiction_after_another(self) -> Redemption:
+        done = await self.a_contradiction_decided_as_it_is()
+        self.coalition.clock.forward(seconds=30)
+        await self.tell(done, "rejected", 1)
+        return done
 
-HELPERS = {"script", "tell", "cancel", "refused", "spend", "conflicting"}
+    async def a_lost_hold_decided_as_bought(self) -> Redemption:
+        self.script(hold="conflict")
+        held = await self.coalition.held(*TICKET)
+        self.coalition.clock.forward(seconds=30)
+        await self.coalition.decided(held, "COMMIT", evidence="b/7")
+        return held
+
+    async def released(self) -> Redemption:
+        """Refused, and then confirmed in the same version."""
+        held = await self.coalition.held(*TICKET)
+        self.script(confirm="pending")
+        await self.coalition.confirm(held)
+        await self.tell(held, "rejected", 1)
+        await self.coalition.work(seconds=1)
+        await self.tell(held, "confirmed", 1)
+        return held
+
+    async def a_release_decided_as_bought(self) -> Redemption:
+        held = await self.released()
+        await self.coalition.decided(held, "COMMIT", evidence="b/7")
+        return held
+
+    async def a_release_decided_as_let_go(self) -> Redemption:
+        held = await self.released()
+        await self.coalition.decided(held, "RELEASE")
+        await self.coalition.work(seconds=1)
+        return held
+
+    async def a_conflicting_cancellation(self) -> Redemption:
+        done = await self.coalition.redeemed(*TICKET)
+        self.script(cancel="conflict")
+        await self.cancel(done)
+        await self.tell(done, "fulfilled", 2)
+        return done
+
+    async def a_conflicting_cancellation_decided_as_done(self) -> Redemption:
+        done = await self.a_conflicting_cancellation()
+        self.coalition.clock.forward(seconds=30)
+        await self.coalition.decided(done, "CANCEL", fault="MEMBER")
+        return done
+
+    async def a_conflicting_cancellation_decided_as_not_done(self) -> Redemption:
+        done = await self.a_conflicting_cancellation()
+        self.coalition.clock.forward(seconds=30)
+        await self.coalition.decided(done, "KEEP")
+        await self.coalition.work(seconds=1)
+        return done
+
+    async def a_tie_decided_as_used(self) -> Redemption:
+        done = await self.used_and_cancelled_of_one_version()
+        await self.coalition.decided(done, "KEEP")
+        return done
+
+
+HELPERS = {
+    "script", "tell", "cancel", "refused", "spend", "conflicting", "left_held", "released",
+}  # fmt: skip
+MERCHANTS = {
+    "used_for_less": "M07",
+    "a_ride_cancelled_by_the_partner": "M07",
+    "bought_with_own_points": "M02",
+    "own_points_cancelled_by_the_partner": "M02",
+}
 NAMES = [name for name in vars(Ways) if not name.startswith("_") and name not in HELPERS]
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_what_is_kept_is_what_happened(coalition: Coalition, name: str) -> None:
-    merchant = {"used_for_less": "M07", "bought_with_own_points": "M02"}.get(name, "M05")
-    asked = Asked(coalition.partners[merchant])
+async def test_what_is_kept_is_what_happened(
+    coalition: Coalition, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merchant = MERCHANTS.get(name, "M05")
+    asked = Asked(coalition.partners[merchant], coalition.database)
+    statements = Statements(monkeypatch)
     redemption = await getattr(Ways(coalition), name)()
+    assert statements.unlocked("redemptions") == []
+    assert coalition.redemptions.saga.under_way == set()
     async with coalition.database.reading() as tx:
         kept = await Chronicle(MORNING).kept(tx, redemption)
     lines = [plain(line, redemption) for line in asked.lines]
