@@ -61,7 +61,9 @@ class Asked:
             return False
         r = store.redemptions.c
         async with self.database.reading() as tx:
-            query = sa.select(r.id).where(r.id == op_key.split(":")[0], r.leased_until.is_(None))
+            query = sa.select(r.id).where(
+                r.id == op_key.split(":", maxsplit=1)[0], r.leased_until.is_(None)
+            )
             return await tx.scalar(query) is not None
 
 
