@@ -11,14 +11,24 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway import db
+from gateway.catalog.pricing import LegInput
 from gateway.errors import NotFound
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import Fact, Outcome, past_held
-from gateway.redemption import effects, figures, queue, recovery_rows, review_rows, reviews, store
+from gateway.redemption import (
+    donations,
+    effects,
+    figures,
+    queue,
+    recovery_rows,
+    review_rows,
+    reviews,
+    store,
+)
 from gateway.redemption import service as redemptions
 from gateway.redemption.model import Fault, Redemption, State, Step
 from gateway.telemetry import tracing
-from gateway.values import InvalidInput
+from gateway.values import InvalidInput, fingerprint
 from tests.integration.conftest import MORNING, Coalition
 
 MEMBER = "mbr_demo_01"
@@ -352,3 +362,57 @@ async def test_a_fact_about_nothing_is_refused(coalition: Coalition) -> None:
             assert refusal.value.context == {"id": op_key}
         await db.flush(tx)
     assert (await coalition.get(held)).state is State.HELD
+
+
+# -- keys -----------------------------------------------------------------------------------------
+
+
+async def test_what_a_key_was_used_for_is_known_to_later_releases(coalition: Coalition) -> None:
+    """A client may ask again after an upgrade: scope and fingerprint stay as they are."""
+    saga, quote = coalition.redemptions, await coalition.quote(*TICKET)
+    ids: dict[str, Any] = {"member_id": MEMBER}
+    held, _ = await saga.hold(**ids, quote_id=quote.id, key="h")
+    given_up = await coalition.held(*TICKET)
+    await saga.release(**ids, redemption_id=given_up.id, key="r")
+    mine = ids | {"redemption_id": held.id}
+    await saga.confirm(**mine, key="c")
+    legs = [LegInput("P-LL", None)]
+    asked: dict[str, Any] = ids | {"offer_id": "XH-01", "slot": None, "quantity": 1}
+    at_once, _ = await saga.redeem(**asked, bill_fen=None, legs=legs, cash_fen=0, key="o")
+    offered = await saga.cancel_quote(**mine)
+    await saga.cancel(**mine, cancel_quote_id=offered.id, key="x")
+    till: dict[str, Any] = {"merchant_id": "M05", "holder": None}
+    code = coalition.partners["M05"].operations[at_once.op_key(Step.CONFIRM)].artefacts["code"]
+    await saga.verify_voucher(**till, code=code, key="v")
+    used = {"merchant_id": "M05", "redemption_id": at_once.id, "final_fare_fen": None}
+    await saga.record_fulfilment(**used, key="f")
+    async with coalition.database.transaction() as tx:
+        gift = {"beneficiary": "M16", "programme_id": "P-LL", "points_given": 100}
+        given, _ = await donations.donate(tx, **ids, **gift, key="d", now=MORNING)
+        await donations.reverse(tx, **ids, donation_id=given.id, key="u", now=MORNING)
+    expected = {
+        (f"{MEMBER}:holdRedemption", "h"): ({"quote": quote.id}, held.id),
+        (f"{MEMBER}:releaseRedemption", "r"): ({"redemption": given_up.id}, given_up.id),
+        (f"{MEMBER}:confirmRedemption", "c"): ({"redemption": held.id}, held.id),
+        (f"{MEMBER}:redeemOffer", "o"): (
+            {"offer": "XH-01", "slot": None, "quantity": 1, "bill_fen": None,
+             "legs": [["P-LL", None]], "cash_fen": 0},
+            at_once.id,
+        ),
+        (f"{MEMBER}:cancelRedemption", "x"): (
+            {"redemption": held.id, "cancel_quote": offered.id}, held.id
+        ),
+        ("M05:verifyVoucher", "v"): ({"code": code, "holder": None}, at_once.id),
+        ("M05:recordFulfilment", "f"): (
+            {"redemption": at_once.id, "final_fare_fen": None}, at_once.id
+        ),
+        (f"{MEMBER}:donatePoints", "d"): (
+            {"beneficiary": "M16", "programme": "P-LL", "points": 100}, given.id
+        ),
+        (f"{MEMBER}:reverseDonation", "u"): ({"donation": given.id}, given.id),
+    }  # fmt: skip
+    async with coalition.database.reading() as tx:
+        rows = list(await tx.execute(sa.select(db.idempotency_keys)))
+    found = {(row.scope, row.key): (row.fingerprint, row.object_id) for row in rows}
+    for place, (words, object_id) in expected.items():
+        assert found[place] == (fingerprint(words), object_id), place

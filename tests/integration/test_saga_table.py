@@ -140,7 +140,7 @@ async def test_a_refused_cover_asks_nobody(coalition: Coalition) -> None:
     with pytest.raises(CoverExceeded):
         await coalition.redemptions.hold(member_id="mbr_demo_01", quote_id=quote.id, key="k")
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (20_000, 0)
-    assert [verb for verb, _ in coalition.partners["M05"].calls] == ["quote"]
+    assert [verb for verb, _ in coalition.partners["M05"].calls] == ["live", "quote"]
 
 
 async def test_a_hold_is_sent_again_three_times_and_then_fenced(coalition: Coalition) -> None:
@@ -414,7 +414,16 @@ class Lined(ScriptedPartner):
         made.__dict__ |= partner.__dict__
         wire = httpx2.MockTransport(made._answer)
         made.line = PartnerLine(wire, clock=None, timeout=5, concurrency=4)
-        for verb in ("quote", "hold", "confirm", "status", "fence", "cancel_quote", "cancel"):
+        for verb in (
+            "live",
+            "quote",
+            "hold",
+            "confirm",
+            "status",
+            "fence",
+            "cancel_quote",
+            "cancel",
+        ):
             setattr(made, verb, made._through(getattr(made, verb), verb))
         return made
 
