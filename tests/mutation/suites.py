@@ -74,7 +74,7 @@ SUITES = (
                 "chronicles", "cancelled_or_used", "redeem_at_once",
                 "saga", "saga_table", "saga_breaks", "reviews", "recovery", "hosted",
                 "partner_lies", "redemption_reads", "donations", "recovery_rows",
-                "redemption_rows", "redemption_apart", "saga_order",
+                "redemption_rows", "redemption_apart", "redemption_refusals", "saga_order",
             ),
         ),
     ),
