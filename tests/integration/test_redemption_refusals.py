@@ -28,7 +28,7 @@ from gateway.redemption import expected, store
 from gateway.redemption import service as redemptions
 from gateway.redemption.model import Redemption, State, Step, VoucherExpired
 from gateway.redemption.redeeming import KEPT, _keep
-from gateway.values import business_day
+from gateway.values import InvalidAmount, business_day
 from tests.integration.conftest import MORNING, Coalition
 from tests.integration.test_redeem_at_once import Watched, redeem
 from tests.integration.ways import MEMBER, TICKET, Ways
@@ -230,6 +230,16 @@ async def test_a_voucher_is_taken_on_its_last_day(coalition: Coalition) -> None:
             assert said == {"voucher": "C0000001", "last_on": "2026-11-19"}
     used, _ = await saga.verify_voucher(**till, key="v")
     assert (used.state, used.fulfilled_at) == (State.FULFILLED, MORNING)
+
+
+async def test_a_fare_below_nothing_is_refused(coalition: Coalition) -> None:
+    done = await coalition.redeemed(*TICKET)
+    used: dict[str, Any] = {"merchant_id": "M05", "redemption_id": done.id, "key": "f"}
+    with pytest.raises(InvalidAmount) as refused:
+        await coalition.redemptions.record_fulfilment(**used, final_fare_fen=-1)
+    assert refused.value.field == ("final_fare_fen",)
+    nothing, _ = await coalition.redemptions.record_fulfilment(**used, final_fare_fen=0)
+    assert (nothing.state, nothing.final_fare_fen) == (State.FULFILLED, None)
 
 
 async def test_what_nobody_used_on_its_day_is_overdue(coalition: Coalition) -> None:
