@@ -5,371 +5,44 @@ voucher, review, jobs, events, journals, obligations. With WRITE_CHRONICLES=1 th
 again; whoever does that reads what has changed.
 """
 
-import contextlib
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.catalog import quotes
-from gateway.catalog.pricing import LegInput
-from gateway.errors import PartnerRejected, PartnerUnavailable
-from gateway.ports import CancelTooLate, Fact, Outcome, PriceChanged, Reservation, SoldOut
+from gateway.ports import PriceChanged, Reservation, SoldOut
 from gateway.redemption import compensation
-from gateway.redemption.model import Redemption, State, Step
 from tests.integration.conftest import MORNING, Coalition
+from tests.integration.ways import MEMBER, TICKET, Ways
 from tests.support.chronicle import Asked, Chronicle, plain
+from tests.support.statements import Statements
 
-MEMBER = "mbr_demo_01"
-TICKET = (MEMBER, "XH-01", ("P-LL", None))
 TEXTS = Path(__file__).parent / "chronicles"
 
 
-class Ways:
-    """Each method is a way; what it returns is compared."""
-
-    def __init__(self, coalition: Coalition) -> None:
-        self.coalition = coalition
-        self.redemptions = coalition.redemptions
-        self.partner = coalition.partners["M05"]
-        self.told = 0
-
-    def script(self, **words: str) -> None:
-        """What the cinema does next: `confirm="lost_before reject"`."""
-        for verb, said in words.items():
-            self.partner.script[verb] = said.split()
-
-    async def tell(self, redemption: Redemption, kind: str, version: int, **more: Any) -> None:
-        self.told += 1
-        body = {"id": f"e{self.told}", "kind": f"booking.{kind}", "version": version}
-        body |= {"op_key": redemption.op_key(Step.CONFIRM)} | more
-        merchant = redemption.merchant_id
-        await self.redemptions.inbox.receive(merchant, f"e{self.told}", body)
-
-    async def cancel(self, redemption: Redemption) -> None:
-        ask = {"member_id": MEMBER, "redemption_id": redemption.id}
-        offered = await self.redemptions.cancel_quote(**ask)
-        await self.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
-
-    async def refused(self) -> Redemption:
-        """A confirm that the partner refuses: released."""
-        held = await self.coalition.held(*TICKET)
-        self.script(confirm="reject")
-        with pytest.raises(PartnerRejected):
-            await self.coalition.confirm(held)
-        return held
-
-    async def spend(self) -> None:
-        for _ in range(4):
-            await self.coalition.redeemed(*TICKET)
-
-    # -- to the end ---------------------------------------------------------------------------
-
-    async def bought_and_used(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.coalition.clock.forward(seconds=30)
-        await self.tell(done, "fulfilled", 2)
-        return done
-
-    async def bought_at_once(self) -> Redemption:
-        asked: dict[str, Any] = {"member_id": MEMBER, "offer_id": "XH-01", "slot": None}
-        asked |= {"quantity": 1, "bill_fen": None, "cash_fen": None}
-        done, _ = await self.redemptions.redeem(**asked, legs=[LegInput("P-LL", None)], key="k")
-        return done
-
-    async def bought_with_own_points(self) -> Redemption:
-        return await self.coalition.redeemed("mbr_demo_18", "CA-01", ("P-CA", None))
-
-    async def used_for_less(self) -> Redemption:
-        done = await self.coalition.redeemed(
-            "mbr_demo_07", "KX-03", ("P-LL", 8_000), ("P-KX", None)
-        )
-        self.coalition.clock.forward(seconds=30)
-        await self.tell(done, "fulfilled", 2, final_fare_fen=7_500)
-        return done
-
-    async def taken_at_the_till(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.coalition.clock.forward(seconds=30)
-        taken: dict[str, Any] = {"merchant_id": "M05", "code": "C0000001", "holder": None}
-        await self.redemptions.verify_voucher(**taken, key="v")
-        return done
-
-    async def decided_later(self) -> Redemption:
-        held = await self.coalition.held(*TICKET)
-        self.script(confirm="pending", status="pending")
-        await self.coalition.confirm(held)
-        await self.coalition.work(seconds=2)
-        await self.tell(held, "confirmed", 3, artefacts={"code": "K1"})
-        return held
-
-    async def used_before_it_was_confirmed(self) -> Redemption:
-        held = await self.coalition.held(*TICKET)
-        self.script(confirm="pending")
-        await self.coalition.confirm(held)
-        await self.tell(held, "fulfilled", 2)
-        return held
-
-    async def a_short_hold(self) -> Redemption:
-        self.script(hold="short")
-        return await self.coalition.held(*TICKET)
-
-    # -- answers that are lost ----------------------------------------------------------------
-
-    async def a_confirm_lost_before(self) -> Redemption:
-        self.script(confirm="lost_before")
-        done = await self.coalition.redeemed(*TICKET)
-        await self.coalition.work(seconds=2)
-        return done
-
-    async def a_confirm_lost_after(self) -> Redemption:
-        self.script(confirm="lost_after")
-        done = await self.coalition.redeemed(*TICKET)
-        await self.coalition.work(seconds=2)
-        return done
-
-    async def a_confirm_in_doubt(self) -> Redemption:
-        self.script(confirm="lost_before")
-        return await self.coalition.redeemed(*TICKET)
-
-    async def a_confirm_fenced(self) -> Redemption:
-        self.script(confirm="lost_before", status="not_sent not_sent", fence="lost_after")
-        held = await self.coalition.redeemed(*TICKET)
-        for _ in range(9):
-            await self.coalition.work(seconds=100)
-        return held
-
-    async def a_hold_lost_after(self) -> Redemption:
-        self.script(hold="lost_after")
-        held = await self.coalition.held(*TICKET)
-        await self.coalition.work(seconds=2)
-        return held
-
-    async def a_hold_lost_for_good(self) -> Redemption:
-        self.script(hold=" ".join(["lost_before"] * 9))
-        held = await self.coalition.held(*TICKET)
-        for _ in range(9):
-            await self.coalition.work(seconds=100)
-        return held
-
-    async def a_hold_that_comes_late(self) -> Redemption:
-        self.script(hold="lost_before", status="not_sent")
-        held = await self.coalition.held(*TICKET)
-        op_key = held.op_key(Step.HOLD)
-        self.partner.operations[op_key] = Fact(op_key, Outcome.REJECTED, reason="full")
-        await self.coalition.work(seconds=20)
-        await self.coalition.work(seconds=20)
-        self.partner.operations[op_key] = Fact(op_key, Outcome.HELD, hold_ref="h/9")
-        await self.redemptions.saga._apply(self.partner.operations[op_key], source="poll")
-        return held
-
-    async def doubt_that_is_too_old(self) -> Redemption:
-        self.script(confirm="lost_before", status=" ".join(["not_sent"] * 99))
-        held = await self.coalition.redeemed(*TICKET)
-        self.script(status="", fence="")
-        self.partner.script["status"] = ["not_sent"] * 99
-        for _ in range(2):
-            await self.coalition.work(days=2)
-        self.partner.script["status"] = []
-        await self.redemptions.fence(redemption_id=held.id)
-        return held
-
-    async def never_sent(self) -> Redemption:
-        held = await self.coalition.held(*TICKET)
-        self.script(confirm="not_sent")
-        with pytest.raises(PartnerUnavailable) as refusal:
-            await self.coalition.confirm(held)
-        assert refusal.value.context == {"merchant": "M05", "retry_after_seconds": 30}
-        return held
-
-    # -- let go -------------------------------------------------------------------------------
-
-    async def a_confirm_refused(self) -> Redemption:
-        return await self.refused()
-
-    async def a_hold_that_runs_out(self) -> Redemption:
-        held = await self.coalition.held(*TICKET)
-        await self.coalition.work(hours=1)
-        return held
-
-    async def a_hold_given_up(self) -> Redemption:
-        held = await self.coalition.held(*TICKET)
-        self.script(fence="lost_before")
-        await self.redemptions.release(member_id=MEMBER, redemption_id=held.id, key="r")
-        await self.coalition.work(seconds=5)
-        return held
-
-    async def confirmed_late(self) -> Redemption:
-        held = await self.refused()
-        self.coalition.clock.forward(seconds=30)
-        await self.tell(held, "confirmed", 2)
-        return held
-
-    async def confirmed_too_late(self) -> Redemption:
-        held = await self.refused()
-        await self.spend()
-        op_key = held.op_key(Step.CONFIRM)
-        self.partner.operations[op_key] = Fact(op_key, Outcome.CONFIRMED, 2, "b/9")
-        await self.tell(held, "confirmed", 2)
-        await self.tell(held, "confirmed", 3)
-        await self.coalition.jobs()
-        return held
-
-    async def confirmed_after_its_fence(self) -> Redemption:
-        held = await self.a_confirm_fenced()
-        await self.tell(held, "confirmed", 2)
-        return held
-
-    async def used_after_its_release(self) -> Redemption:
-        held = await self.refused()
-        await self.tell(held, "fulfilled", 2)
-        return held
-
-    # -- cancelled ----------------------------------------------------------------------------
-
-    async def cancelled_by_the_member(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.coalition.clock.forward(seconds=30)
-        await self.cancel(done)
-        return done
-
-    async def a_cancellation_refused(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.script(cancel="reject")
-        with pytest.raises(CancelTooLate):
-            await self.cancel(done)
-        return done
-
-    async def a_cancellation_never_sent(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.script(cancel="not_sent")
-        with pytest.raises(PartnerUnavailable):
-            await self.cancel(done)
-        return done
-
-    async def a_cancellation_lost(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.script(cancel="lost_before")
-        await self.cancel(done)
-        await self.coalition.work(seconds=2)
-        return done
-
-    async def cancelled_by_the_partner(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.coalition.clock.forward(seconds=30)
-        await self.tell(done, "cancelled", 2)
-        await self.tell(done, "fulfilled", 1)
-        return done
-
-    async def used_while_it_is_cancelled(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.script(cancel="lost_before reject")
-        await self.cancel(done)
-        await self.tell(done, "fulfilled", 5)
-        with contextlib.suppress(CancelTooLate):
-            await self.coalition.work(seconds=2)
-        await self.coalition.work(seconds=2)
-        return done
-
-    async def cancelled_and_used_at_once(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.script(cancel="lost_after")
-        await self.cancel(done)
-        await self.tell(done, "fulfilled", 2)
-        await self.coalition.work(seconds=2)
-        return done
-
-    async def used_after_it_was_cancelled(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        await self.tell(done, "cancelled", 2)
-        await self.tell(done, "fulfilled", 5)
-        return done
-
-    async def cancelled_after_it_was_used(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        await self.tell(done, "fulfilled", 2)
-        await self.tell(done, "cancelled", 5)
-        return done
-
-    async def used_and_cancelled_of_one_version(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        await self.tell(done, "fulfilled", 2)
-        await self.tell(done, "cancelled", 2)
-        return done
-
-    async def confirmed_while_it_is_let_go(self) -> Redemption:
-        held = await self.coalition.held(*TICKET)
-        self.script(confirm="reject", fence="lost_before")
-        with pytest.raises(PartnerRejected):
-            await self.coalition.confirm(held)
-        self.coalition.clock.forward(seconds=5)
-        await self.tell(held, "confirmed", 2)
-        return held
-
-    async def a_cancellation_decided_later(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        self.script(cancel="lost_after", status="pending")
-        await self.cancel(done)
-        await self.coalition.work(seconds=2)
-        assert (await self.coalition.get(done)).state is State.IN_DOUBT
-        await self.coalition.work(seconds=5)
-        return done
-
-    # -- people decide ------------------------------------------------------------------------
-
-    async def conflicting(self) -> Redemption:
-        held = await self.coalition.held(*TICKET)
-        self.script(confirm="conflict")
-        await self.coalition.confirm(held)
-        return held
-
-    async def a_conflict_decided_as_bought(self) -> Redemption:
-        held = await self.conflicting()
-        self.coalition.clock.forward(seconds=30)
-        await self.coalition.decided(held, "COMMIT", evidence="b/7")
-        return held
-
-    async def a_conflict_decided_as_let_go(self) -> Redemption:
-        held = await self.conflicting()
-        self.coalition.clock.forward(seconds=30)
-        await self.coalition.decided(held, "RELEASE")
-        await self.coalition.work(seconds=1)
-        return held
-
-    async def a_lost_hold_decided_as_let_go(self) -> Redemption:
-        self.script(hold="conflict")
-        held = await self.coalition.held(*TICKET)
-        await self.coalition.decided(held, "RELEASE")
-        return held
-
-    async def a_contradiction(self) -> Redemption:
-        done = await self.coalition.redeemed(*TICKET)
-        await self.tell(done, "rejected", 1)
-        return done
-
-    async def a_contradiction_decided_as_cancelled(self) -> Redemption:
-        done = await self.a_contradiction()
-        self.coalition.clock.forward(seconds=30)
-        await self.coalition.decided(done, "CANCEL", fault="REDEEMER")
-        return done
-
-    async def a_contradiction_decided_as_it_is(self) -> Redemption:
-        done = await self.a_contradiction()
-        self.coalition.clock.forward(seconds=30)
-        await self.coalition.decided(done, "KEEP")
-        return done
-
-
-HELPERS = {"script", "tell", "cancel", "refused", "spend", "conflicting"}
+HELPERS = {
+    "script", "tell", "cancel", "refused", "spend", "conflicting", "left_held", "released",
+}  # fmt: skip
+MERCHANTS = {
+    "used_for_less": "M07",
+    "a_ride_cancelled_by_the_partner": "M07",
+    "bought_with_own_points": "M02",
+    "own_points_cancelled_by_the_partner": "M02",
+}
 NAMES = [name for name in vars(Ways) if not name.startswith("_") and name not in HELPERS]
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_what_is_kept_is_what_happened(coalition: Coalition, name: str) -> None:
-    merchant = {"used_for_less": "M07", "bought_with_own_points": "M02"}.get(name, "M05")
-    asked = Asked(coalition.partners[merchant])
+async def test_what_is_kept_is_what_happened(
+    coalition: Coalition, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merchant = MERCHANTS.get(name, "M05")
+    asked = Asked(coalition.partners[merchant], coalition.database)
+    statements = Statements(monkeypatch)
     redemption = await getattr(Ways(coalition), name)()
+    assert statements.unlocked("redemptions") == []
+    assert coalition.redemptions.saga.under_way == set()
     async with coalition.database.reading() as tx:
         kept = await Chronicle(MORNING).kept(tx, redemption)
     lines = [plain(line, redemption) for line in asked.lines]

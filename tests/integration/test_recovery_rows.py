@@ -159,6 +159,12 @@ async def test_a_lost_hold_that_was_confirmed_is_burned(coalition: Coalition) ->
     done = await coalition.get(doubtful)
     assert (done.hold_ref, done.booking_ref, done.fact_version) == ("h/9", "b/9", 3)
     assert done.partner_hold_until == done.points_hold_until
+    partner.script["hold"] = ["lost_after"]
+    nameless = await coalition.held(*TICKET)
+    op_key = nameless.op_key(Step.CONFIRM)
+    partner.operations[op_key] = Fact(op_key, Outcome.CONFIRMED, 3, "b/8")
+    await run(coalition)
+    assert (await coalition.get(nameless)).hold_ref == "recovered"
 
 
 async def test_a_hold_that_is_gone_there_is_let_go_here(coalition: Coalition) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import jobs
+from gateway.db import Database
 from gateway.events import service as events
 from gateway.ledger import service as ledger
 from gateway.ports import past_held
@@ -30,11 +31,16 @@ GIVEN = ("id", "legs", "quote_id", "kind", "category", "pricing", "offer_id", "m
 
 
 class Asked:
-    """Notes what a scripted partner is asked, from now on."""
+    """Notes what a scripted partner is asked, from now on.
 
-    def __init__(self, partner: ScriptedPartner) -> None:
+    Args:
+        database: To note where nobody has the lease of the redemption that is asked about.
+    """
+
+    def __init__(self, partner: ScriptedPartner, database: Database | None = None) -> None:
         self.lines: list[str] = []
         self.partner = partner
+        self.database = database
         for verb in VERBS:
             setattr(partner, verb, self._noting(verb, getattr(partner, verb)))
 
@@ -42,10 +48,23 @@ class Asked:
         @functools.wraps(call)
         async def noted(*args: Any, **more: Any) -> Any:
             said = [*map(_word, args), *(f"{name}={_word(value)}" for name, value in more.items())]
-            self.lines.append(f"{verb} {', '.join(said)}{'' if past_held.get() else ' (at ease)'}")
+            free = await self._free(str(more.get("op_key", args[0])))
+            ease = "" if past_held.get() else " (at ease)"
+            self.lines.append(f"{verb} {', '.join(said)}{ease}{' (not leased)' if free else ''}")
             return await call(*args, **more)
 
         return noted
+
+    async def _free(self, op_key: str) -> bool:
+        """Whether nobody has the lease of what an op key names."""
+        if self.database is None:
+            return False
+        r = store.redemptions.c
+        async with self.database.reading() as tx:
+            query = sa.select(r.id).where(
+                r.id == op_key.split(":", maxsplit=1)[0], r.leased_until.is_(None)
+            )
+            return await tx.scalar(query) is not None
 
 
 def plain(line: str, redemption: Redemption) -> str:
@@ -66,12 +85,14 @@ class Chronicle:
         self.morning = morning
 
     async def kept(self, tx: AsyncConnection, redemption: Redemption) -> list[str]:
-        """The row, calls, facts, findings, voucher, review, jobs, events, journals, claims."""
+        """The row, calls, facts, webhooks, findings, voucher, review, jobs, events, journals,
+        claims."""
         found = await store.find(tx, redemption.id)
         assert found
-        lines = [self._row(found)]
+        lines = [self._row(found) + await self._lease(tx, found)]
         lines += sorted(self._call(found, row) for row in await store.call_log(tx, found.id))
         lines += sorted(self._fact(row) for row in await review_rows.all_facts(tx, [found.id]))
+        lines += await self._heard(tx, found)
         mine = store.findings.c.redemption_id == found.id
         for row in await store.list_findings(tx, mine):
             lines.append(f"finding {row.code}: {row.detail} {self._at(row.found_at)}")
@@ -82,6 +103,11 @@ class Chronicle:
         for row in await review_rows.find(tx, store.reviews.c.redemption_id == found.id):
             until = f"{self._at(row.opened_at)} to {self._at(row.due_at)}"
             lines.append(f"review {row.reason}: {row.came_from}, {row.step}, {until}, {row.owner}")
+        v = store.review_resolutions.c
+        for row in await review_rows.find_resolutions(tx, v.redemption_id == found.id):
+            who = f"{row.proposed_by} {self._at(row.proposed_at)}, {row.approved_by}"
+            what = f"{row.outcome} {row.fault} {row.evidence} {row.note} {row.amount_fen}"
+            lines.append(f"decision {what} {row.state} {who} {self._at(row.approved_at)}")
         rows = await tx.execute(sa.select(jobs.jobs).order_by(jobs.jobs.c.key))
         lines += [
             f"job {row.name} {row.key} {row.lane} {_plain(row.payload)}"
@@ -112,6 +138,22 @@ class Chronicle:
         ]
         returned = [f"{leg.leg_no}: {leg.returned_points}" for leg in found.legs]
         return ", ".join([*words, f"returned {' '.join(returned)}"])
+
+    async def _lease(self, tx: AsyncConnection, found: Redemption) -> str:
+        r = store.redemptions.c
+        until = await tx.scalar(sa.select(r.leased_until).where(r.id == found.id))
+        return ", leased" if until else ""
+
+    async def _heard(self, tx: AsyncConnection, found: Redemption) -> list[str]:
+        """Webhooks about it, and what became of them."""
+        e = store.events.c
+        rows = await tx.execute(sa.select(store.events).order_by(e.received_at, e.event_id))
+        return [
+            f"heard {row.event_id} {row.body['kind']} v{row.body['version']}: {row.outcome}"
+            f" {self._at(row.applied_at)}, use {row.use_version}"
+            for row in rows
+            if row.redemption_id == found.id
+        ]
 
     def _call(self, found: Redemption, row: sa.Row[Any]) -> str:
         bodies: dict[str, Mapping[str, Any]] = {

@@ -153,6 +153,8 @@ class ScriptedPartner:
         word = self._next("cancel", op_key)
         if word == "reject":
             raise CancelTooLate(until=self.now())
+        if word == "pending":
+            return Fact(op_key, Outcome.IN_FLIGHT)
         version = self.next_version(op_key) + 1
         return self._done(word, Fact(op_key, Outcome.CANCELLED, version), "cancel")
 

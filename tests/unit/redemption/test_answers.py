@@ -73,6 +73,7 @@ def test_an_answer_about_something_else_is_no_answer() -> None:
     lost = PartnerUnavailable()
     assert silent(lost) is lost
     refused = silent(PartnerRejected())
+    assert refused.context == {"reason": "PARTNER_REJECTED"}
     assert Answer(CallState.UNKNOWN, silence=refused).said == "PARTNER_OUTCOME_UNKNOWN"
     assert Answer(CallState.REJECTED).said is None
 
