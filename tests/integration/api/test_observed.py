@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from gateway import measured
 from gateway.errors import OutcomeUnknown, PartnerUnavailable
-from gateway.operations import figures
+from gateway.operations import figures, health
 from gateway.operations.health import Health
 from gateway.ports import Partner
 from gateway.telemetry import metrics, work
@@ -68,25 +68,26 @@ async def test_stopping_makes_it_unready_and_it_still_answers(gateway: Gateway) 
     assert (await gateway.anonymous().ask("{ __typename }")).status == 200
 
 
-async def test_ready_names_what_is_wrong(gateway: Gateway) -> None:
+async def test_ready_names_what_is_wrong(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE", 30.0)  # Nothing here is about time.
     database = gateway.runtime.database
-    health = Health(database, signing=True, working=True, kept=0)
+    readiness = Health(database, signing=True, working=True, kept=0)
     work._beat_at = None
-    assert {each.name: each.why for each in await health.checks()}["worker"] == "not begun"
+    assert {each.name: each.why for each in await readiness.checks()}["worker"] == "not begun"
     work.beat()
-    assert all(each.ok for each in await health.checks())
+    assert all(each.ok for each in await readiness.checks())
     work._beat_at -= 3600  # type: ignore[operator]
-    assert {each.name: each.why for each in await health.checks()}["worker"] == "no pulse"
+    assert {each.name: each.why for each in await readiness.checks()}["worker"] == "no pulse"
     work.beat()
     async with database.transaction() as tx:
         await tx.execute(sa.text("DELETE FROM oauth_signing_keys"))
-    assert {each.name: each.why for each in await health.checks()}["keys"] == "no signing key"
+    assert {each.name: each.why for each in await readiness.checks()}["keys"] == "no signing key"
     async with database.transaction() as tx:
         await tx.execute(sa.text("UPDATE alembic_version SET version_num = 'later'"))
-    assert {each.name: each.why for each in await health.checks()}["schema"] == "ok"
+    assert {each.name: each.why for each in await readiness.checks()}["schema"] == "ok"
     async with database.transaction() as tx:
         await tx.execute(sa.text("DELETE FROM alembic_version"))
-    found = await health.checks()
+    found = await readiness.checks()
     assert [(each.name, each.ok) for each in found[:2]] == [("database", True), ("schema", False)]
     closed = Health(None, signing=True, working=False)
     assert not (await closed.checks())[0].ok
