@@ -1,7 +1,8 @@
 """The slow pair at work: a merged tree gives representations, data, and errors with paths."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from graphql import GraphQLSchema, is_interface_type
@@ -20,9 +21,13 @@ from gateway.federation.projection.merging import (
     MergedTree,
     ResponsePath,
     canonical,
+    matches,
     translate,
 )
 from gateway.federation.services import Answer, ServiceFailure
+
+_EACH = 250
+"""Missing fields of one failure that are told one by one."""
 
 
 @dataclass(slots=True)
@@ -91,60 +96,130 @@ class Careful:
     ) -> tuple[dict[str, Any] | None, list[Error]]:
         """The client's data and every error, those of fetches first."""
         tree = self.tree(records, range(len(records)))
-        errors: list[Error] = []
-        for fetch, record in zip(self.plan.fetches, records, strict=True):
-            answer = record.answer
-            if isinstance(answer, ServiceFailure):
-                errors += _failure(fetch, record, tree, answer)
-            elif answer is not None:
-                for error in answer.errors:
-                    errors += _told(fetch, record, tree, error)
-        completion = Completion(self.schema, local, self.abstract, errors[:MAX_ERRORS])
+        told = (
+            error
+            for fetch, record in zip(self.plan.fetches, records, strict=True)
+            for error in _told_by(fetch, record, tree)
+        )
+        errors = list(islice(told, MAX_ERRORS))
+        completion = Completion(self.schema, local, self.abstract, errors)
         data = completion.run(self.plan.operation, tree.root)
         return data, completion.errors
 
 
-def _failure(
-    fetch: Fetch, record: FetchRecord, tree: MergedTree, failure: ServiceFailure
-) -> list[Error]:
+def _told_by(fetch: Fetch, record: FetchRecord, tree: MergedTree) -> Iterator[Error]:
+    """Everything that a fetch's outcome says is wrong."""
+    answer, lost = record.answer, _Lost(fetch, tree)
+    if isinstance(answer, ServiceFailure):
+        yield from _failure(fetch, answer, lost.of(fetch.entities))
+    elif answer is not None:
+        for error in answer.errors:
+            yield from _told(fetch, record, tree, lost, error)
+        yield from _no_objects(fetch, record, lost)
+
+
+def _failure(fetch: Fetch, failure: ServiceFailure, places: Iterable[ResponsePath]) -> list[Error]:
     """A fetch's failure, at everything that is missing for it."""
     base = {
         "message": f"{fetch.service}: {failure}",
         "extensions": {"code": failure.code, "service": fetch.service},
     }
-    if fetch.entities:
-        places = _beginnings(fetch, record, tree, fetch.entities)
-    else:
-        places = [(key,) for key in _keys(fetch.selections)] or [()]
     return [_at(base, place) for place in places]
 
 
-def _keys(selections: Sequence[Selected]) -> list[str]:
-    """The client's fields that a root fetch answers."""
-    return [
-        one.into
-        for one in selections
-        if isinstance(one, SelectedField) and one.into is not None and one.into != "__typename"
-    ]
+def _no_objects(fetch: Fetch, record: FetchRecord, lost: "_Lost") -> Iterator[Error]:
+    """Entities that are neither objects nor null: completion never sees them."""
+    failure = ServiceFailure("SUBGRAPH_MALFORMED", "an entity is no object")
+    for call, made in zip(fetch.entities, record.calls, strict=False):
+        odd = {
+            canonical(sent)
+            for sent, entity in zip(made.sent, made.entities, strict=False)
+            if entity is not None and not isinstance(entity, dict)
+        }
+        if odd:
+            yield from _failure(fetch, failure, lost.found([call], odd))
+
+
+class _Lost:
+    """The client's fields that are missing where a fetch was to give them."""
+
+    def __init__(self, fetch: Fetch, tree: MergedTree) -> None:
+        self.fetch = fetch
+        self.tree = tree
+        self.known: dict[tuple[str | None, ...], list[ResponsePath]] = {}
+
+    def of(self, calls: Sequence[EntityCall]) -> list[ResponsePath]:
+        """Those of some of the fetch's calls; it has none if it is a root fetch."""
+        key = tuple(call.alias for call in calls)
+        if key not in self.known:  # A service may send any number of errors without a path.
+            self.known[key] = self.found(calls)
+        return self.known[key]
+
+    def found(
+        self, calls: Sequence[EntityCall], sent: Collection[bytes] | None = None
+    ) -> list[ResponsePath]:
+        """Above _EACH of them, the parts of their places before any list: those are few.
+
+        Args:
+            sent: Only for these representations, written canonically.
+        """
+        if not self.fetch.entities:
+            found: Iterable[ResponsePath] = _missing(self.tree.root, self.fetch.selections, ())
+        else:
+            found = (
+                missing
+                for call in calls
+                for place, target, representation in self.tree.targets(call)
+                if sent is None or canonical(representation) in sent
+                for missing in _missing(target, call.selections, place)
+            )
+        first = list(islice(found, _EACH + 1))
+        if first and len(first) <= _EACH:
+            return list(dict.fromkeys(first))
+        if self.fetch.entities:
+            return _beginnings(self.tree, calls)
+        return list(dict.fromkeys(place[:1] for place in first)) or [()]
+
+
+def _missing(
+    target: Mapping[str, Any], selections: Sequence[Selected], place: ResponsePath
+) -> Iterator[ResponsePath]:
+    """Paths of the client's fields among `selections` that an object has not."""
+    for one in selections:
+        if not isinstance(one, SelectedField):
+            if matches(target, one.types):
+                yield from _missing(target, one.selections, place)
+        elif one.into is not None and one.into != "__typename" and one.into[0] != "$":
+            here = (*place, one.into)
+            yield from _missing_in(target.get(one.into), one.selections, here)
+
+
+def _missing_in(
+    value: Any, selections: Sequence[Selected], place: ResponsePath
+) -> Iterator[ResponsePath]:
+    if value is None:
+        yield place
+    elif isinstance(value, dict):
+        yield from _missing(value, selections, place)
+    elif isinstance(value, list) and selections:
+        for index, item in enumerate(value):
+            if item is not None:  # A null item was another's answer.
+                yield from _missing_in(item, selections, (*place, index))
 
 
 def _at(base: Error, place: ResponsePath) -> Error:
     return {"message": base["message"], **({"path": list(place)} if place else {}), **base}
 
 
-def _beginnings(
-    fetch: Fetch, record: FetchRecord, tree: MergedTree, calls: Iterable[EntityCall]
-) -> list[ResponsePath]:
+def _beginnings(tree: MergedTree, calls: Sequence[EntityCall]) -> list[ResponsePath]:
     """Where entities that were asked for belong: the parts of their places before any list."""
     found: dict[ResponsePath, None] = {}
-    for call, made in zip(fetch.entities, record.calls, strict=False):
-        if any(call is one for one in calls):
-            places = tree.places.get(id(call), {})
-            for one in made.sent:
-                for place in places.get(canonical(one), ()):
-                    length = next((i for i, key in enumerate(place) if isinstance(key, int)), None)
-                    found[place[:length]] = None
-    return list(found) or [_beginning(fetch.entities[0].paths[0])]
+    for call in calls:
+        for places in tree.places.get(id(call), {}).values():
+            for place in places:
+                length = next((i for i, key in enumerate(place) if isinstance(key, int)), None)
+                found[place[:length]] = None
+    return list(found) or [_beginning(calls[0].paths[0])]
 
 
 def _beginning(path: Path) -> ResponsePath:
@@ -157,7 +232,9 @@ def _beginning(path: Path) -> ResponsePath:
     return tuple(keys)
 
 
-def _told(fetch: Fetch, record: FetchRecord, tree: MergedTree, error: Any) -> list[Error]:
+def _told(
+    fetch: Fetch, record: FetchRecord, tree: MergedTree, lost: _Lost, error: Any
+) -> list[Error]:
     """A service's error at each place of the client's data that it is about."""
     given = error if isinstance(error, dict) else {}
     message = given.get("message")
@@ -171,7 +248,7 @@ def _told(fetch: Fetch, record: FetchRecord, tree: MergedTree, error: Any) -> li
             "service": fetch.service,
         },
     }
-    return [_at(base, place) for place in _places(fetch, record, tree, keys)]
+    return [_at(base, place) for place in _places(fetch, record, tree, lost, keys)]
 
 
 def _is_key(value: object) -> bool:
@@ -179,10 +256,15 @@ def _is_key(value: object) -> bool:
 
 
 def _places(
-    fetch: Fetch, record: FetchRecord, tree: MergedTree, path: Sequence[str | int]
+    fetch: Fetch,
+    record: FetchRecord,
+    tree: MergedTree,
+    lost: _Lost,
+    path: Sequence[str | int],
 ) -> list[ResponsePath]:
     if not fetch.entities:
-        return [translate(fetch.selections, path)]
+        whole = isinstance(record.answer, Answer) and record.answer.data is None
+        return [translate(fetch.selections, path)] if path or not whole else lost.of(())
     if fetch.entities[0].alias is None:
         call, made = fetch.entities[0], record.calls[0]
         return _targets(tree, call, made.sent[0], translate(call.selections, path))
@@ -195,11 +277,11 @@ def _places(
         None,
     )
     if found is None:
-        return _beginnings(fetch, record, tree, fetch.entities)
+        return lost.of(fetch.entities)
     call, made = found
     index = path[1] if len(path) > 1 else None
     if not isinstance(index, int) or not 0 <= index < len(made.sent):
-        return _beginnings(fetch, record, tree, [call])
+        return lost.of([call])
     return _targets(tree, call, made.sent[index], translate(call.selections, path[2:]))
 
 

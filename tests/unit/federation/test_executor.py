@@ -107,9 +107,10 @@ async def test_a_service_that_fails_costs_its_own_fields_and_tells_once(careful:
     assert outcome.errors == [
         {
             "message": "people: no connection",
-            "path": ["shops"],
+            "path": ["shops", place, "boss", "name"],
             "extensions": {"code": "SUBGRAPH_UNREACHABLE", "service": "people"},
         }
+        for place in (0, 1)
     ]
 
 
@@ -149,7 +150,12 @@ async def test_a_failed_fetch_is_told_wherever_it_is_missing(careful: bool, said
             "path": path,
             "extensions": {"code": "SUBGRAPH_UNREACHABLE", "service": "people"},
         }
-        for path in (["shops"], ["me", "friend"], ["me", "shops"])
+        for path in (
+            ["shops", 0, "boss", "name"],
+            ["shops", 1, "boss", "name"],
+            ["me", "friend", "name"],
+            ["me", "shops", 0, "best", "label"],
+        )
     ]
     assert read(outcome)["me"]["friend"] == {"name": None}
 
@@ -163,18 +169,73 @@ async def test_what_was_not_asked_for_has_not_failed(careful: bool) -> None:
         "people": Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))),
     }
     outcome = await carry_out(SEVERAL, services, careful=careful)
-    assert [error["path"] for error in outcome.errors] == [["shops"]]
+    assert [error["path"] for error in outcome.errors] == [["shops", 0, "boss", "name"]]
 
 
 @both_ways
-async def test_a_failed_root_fetch_is_told_at_each_of_its_fields(careful: bool) -> None:
+async def test_many_missing_fields_are_told_at_their_lists(careful: bool) -> None:
+    people = Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "broken")))
+    for shops, told in ((250, 250), (251, 1)):
+        services = {"shops": Stub(gives(bosses(*map(str, range(shops))))), "people": people}
+        outcome = await carry_out(BOSSES, services, careful=careful)
+        assert len(outcome.errors) == told
+    assert outcome.errors[0]["path"] == ["shops"]
+
+
+PARTLY = planned(
+    "{me{id friend{id name friend{id age}}}}",
+    fetch(0, "mine", "{me{id friend{__typename id friend{id}}}}"),
+    fetch(
+        1,
+        "people",
+        call("me.friend", keyed("Person", "id"), "{name ...on Person{friend{age}} ...on Shop{id}}"),
+        after=[0],
+    ),
+)
+
+
+@both_ways
+async def test_what_another_service_has_given_is_not_missing(careful: bool) -> None:
+    mine = {"me": {"id": "p", "friend": {"__typename": "Person", "id": "2", "friend": {"id": "3"}}}}
+    people = Stub(gives(ServiceFailure("SUBGRAPH_TIMEOUT", "late")))
+    services = {"mine": Stub(gives({"data": mine})), "people": people}
+    outcome = await carry_out(PARTLY, services, careful=careful)
+    assert [error["path"] for error in outcome.errors] == [
+        ["me", "friend", "name"],
+        ["me", "friend", "friend", "age"],
+    ]
+
+
+@both_ways
+async def test_an_entity_that_is_no_object_is_told_with_its_service(careful: bool) -> None:
+    people = Stub(gives(entities(1, "x", [], {"name": "Ann"}, None)))
+    services = {"shops": Stub(gives(bosses("1", "2", "3", "4", "5"))), "people": people}
+    outcome = await carry_out(BOSSES, services, careful=careful)
+    names = [shop["boss"]["name"] for shop in read(outcome)["shops"]]
+    assert names == [None, None, None, "Ann", None]
+    assert [error["path"] for error in outcome.errors] == [
+        ["shops", place, "boss", "name"] for place in (0, 1, 2)
+    ]
+    told = {"code": "SUBGRAPH_MALFORMED", "service": "people"}
+    assert all(error["extensions"] == told for error in outcome.errors)
+
+
+@both_ways
+@pytest.mark.parametrize("said", [False, True], ids=["unreachable", "no path"])
+async def test_a_failed_root_fetch_is_told_at_each_of_its_fields(careful: bool, said: bool) -> None:
     both = planned(
         "{shops{id} all:shops{id} me{id}}",
         fetch(0, "shops", "{shops{id} all:shops{id}}"),
         fetch(1, "mine", "{me{id}}"),
     )
     services = {
-        "shops": Stub(gives(ServiceFailure("SUBGRAPH_UNREACHABLE", "broken"))),
+        "shops": Stub(
+            gives(
+                {"data": None, "errors": [{"message": "broken"}]}
+                if said
+                else ServiceFailure("SUBGRAPH_UNREACHABLE", "broken")
+            )
+        ),
         "mine": Stub(gives({"data": {"me": {"id": "p"}}})),
     }
     outcome = await carry_out(both, services, careful=careful)
@@ -380,8 +441,11 @@ async def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
     services = {"shops": Stub(gives(bosses("1", "2"))), "people": Stub(lambda _: answer)}
     outcome = await carry_out(BOSSES, services)
     assert read(outcome)["shops"][0] == {"id": "s0", "boss": {"name": None}}
-    (error,) = outcome.errors
-    assert error["extensions"] == {"code": "SUBGRAPH_MALFORMED", "service": "people"}
+    told = {"code": "SUBGRAPH_MALFORMED", "service": "people"}
+    assert [(error["path"][1], error["extensions"]) for error in outcome.errors] == [
+        (0, told),
+        (1, told),
+    ]
 
 
 async def test_a_services_bug_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
@@ -458,7 +522,8 @@ async def test_an_error_with_odd_extensions_is_told_without_them() -> None:
     error = {"message": "no", "extensions": {"code": "ODD", "more": deep(600)}}
     outcome = await carry_out(plan, {"shops": Stub(gives({"data": None, "errors": [error]}))})
     told = orjson.loads(Result(outcome.data, outcome.errors).body())
-    assert told["errors"] == [{"message": "no", "extensions": {"code": "ODD", "service": "shops"}}]
+    extensions = {"code": "ODD", "service": "shops"}
+    assert told["errors"] == [{"message": "no", "path": ["shops"], "extensions": extensions}]
 
 
 @pytest.mark.parametrize("value", [2**70, deep(260)], ids=["number", "nested"])
