@@ -98,24 +98,34 @@ class Careful:
         tree = self.tree(records, range(len(records)))
         told = (
             error
-            for fetch, record in zip(self.plan.fetches, records, strict=True)
-            for error in _told_by(fetch, record, tree)
+            for number, (fetch, record) in enumerate(zip(self.plan.fetches, records, strict=True))
+            for error in _told_by(record, _Lost(fetch, tree, self._never_sent(number, records)))
         )
         errors = list(islice(told, MAX_ERRORS))
         completion = Completion(self.schema, local, self.abstract, errors)
         data = completion.run(self.plan.operation, tree.root)
         return data, completion.errors
 
+    def _never_sent(self, number: int, records: Sequence[FetchRecord]) -> list[tuple[str, ...]]:
+        """Where the entities stand of fetches that waited for this one and were never sent."""
+        return [
+            tuple(step.key for step in path)
+            for other, record in zip(self.plan.fetches, records, strict=True)
+            if number in other.after and record.answer is None
+            for call in other.entities
+            for path in call.paths
+        ]
 
-def _told_by(fetch: Fetch, record: FetchRecord, tree: MergedTree) -> Iterator[Error]:
+
+def _told_by(record: FetchRecord, lost: "_Lost") -> Iterator[Error]:
     """Everything that a fetch's outcome says is wrong."""
-    answer, lost = record.answer, _Lost(fetch, tree)
+    fetch, answer = lost.fetch, record.answer
     if isinstance(answer, ServiceFailure):
         yield from _failure(fetch, answer, lost.of(fetch.entities))
     elif answer is not None:
         for error in answer.errors:
-            yield from _told(fetch, record, tree, lost, error)
-        yield from _no_objects(fetch, record, lost)
+            yield from _told(record, lost, error)
+        yield from _no_objects(record, lost)
 
 
 def _failure(fetch: Fetch, failure: ServiceFailure, places: Iterable[ResponsePath]) -> list[Error]:
@@ -127,8 +137,9 @@ def _failure(fetch: Fetch, failure: ServiceFailure, places: Iterable[ResponsePat
     return [_at(base, place) for place in places]
 
 
-def _no_objects(fetch: Fetch, record: FetchRecord, lost: "_Lost") -> Iterator[Error]:
+def _no_objects(record: FetchRecord, lost: "_Lost") -> Iterator[Error]:
     """Entities that are neither objects nor null: completion never sees them."""
+    fetch = lost.fetch
     failure = ServiceFailure("SUBGRAPH_MALFORMED", "an entity is no object")
     for call, made in zip(fetch.entities, record.calls, strict=False):
         odd = {
@@ -141,11 +152,18 @@ def _no_objects(fetch: Fetch, record: FetchRecord, lost: "_Lost") -> Iterator[Er
 
 
 class _Lost:
-    """The client's fields that are missing where a fetch was to give them."""
+    """The client's fields that are missing where a fetch was to give them.
 
-    def __init__(self, fetch: Fetch, tree: MergedTree) -> None:
+    What other fetches were to give that could not be sent for lack of this one is missing, too:
+    unless it lies in what is missing here, it is told where this one's objects stand.
+    """
+
+    def __init__(
+        self, fetch: Fetch, tree: MergedTree, never_sent: Sequence[tuple[str, ...]]
+    ) -> None:
         self.fetch = fetch
         self.tree = tree
+        self.never_sent = never_sent
         self.known: dict[tuple[str | None, ...], list[ResponsePath]] = {}
 
     def of(self, calls: Sequence[EntityCall]) -> list[ResponsePath]:
@@ -171,14 +189,44 @@ class _Lost:
                 for call in calls
                 for place, target, representation in self.tree.targets(call)
                 if sent is None or canonical(representation) in sent
-                for missing in _missing(target, call.selections, place)
+                for missing in (
+                    _missing(target, call.selections, place)
+                    if _keys(call.selections)
+                    else (place,)  # It was to say what kind of object stands there.
+                )
             )
         first = list(islice(found, _EACH + 1))
-        if first and len(first) <= _EACH:
-            return list(dict.fromkeys(first))
+        told = dict.fromkeys(first if len(first) <= _EACH else ())
+        if not told or self._leaves(told):
+            told |= dict.fromkeys(self._coarse(calls, first))
+        return list(told)
+
+    def _leaves(self, told: Iterable[ResponsePath]) -> bool:
+        """Whether something of fetches never sent lies outside of what is told."""
+        known = {tuple(key for key in place if isinstance(key, str)) for place in told}
+        return any(
+            not any(path[:length] in known for length in range(1, len(path) + 1))
+            for path in self.never_sent
+        )
+
+    def _coarse(
+        self, calls: Sequence[EntityCall], first: Sequence[ResponsePath]
+    ) -> list[ResponsePath]:
         if self.fetch.entities:
             return _beginnings(self.tree, calls)
-        return list(dict.fromkeys(place[:1] for place in first)) or [()]
+        keys = _keys(self.fetch.selections) if self.never_sent else [str(p[0]) for p in first if p]
+        return list(dict.fromkeys((key,) for key in keys)) or [()]
+
+
+def _keys(selections: Sequence[Selected]) -> list[str]:
+    """The client's fields at the top of a selection, in fragments too."""
+    keys: list[str] = []
+    for one in selections:
+        if not isinstance(one, SelectedField):
+            keys += _keys(one.selections)
+        elif one.into is not None and one.into != "__typename" and one.into[0] != "$":
+            keys.append(one.into)
+    return keys
 
 
 def _missing(
@@ -232,9 +280,7 @@ def _beginning(path: Path) -> ResponsePath:
     return tuple(keys)
 
 
-def _told(
-    fetch: Fetch, record: FetchRecord, tree: MergedTree, lost: _Lost, error: Any
-) -> list[Error]:
+def _told(record: FetchRecord, lost: _Lost, error: Any) -> list[Error]:
     """A service's error at each place of the client's data that it is about."""
     given = error if isinstance(error, dict) else {}
     message = given.get("message")
@@ -242,26 +288,21 @@ def _told(
     path = given.get("path")
     keys = [one for one in path if _is_key(one)] if isinstance(path, list) else []
     base = {
-        "message": message if isinstance(message, str) else f"{fetch.service}: an error",
+        "message": message if isinstance(message, str) else f"{lost.fetch.service}: an error",
         "extensions": {
             **(extensions if isinstance(extensions, dict) else {}),
-            "service": fetch.service,
+            "service": lost.fetch.service,
         },
     }
-    return [_at(base, place) for place in _places(fetch, record, tree, lost, keys)]
+    return [_at(base, place) for place in _places(record, lost, keys)]
 
 
 def _is_key(value: object) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _places(
-    fetch: Fetch,
-    record: FetchRecord,
-    tree: MergedTree,
-    lost: _Lost,
-    path: Sequence[str | int],
-) -> list[ResponsePath]:
+def _places(record: FetchRecord, lost: _Lost, path: Sequence[str | int]) -> list[ResponsePath]:
+    fetch, tree = lost.fetch, lost.tree
     if not fetch.entities:
         whole = isinstance(record.answer, Answer) and record.answer.data is None
         return [translate(fetch.selections, path)] if path or not whole else lost.of(())
