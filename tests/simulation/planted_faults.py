@@ -189,7 +189,7 @@ MUTANTS: tuple[Mutant, ...] = (
         MODEL,
         "    for leg in sorted(legs, key=lambda leg: -leg.leg_no):\n",
         "    for leg in sorted(legs, key=lambda leg: leg.leg_no):\n",
-        100,
+        300,
         weather={"consume": 0.7},
     ),
     Mutant(
