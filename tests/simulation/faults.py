@@ -37,6 +37,7 @@ LIES = (
     "change_mind",  # a no that becomes a booking
     "old_news",  # a cancellation under a version that is over
 )
+RIDE = "ride"  # people order what is billed by its final fare; only as a mutant's weather
 CRAWL = "crawl"  # a process whose every statement waits: others come between
 GATEWAY = ("crash", "stall", "skew", "jump", "lost_reply", "slow_disk")
 ORDINARY = frozenset(

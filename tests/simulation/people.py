@@ -18,6 +18,7 @@ from gateway.redemption import donations
 from gateway.redemption.model import Redemption
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
+from tests.simulation.faults import RIDE
 from tests.simulation.template import MEMBERS, TENDERS, prices
 from tests.simulation.world import Down, Process, World
 
@@ -105,8 +106,11 @@ class People:
     def _order(self) -> dict[str, Any]:
         """An offer and how it is paid: one to three programmes, perhaps cash."""
         rng = self.rng
-        merchant = rng.choice(sorted(TENDERS))
-        offer = rng.choice(sorted(prices()[merchant]))
+        if self.world.strikes(RIDE):
+            merchant, offer = "M07", "KX-03"
+        else:
+            merchant = rng.choice(sorted(TENDERS))
+            offer = rng.choice(sorted(prices()[merchant]))
         list_fen = prices()[merchant][offer]
         taken = rng.sample(TENDERS[merchant], rng.randint(1, min(3, len(TENDERS[merchant]))))
         shares = [rng.choice((100, 300, 500)) for _ in taken[1:]]

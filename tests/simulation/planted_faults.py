@@ -189,8 +189,8 @@ MUTANTS: tuple[Mutant, ...] = (
         MODEL,
         "    for leg in sorted(legs, key=lambda leg: -leg.leg_no):\n",
         "    for leg in sorted(legs, key=lambda leg: leg.leg_no):\n",
-        300,
-        weather={"consume": 0.7},
+        100,
+        weather={"ride": 0.5, "consume": 0.7},
     ),
     Mutant(
         "a webhook is answered before it is stored",
