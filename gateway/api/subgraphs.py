@@ -1,4 +1,4 @@
-"""A merchant's own subgraph: checked, published, withdrawn, listed."""
+"""A merchant's own subgraph: checked, published, unpublished, listed."""
 
 from datetime import datetime
 from typing import Self
@@ -11,7 +11,7 @@ from gateway.api.partner import merchant_of
 from gateway.subgraphs import model
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Verdict
-from gateway.subgraphs.publishing import Request, Withdrawal
+from gateway.subgraphs.publishing import Request, Unpublishing
 
 _SHOWN = 50
 
@@ -163,17 +163,17 @@ class SubgraphMutation:
         context = info.context
         publishing = context.services.publishing
         if input.check:
-            verdict = await publishing.check_withdrawal(merchant_of(info))
+            verdict = await publishing.check_unpublishing(merchant_of(info))
             verdict.require(breaking=input.allow_breaking)
             return UnpublishSubgraphPayload(report=SubgraphReport.of(verdict))
-        asked = Withdrawal(
+        asked = Unpublishing(
             merchant_of(info),
             scope=context.scope("unpublishSubgraph"),
             key=input.idempotency_key,
             actor=context.actor.subject,
             breaking=input.allow_breaking,
         )
-        gone, found, replayed = await publishing.withdraw(asked)
+        gone, found, replayed = await publishing.unpublish(asked)
         return UnpublishSubgraphPayload(
             subgraph=Subgraph.of(gone, live=await _live(context, gone)),
             report=SubgraphReport.of(found) if found else None,

@@ -432,7 +432,7 @@ def unpublish_subgraph(
     ] = False,
 ) -> None:
     """Take a merchant's subgraph out of the coalition's graph; its versions stay."""
-    work = _load("gateway.operations.graphs").withdraw(
+    work = _load("gateway.operations.graphs").unpublish(
         _settings(), merchant, breaking=allow_breaking
     )
     number, version, lost = _run(work)

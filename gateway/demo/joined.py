@@ -58,7 +58,7 @@ _LOST: dict[str, Any] = {
 
 
 class Joined:
-    """M03 publishes its subgraph beside M05's; a member asks for both; M03 withdraws.
+    """M03 publishes its subgraph beside M05's; a member asks for both; M03 unpublishes.
 
     Args:
         day: The day that was played: the member stayed at the hotel.
@@ -79,7 +79,7 @@ class Joined:
         await self._published()
         await self._known()
         await self._failing()
-        await self._withdrawn()
+        await self._unpublished()
         self.show.step()
 
     async def _published(self) -> None:
@@ -127,7 +127,7 @@ class Joined:
         answer = await self.world.until(self._look, lambda one: "errors" not in one, "the hotel")
         self.show.same("恢复 back", _ANSWER, answer["data"])
 
-    async def _withdrawn(self) -> None:
+    async def _unpublished(self) -> None:
         """Not while an app uses it; then it goes, and the other merchant's stays."""
         merchant = self.world.merchant(MERCHANT)
 
@@ -139,7 +139,7 @@ class Joined:
         names = await self.world.until(refused, lambda found: found != [], "the saved operation")
         self.show.same("撤下前先看谁在用 who uses it", ["Evening"], names)
         made = await merchant.did("unpublishSubgraph", _WANTED, allowBreaking=True)
-        self.show.same("撤下 withdrawn", {"version": 1, "live": False}, made["subgraph"])
+        self.show.same("撤下 unpublished", {"version": 1, "live": False}, made["subgraph"])
         await self.world.until(self._look, lambda one: not one.get("data"), "the graph without it")
         text = '{ offer(id: "XH-01") { xinghui_posterText } }'
         answer = await self._member().query(text)

@@ -1,4 +1,4 @@
-"""The one graph from the terminal: exported, listed, rolled back, a merchant's part withdrawn."""
+"""The one graph from the terminal: exported, listed, rolled back, a merchant's part unpublished."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from gateway.subgraphs import service as subgraphs
 from gateway.subgraphs.composing import Verdict, put_together
 from gateway.subgraphs.model import Operation, Submitted, document_hash
-from gateway.subgraphs.publishing import Publishing, Withdrawal
+from gateway.subgraphs.publishing import Publishing, Unpublishing
 from gateway.values import new_id
 
 ACTOR = "operator:terminal"
@@ -65,7 +65,7 @@ async def roll_back(settings: Settings, to: int | None) -> tuple[int | None, int
             return await subgraphs.roll_back(tx, to=to, actor=ACTOR, now=clock.now())
 
 
-async def withdraw(
+async def unpublish(
     settings: Settings, merchant_id: str, *, breaking: bool
 ) -> tuple[int, int, list[str]]:
     """Answer without a merchant's subgraph from now on; its versions stay.
@@ -86,8 +86,8 @@ async def withdraw(
             database, clock, ours(), sandbox=settings.sandbox, connected=lambda _merchant: True
         )
         key = new_id("key")
-        asked = Withdrawal(merchant_id, scope=ACTOR, key=key, actor=ACTOR, breaking=breaking)
-        gone, verdict, _ = await publishing.withdraw(asked)
+        asked = Unpublishing(merchant_id, scope=ACTOR, key=key, actor=ACTOR, breaking=breaking)
+        gone, verdict, _ = await publishing.unpublish(asked)
         assert verdict is not None, "the key is new"
         async with database.reading() as tx:
             number = (await subgraphs.live(tx)).number

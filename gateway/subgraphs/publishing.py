@@ -1,4 +1,4 @@
-"""Publishing and withdrawing as a whole: judged and composed first, then written at once.
+"""Publishing and unpublishing as a whole: judged and composed first, then written at once.
 
 Composition takes a while, and nobody waits for it: the live version is read, a new one is
 composed with it, and it is written only if no other was activated meanwhile; else all is done
@@ -34,7 +34,7 @@ _RETRY_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """What a publication or a withdrawal rests on."""
+    """What a publication or an unpublishing rests on."""
 
     slug: str
     live: Live
@@ -78,7 +78,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawal:
+class Unpublishing:
     """That a merchant's subgraph leaves the graph, as asked for. Fields as in `Request`."""
 
     merchant_id: str
@@ -90,7 +90,7 @@ class Withdrawal:
     @property
     def input(self) -> Mapping[str, object]:
         """What the key stands for."""
-        return {"withdraw": self.merchant_id, "allow_breaking": self.breaking}
+        return {"unpublish": self.merchant_id, "allow_breaking": self.breaking}
 
 
 Found = tuple[Subgraph, Verdict | None, bool]
@@ -98,7 +98,7 @@ Found = tuple[Subgraph, Verdict | None, bool]
 
 
 class Publishing:
-    """Publishes and withdraws subgraphs; any number of processes may, over one database.
+    """Publishes and unpublishes subgraphs; any number of processes may, over one database.
 
     Args:
         ours: Our own schema.
@@ -145,15 +145,15 @@ class Publishing:
         check_url(asked.submitted.url, sandbox=self._sandbox)
         return await self._again(lambda: self._publish(asked))
 
-    async def check_withdrawal(self, merchant_id: str) -> Verdict:
-        """Judge a withdrawal as `withdraw` would, and change nothing.
+    async def check_unpublishing(self, merchant_id: str) -> Verdict:
+        """Judge an unpublishing as `unpublish` would, and change nothing.
 
         Raises:
             NotFound: The merchant has no subgraph in the graph.
         """
         return await self._judge_without(merchant_id, await self._base(merchant_id))
 
-    async def withdraw(self, asked: Withdrawal) -> Found:
+    async def unpublish(self, asked: Unpublishing) -> Found:
         """Activate the graph without a merchant's subgraph; its versions stay.
 
         Raises:
@@ -161,7 +161,7 @@ class Publishing:
             SchemaBreaking: That breaks the API or a saved operation, and it was not allowed.
             IdempotencyConflict, IdempotencyInFlight, RateLimited: As for `publish`.
         """
-        return await self._again(lambda: self._withdraw(asked))
+        return await self._again(lambda: self._unpublish(asked))
 
     async def _again(self, attempt: Callable[[], Awaitable[Found]]) -> Found:
         """Try on what is live; on what is live then, if another version was activated meanwhile."""
@@ -188,7 +188,7 @@ class Publishing:
         self._told()
         return made, None if replayed else verdict, replayed
 
-    async def _withdraw(self, asked: Withdrawal) -> Found:
+    async def _unpublish(self, asked: Unpublishing) -> Found:
         if replay := await self._replayed(asked):
             return replay, None, True
         base = await self._base(asked.merchant_id)
@@ -199,7 +199,7 @@ class Publishing:
             now = self._clock.now()
             if replayed := await db.claim_key(tx, **key, input=asked.input, now=now):
                 return await service.subgraph(tx, replayed.object_id), None, True
-            gone = await service.withdraw(
+            gone = await service.unpublish(
                 tx,
                 merchant_id=asked.merchant_id,
                 sdl=sdl,
@@ -245,7 +245,7 @@ class Publishing:
         if not self._connected(merchant_id):
             raise InvalidInput("url", "an OAuth client of the coalition at your issuer comes first")
 
-    async def _replayed(self, asked: Request | Withdrawal) -> Subgraph | None:
+    async def _replayed(self, asked: Request | Unpublishing) -> Subgraph | None:
         async with self._database.reading() as tx:
             replay = await db.peek_key(tx, scope=asked.scope, key=asked.key, input=asked.input)
             return await service.subgraph(tx, replay.object_id) if replay else None

@@ -1,4 +1,4 @@
-"""Publish and withdraw subgraphs, activate versions of the one graph, keep saved operations."""
+"""Publish and unpublish subgraphs, activate versions of the one graph, keep saved operations."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ async def publish(
     return made
 
 
-async def withdraw(
+async def unpublish(
     tx: AsyncConnection,
     *,
     merchant_id: str,

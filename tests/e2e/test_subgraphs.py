@@ -251,7 +251,7 @@ async def test_publications_at_two_gateways_at_once_both_come_in(fleet: Fleet) -
 
 
 async def test_the_terminal_takes_one_merchant_out_of_all_of_them(fleet: Fleet) -> None:
-    await fleet.publish(0, TEA, "M06", "to-be-withdrawn")
+    await fleet.publish(0, TEA, "M06", "to-be-unpublished")
     said = fleet.terminal("federation", "unpublish", "M05", "--allow-breaking")
     assert "lost: Field Offer.xinghui_blurb was removed." in said
     assert "is live, without M05" in said

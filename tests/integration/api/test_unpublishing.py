@@ -26,7 +26,7 @@ async def place(coalition, tmp_path) -> AsyncIterator[Place]:
         yield made
 
 
-async def withdraw(place: Place, merchant: str = "M05", **more):
+async def unpublish(place: Place, merchant: str = "M05", **more):
     client = await place.gateway.merchant(merchant)
     answer = await client.do("unpublishSubgraph", WANTED, **more)
     await place.gateway.app.state.graphs.refresh()
@@ -42,7 +42,7 @@ async def live(place: Place) -> tuple[int | None, set[str]]:
 async def test_the_others_stay_and_every_version_is_kept(place):
     made = await place.publish()
     await place.publish(TEA, merchant="M06")
-    gone = await withdraw(place, allowBreaking=True)
+    gone = await unpublish(place, allowBreaking=True)
     assert gone["errors"] == []
     subgraph = made["subgraph"]
     assert gone["subgraph"] == {"id": subgraph["id"], "version": 1, "live": False}
@@ -71,50 +71,50 @@ async def test_what_clients_use_keeps_it_unless_that_is_allowed(place):
         await member.data('query Trailer { offer(id: "XH-01") { xinghui_trailer { url } } }')
     await place.gateway.app.state.graphs.save_seen()
     for check in (True, False):
-        (refused,) = (await withdraw(place, check=check))["errors"]
+        (refused,) = (await unpublish(place, check=check))["errors"]
         assert refused["code"] == "SCHEMA_BREAKING"
         assert refused["context"]["partners"] == ["member-app"]
         assert [each["name"] for each in refused["context"]["operations"]] == ["Trailer"]
     assert await live(place) == (1, {"M05"})
-    looked = await withdraw(place, check=True, allowBreaking=True)
+    looked = await unpublish(place, check=True, allowBreaking=True)
     assert (looked["errors"], looked["subgraph"]) == ([], None)
     assert looked["report"]["operations"] == [{"name": "Trailer", "client": "member-app"}]
     assert await live(place) == (1, {"M05"})
-    gone = await withdraw(place, allowBreaking=True)
+    gone = await unpublish(place, allowBreaking=True)
     assert gone["report"] == looked["report"]
     assert await live(place) == (2, set())
     assert place.gateway.app.state.graphs.current.members == frozenset()
 
 
 @on_sqlite
-async def test_asking_again_is_the_same_withdrawal_and_none_is_refused(place):
-    (refused,) = (await withdraw(place))["errors"]
+async def test_asking_again_is_the_same_unpublishing_and_none_is_refused(place):
+    (refused,) = (await unpublish(place))["errors"]
     assert refused["code"] == "NOT_FOUND"
     await place.publish()
-    first = await withdraw(place, allowBreaking=True, idempotencyKey="one")
-    again = await withdraw(place, allowBreaking=True, idempotencyKey="one")
+    first = await unpublish(place, allowBreaking=True, idempotencyKey="one")
+    again = await unpublish(place, allowBreaking=True, idempotencyKey="one")
     assert again["replayed"] is True
     assert again["subgraph"] == first["subgraph"]
     assert again["report"] is None
-    (refused,) = (await withdraw(place, allowBreaking=True, idempotencyKey="two"))["errors"]
+    (refused,) = (await unpublish(place, allowBreaking=True, idempotencyKey="two"))["errors"]
     assert refused["code"] == "NOT_FOUND"
-    (refused,) = (await withdraw(place, idempotencyKey="one"))["errors"]
+    (refused,) = (await unpublish(place, idempotencyKey="one"))["errors"]
     assert refused["code"] == "IDEMPOTENCY_CONFLICT"
     anew = await place.publish()
     assert (anew["errors"], anew["subgraph"]["version"]) == ([], 2)
 
 
-async def test_a_withdrawal_and_a_publication_at_once_both_happen(place):
+async def test_an_unpublishing_and_a_publication_at_once_both_happen(place):
     await place.publish()
     other, gone = await asyncio.gather(
-        place.publish(TEA, merchant="M06"), withdraw(place, allowBreaking=True)
+        place.publish(TEA, merchant="M06"), unpublish(place, allowBreaking=True)
     )
     assert other["errors"] == gone["errors"] == []
     assert await live(place) == (3, {"M06"})
 
 
 @on_sqlite
-async def test_only_a_merchant_withdraws_and_only_its_own(place):
+async def test_only_a_merchant_unpublishes_and_only_its_own(place):
     await place.publish()
     member = await place.gateway.member("mbr_demo_01")
     answer = await member.ask(
@@ -122,7 +122,7 @@ async def test_only_a_merchant_withdraws_and_only_its_own(place):
         i={"idempotencyKey": "k", "allowBreaking": True},
     )
     assert answer.codes == ["ROLE_FORBIDDEN"]
-    (refused,) = (await withdraw(place, "M06", allowBreaking=True))["errors"]
+    (refused,) = (await unpublish(place, "M06", allowBreaking=True))["errors"]
     assert refused["code"] == "NOT_FOUND"
     assert await live(place) == (1, {"M05"})
 
@@ -154,14 +154,14 @@ async def test_documents_are_trusted_for_clients_there_are_and_named_if_refused(
     assert await terminal.trust(settings, "member-app", [good]) == [document_hash(good[1])]
 
 
-async def test_the_terminal_withdraws_too(place, seeded_url):
+async def test_the_terminal_unpublishes_too(place, seeded_url):
     settings = replace(place.gateway.runtime.settings, database_url=seeded_url)
     with pytest.raises(NotFound):
-        await terminal.withdraw(settings, "M05", breaking=True)
+        await terminal.unpublish(settings, "M05", breaking=True)
     await place.publish()
     with pytest.raises(SchemaBreaking):
-        await terminal.withdraw(settings, "M05", breaking=False)
-    number, version, lost = await terminal.withdraw(settings, "M05", breaking=True)
+        await terminal.unpublish(settings, "M05", breaking=False)
+    number, version, lost = await terminal.unpublish(settings, "M05", breaking=True)
     assert (number, version) == (1, 2)
     assert "Field Offer.xinghui_blurb was removed." in lost
     assert await live(place) == (2, set())
