@@ -10,9 +10,11 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from graphql import GraphQLSchema
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.batch import Raced
@@ -181,12 +183,27 @@ class Publishing:
         here = base.member(submitted.merchant_id)
         same = here is not None and (here.sdl, here.url) == (submitted.sdl, submitted.url)
         verdict = None if same else await self._judge(submitted, base)
-        if verdict is not None:
-            verdict.require(breaking=asked.breaking)  # What is wrong with the text is told first.
+        # What is wrong with the text is told first.
+        sdl = verdict.require(breaking=asked.breaking) if verdict else ""
         self._require_connected(submitted.merchant_id)
-        made, replayed = await self._write(asked, base, verdict)
-        self._told()
-        return made, None if replayed else verdict, replayed
+
+        async def change(tx: AsyncConnection, now: datetime) -> Subgraph:
+            if verdict is None:
+                assert here is not None, "it is the same"
+                return here
+            return await service.publish(
+                tx,
+                submitted=submitted,
+                prefix=prefix_of(base.slug, submitted.merchant_id),
+                sdl=sdl,
+                ours=self._ours.sdl,
+                impact=verdict.impact,
+                seen=base.live,
+                actor=asked.actor,
+                now=now,
+            )
+
+        return await self._keyed(asked, verdict, change)
 
     async def _unpublish(self, asked: Unpublishing) -> Found:
         if replay := await self._replayed(asked):
@@ -194,12 +211,9 @@ class Publishing:
         base = await self._base(asked.merchant_id)
         verdict = await self._judge_without(asked.merchant_id, base)
         sdl = verdict.require(breaking=asked.breaking)
-        key = {"scope": asked.scope, "key": asked.key}
-        async with self._database.transaction() as tx:
-            now = self._clock.now()
-            if replayed := await db.claim_key(tx, **key, input=asked.input, now=now):
-                return await service.subgraph(tx, replayed.object_id), None, True
-            gone = await service.unpublish(
+
+        async def change(tx: AsyncConnection, now: datetime) -> Subgraph:
+            return await service.unpublish(
                 tx,
                 merchant_id=asked.merchant_id,
                 sdl=sdl,
@@ -209,37 +223,25 @@ class Publishing:
                 actor=asked.actor,
                 now=now,
             )
-            await db.settle_key(tx, **key, object_id=gone.id)
-        self._told()
-        return gone, verdict, False
 
-    async def _write(
-        self, asked: Request, base: _Base, verdict: Verdict | None
-    ) -> tuple[Subgraph, bool]:
-        """The subgraph, and whether the same request was faster elsewhere."""
-        sdl = verdict.require(breaking=asked.breaking) if verdict else ""
+        return await self._keyed(asked, verdict, change)
+
+    async def _keyed(
+        self,
+        asked: Request | Unpublishing,
+        verdict: Verdict | None,
+        change: Callable[[AsyncConnection, datetime], Awaitable[Subgraph]],
+    ) -> Found:
+        """Make a change under its key, or find what the same request made if it was faster."""
         key = {"scope": asked.scope, "key": asked.key}
         async with self._database.transaction() as tx:
             now = self._clock.now()
-            replay = await db.claim_key(tx, **key, input=asked.input, now=now)
-            if replay:
-                return await service.subgraph(tx, replay.object_id), True
-            made = base.member(asked.submitted.merchant_id)
-            if verdict is not None:
-                made = await service.publish(
-                    tx,
-                    submitted=asked.submitted,
-                    prefix=prefix_of(base.slug, asked.submitted.merchant_id),
-                    sdl=sdl,
-                    ours=self._ours.sdl,
-                    impact=verdict.impact,
-                    seen=base.live,
-                    actor=asked.actor,
-                    now=now,
-                )
-            assert made is not None
+            if replay := await db.claim_key(tx, **key, input=asked.input, now=now):
+                return await service.subgraph(tx, replay.object_id), None, True
+            made = await change(tx, now)
             await db.settle_key(tx, **key, object_id=made.id)
-        return made, False
+        self._told()
+        return made, verdict, False
 
     def _require_connected(self, merchant_id: str) -> None:
         if not self._connected(merchant_id):
