@@ -9,6 +9,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from graphql import GraphQLObjectType
+
 import gateway
 from gateway.api import schema
 from gateway.api.described.operations import CODES, ways
@@ -175,10 +177,11 @@ def api_page() -> str:
     graph = schema.ours().schema
     for kind in POLICIES:
         root = graph.type_map[kind]
+        assert isinstance(root, GraphQLObjectType)
         parts.append(f"## {kind}\n")
         parts.append("| operation | what it does | scope | role | typical refusals |")
         parts.append("|---|---|---|---|---|")
-        parts.extend(_operation(kind, name, root.fields[name]) for name in root.fields)  # type: ignore[attr-defined]
+        parts.extend(_operation(kind, name, root.fields[name]) for name in root.fields)
         parts.append("")
     return "\n".join(parts)
 

@@ -48,7 +48,7 @@ class GuardedProtocol(H11Protocol):
     _phase: tuple[str, int] | None = None
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn's.
         super().connection_made(transport)
         crowd = self.crowd
         self._address = self.client[0] if self.client else ""

@@ -44,9 +44,15 @@ async def enqueue(
         due_at: System time; None: at once.
         lane: Whose system it asks, a merchant's id; jobs of one lane run a few at a time.
     """
-    row = {"job_id": f"job_{fingerprint([name, key])[:26]}", "name": name, "key": f"{name}:{key}"}
-    row |= {"payload": dict(payload), "state": "DUE", "lane": lane}  # type: ignore[dict-item]
-    row |= {"due_at": due_at or system_now()}  # type: ignore[dict-item]
+    row = {
+        "job_id": f"job_{fingerprint([name, key])[:26]}",
+        "name": name,
+        "key": f"{name}:{key}",
+        "payload": dict(payload),
+        "state": "DUE",
+        "lane": lane,
+        "due_at": due_at or system_now(),
+    }
     await tx.execute(insert_missing(tx, jobs), row)
 
 

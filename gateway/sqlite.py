@@ -15,12 +15,12 @@ import aiosqlite
 class Connection(aiosqlite.Connection):
     """aiosqlite's connection with cursors of ours."""
 
-    def cursor(self) -> "Cursor":  # type: ignore[override]
+    def cursor(self) -> "Cursor":  # type: ignore[override]  # Not its context manager: no cursor of its own.
         return Cursor(self)
 
     async def visit(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         """Do some work in the connection's thread."""
-        return await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]
+        return await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]  # aiosqlite's.
 
 
 class Script(tuple[tuple[str, list[tuple[Any, ...]]], ...]):

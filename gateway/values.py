@@ -129,7 +129,7 @@ def legible(value: object, where: str, *, depth: int = 32) -> None:
         case int():
             if abs(value) > MAX_AMOUNT:
                 raise InvalidInput(where, "numbers of at most 2^53 - 1")
-        case _ if value == value * 2 != 0:  # type: ignore[operator]
+        case _ if value == value * 2 != 0:  # type: ignore[operator]  # Only floats are left.
             raise InvalidInput(where, "finite numbers")
 
 

@@ -127,8 +127,8 @@ class Line:
         )
 
     def unavailable(self, reason: str, wait: int | None = None) -> PartnerUnavailable:
-        known = {} if wait is None else {"retry_after_seconds": wait}
-        return PartnerUnavailable(merchant=self._code, reason=reason, **known)  # type: ignore[arg-type]
+        known: dict[str, Any] = {} if wait is None else {"retry_after_seconds": wait}
+        return PartnerUnavailable(merchant=self._code, reason=reason, **known)
 
     def doubt(self, op_key: str | None, reason: str) -> GatewayError:
         """What an unreadable answer means: doubt, if something may have happened."""

@@ -69,7 +69,7 @@ class Services:
 
 
 @dataclass(slots=True)
-class Warning:  # noqa: A001
+class Warning:  # noqa: A001 - the API's own word for it.
     """A partner that did not answer a catalog query in time."""
 
     merchant: str

@@ -12,6 +12,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    InlineFragmentNode,
     OperationDefinitionNode,
     SelectionSetNode,
 )
@@ -217,7 +218,7 @@ def root_fields(document: DocumentNode, operation: OperationDefinitionNode) -> f
                 if name not in seen and name in fragments:
                     seen.add(name)
                     yield from names(fragments[name].selection_set)
-            else:
-                yield from names(node.selection_set)  # type: ignore[attr-defined]
+            elif isinstance(node, InlineFragmentNode):
+                yield from names(node.selection_set)
 
     return frozenset(names(operation.selection_set))

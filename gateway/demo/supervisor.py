@@ -66,7 +66,7 @@ async def wait_for_price_book(settings: Settings) -> None:
     """Wait until the worker has read every feed, then set the prices in others' programmes."""
     database = Database(settings.url)
     try:
-        while not await install.price_book(database):  # noqa: ASYNC110
+        while not await install.price_book(database):  # noqa: ASYNC110 - another process works
             await asyncio.sleep(0.05)
     finally:
         await database.close()

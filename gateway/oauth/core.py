@@ -58,7 +58,7 @@ _PLAIN = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")  # What RFC 6749 lets an e
 _NAMED = ("grant_type", "response_type", "client_id", "redirect_uri", "scope", "code")
 
 
-class Exchange(OAuth2Request):  # type: ignore[misc]
+class Exchange(OAuth2Request):
     """One request as Authlib sees it: the body was read before, nothing comes from the query."""
 
     def __init__(self, method: str, uri: str, fields: Mapping[str, str], headers: Any) -> None:
@@ -71,7 +71,7 @@ class Exchange(OAuth2Request):  # type: ignore[misc]
         return fields
 
 
-class _Fields(OAuth2Payload):  # type: ignore[misc]
+class _Fields(OAuth2Payload):
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = fields
 
@@ -84,7 +84,7 @@ class _Fields(OAuth2Payload):  # type: ignore[misc]
         return defaultdict(list, {name: [value] for name, value in self._fields.items()})
 
 
-class Core(AuthorizationServer):  # type: ignore[misc]
+class Core(AuthorizationServer):
     """Authlib's server for one request, in one transaction.
 
     Args:
@@ -283,7 +283,7 @@ def _basic(query_client: Any, request: Exchange) -> Client | None:
     return client
 
 
-class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
+class _Assertion(JWTBearerClientAssertion):
     """private_key_jwt as strict as FAPI 2.0 asks. Source: RFC 7523, draft-ietf-oauth-rfc7523bis.
 
     Authlib takes assertions for ten years, with more than one audience, by any algorithm.
@@ -354,7 +354,7 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
             raise InvalidClientError(f"{who}: jti was used before")
 
 
-class _S256(CodeChallenge):  # type: ignore[misc]
+class _S256(CodeChallenge):
     """PKCE for every client, by S256 only (Authlib: public clients, and `plain` too)."""
 
     def validate_code_challenge(self, grant: Any, redirect_uri: str) -> None:
@@ -369,7 +369,7 @@ class _S256(CodeChallenge):  # type: ignore[misc]
         return "S256"
 
 
-class _ClientCredentials(ClientCredentialsGrant):  # type: ignore[misc]
+class _ClientCredentials(ClientCredentialsGrant):
     def validate_requested_scope(self) -> None:
         """All the client may have, or what it asked for: never less than it asked for."""
         client: Client = self.request.client
@@ -380,7 +380,7 @@ class _ClientCredentials(ClientCredentialsGrant):  # type: ignore[misc]
         self.request.payload = _Fields({**self.request.form, "scope": chosen})
 
 
-class _AuthorizationCode(AuthorizationCodeGrant):  # type: ignore[misc]
+class _AuthorizationCode(AuthorizationCodeGrant):
     @staticmethod
     def validate_authorization_redirect_uri(request: Exchange, client: Client) -> str:
         """Exactly one that is registered; Authlib would repeat a wrong one in its answer."""
@@ -424,7 +424,7 @@ class _AuthorizationCode(AuthorizationCodeGrant):  # type: ignore[misc]
         return store.user(self.server.tx, authorization_code.user_id)
 
 
-class _RefreshToken(RefreshTokenGrant):  # type: ignore[misc]
+class _RefreshToken(RefreshTokenGrant):
     INCLUDE_NEW_REFRESH_TOKEN = True
 
     def authenticate_refresh_token(self, refresh_token: str) -> Taken | None:
@@ -457,7 +457,7 @@ class _RefreshToken(RefreshTokenGrant):  # type: ignore[misc]
         """It was used up when it was taken."""
 
 
-class _Revocation(RevocationEndpoint):  # type: ignore[misc]
+class _Revocation(RevocationEndpoint):
     """RFC 7009: one's own tokens; an unknown token or hint is no error."""
 
     def check_params(self, request: Exchange, client: Client) -> None:

@@ -195,7 +195,7 @@ async def _examine(url: str, file: Path) -> Verdict:
     finally:
         await database.close()
     broken = tuple(f"{r.id} {r.title}: {r.detail}" for r in results if not r.ok)
-    return Verdict(revision, int(links or 0), os.stat(file).st_size, broken, newest)  # noqa: PTH116
+    return Verdict(revision, int(links or 0), os.stat(file).st_size, broken, newest)  # noqa: PTH116 - and ASYNC240
 
 
 async def newest_record(tx: AsyncConnection) -> datetime | None:

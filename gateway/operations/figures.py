@@ -56,7 +56,7 @@ class Figures:
                 await self._read()
                 self._read_at = time.monotonic()
         pool = self.database.engine.sync_engine.pool
-        metrics.POOL_USED.set(pool.checkedout())  # type: ignore[attr-defined]
+        metrics.POOL_USED.set(pool.checkedout())  # type: ignore[attr-defined]  # A QueuePool has it.
         for merchant, breaker in self.breakers.items():
             metrics.BREAKER_OPEN.labels(merchant).set(breaker.open)
         if (age := work.pulse()) is not None:

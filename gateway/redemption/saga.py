@@ -305,9 +305,9 @@ class Saga:
             assert current
             if current.state is not redemption.state:
                 return
-            body = {"quote": current.partner_quote_id}
+            body: dict[str, object] = {"quote": current.partner_quote_id}
             if step is Step.CONFIRM:
-                body = {"hold": current.hold_ref, "deadline": current.deadline}  # type: ignore[dict-item]
+                body = {"hold": current.hold_ref, "deadline": current.deadline}
             attempt = await self.queue(tx, current, step, str(step), body)
             changes = {"resends": current.resends + 1, "leased_until": self.lease()}
             await store.update(tx, current.id, changes, keep_lease=True)
@@ -560,9 +560,9 @@ class Saga:
         if since and now - since > timedelta(seconds=self.settings.review_after_seconds):
             return await effects.to_review(tx, current, reason=effects.TOO_OLD, now=now)
         due_at = now + pause(current, current.polls, silence)
-        changes = {"due_at": due_at, "polls": current.polls + 1}
-        await store.update(tx, current.id, changes)
-        return replace(current, **changes)  # type: ignore[arg-type]
+        polls = current.polls + 1
+        await store.update(tx, current.id, {"due_at": due_at, "polls": polls})
+        return replace(current, due_at=due_at, polls=polls)
 
     async def _wait(
         self,

@@ -6,6 +6,7 @@ import io
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -118,14 +119,14 @@ async def net_window(tx: AsyncConnection, *, window_id: str, now: datetime) -> W
     window = await _window_in(tx, window_id, netable)
     rows = await store.amounts(tx, window_id)
     net_positions(await store.flows(tx, store.obligations.c.window_id == window_id))
-    values = {
+    values: dict[str, Any] = {
         "state": WindowState.NETTED,
         "net_hash": net_hash(rows),
         "count": len(rows),
         "sum_fen": sum(fen for _, fen in rows),
     }
     await store.update_window(tx, window_id, **values)
-    return replace(window, **values)  # type: ignore[arg-type]
+    return replace(window, **values)
 
 
 async def publish_window(tx: AsyncConnection, *, window_id: str, now: datetime) -> Window:

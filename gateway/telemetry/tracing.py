@@ -119,7 +119,7 @@ def export_to(endpoint: str, *, service: str) -> None:
     """
     if not endpoint:
         return
-    try:
+    try:  # The extra may not be installed.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
             OTLPSpanExporter,
         )

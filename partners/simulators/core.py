@@ -550,12 +550,12 @@ class Shop:
         return done
 
     def _row(self, table: str, column: str, value: str) -> sqlite3.Row | None:
-        return self.store.row(f"SELECT * FROM {table} WHERE {column} = ?", value)  # noqa: S608
+        return self.store.row(f"SELECT * FROM {table} WHERE {column} = ?", value)  # noqa: S608 - our own names
 
     def booking(self, ref: str) -> sqlite3.Row:
         for column in ("ref", "gateway_ref", "code"):
             rows = self.store.rows(
-                f"SELECT * FROM bookings WHERE {column} = ? ORDER BY confirmed_at DESC",  # noqa: S608
+                f"SELECT * FROM bookings WHERE {column} = ? ORDER BY confirmed_at DESC",  # noqa: S608 - one of these three
                 ref,
             )
             if rows:

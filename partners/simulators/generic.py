@@ -64,7 +64,7 @@ async def offers(shop: Shop, cursor: str | None = None) -> dict[str, Any]:
     }
 
 
-async def live(shop: Shop, offerIds: list[str], on: str | None = None) -> list[dict[str, Any]]:  # noqa: N803
+async def live(shop: Shop, offerIds: list[str], on: str | None = None) -> list[dict[str, Any]]:
     wanted = surface.day(on) if on else None
     return [
         {
@@ -80,11 +80,11 @@ async def live(shop: Shop, offerIds: list[str], on: str | None = None) -> list[d
     ]
 
 
-async def status(shop: Shop, opKey: str) -> dict[str, Any]:  # noqa: N803
+async def status(shop: Shop, opKey: str) -> dict[str, Any]:
     return fact_document(await shop.status(opKey))
 
 
-async def cancel_quote(shop: Shop, bookingRef: str) -> dict[str, Any]:  # noqa: N803
+async def cancel_quote(shop: Shop, bookingRef: str) -> dict[str, Any]:
     quote = await shop.cancel_quote(bookingRef)
     return {
         "cancelQuote": {
@@ -226,7 +226,7 @@ PAYLOADS: Mapping[str, Resolver] = {
 def schema() -> GraphQLSchema:
     """The published contract with resolvers for its root fields."""
     built = build_schema(CONTRACT.read_text(encoding="utf-8"))
-    built.type_map["Fen"].parse_value = _whole  # type: ignore[attr-defined]
+    built.type_map["Fen"].parse_value = _whole  # type: ignore[attr-defined]  # A scalar.
     for root in (built.query_type, built.mutation_type):
         assert root is not None
         for name, field in root.fields.items():

@@ -28,7 +28,7 @@ KEEP_ALIVE_SECONDS = 75  # Longer than any client keeps a connection, so that no
 class Protocol(H11Protocol):
     """HTTP whose transport a handler can reach, to drop the connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn's.
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
 
@@ -70,7 +70,7 @@ class Door:
         )
         self._server = Server(settings)
         self._task = asyncio.create_task(self._server.serve(sockets=[listening]))
-        while not self._server.started and not self._task.done():  # noqa: ASYNC110
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.001)
 
     async def shut(self) -> None:
@@ -233,7 +233,7 @@ def _offer(stand: Stand, row: Mapping[str, Any]) -> dict[str, Any]:
 def _dump(stand: Stand, row: Mapping[str, Any]) -> dict[str, Any]:
     store = stand.shop.store
     tables = ("bookings", "holds", "stock", "slots", "fences", "notices", "lines", "events")
-    return {name: [dict(r) for r in store.rows(f"SELECT * FROM {name}")] for name in tables}  # noqa: S608
+    return {name: [dict(r) for r in store.rows(f"SELECT * FROM {name}")] for name in tables}  # noqa: S608 - see above
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -79,7 +79,7 @@ async def quiet(fleet: Fleet) -> list[str]:
                 await fleet.jump(timedelta(minutes=5))
                 if await _nothing(fleet, (*UNDER_WAY, "HELD"), 10):
                     break
-            while await _waiting(fleet):  # noqa: ASYNC110
+            while await _waiting(fleet):
                 await asyncio.sleep(0.1)
     return await _under_way(fleet, (*UNDER_WAY, "HELD")) + await _waiting(fleet)
 
@@ -88,7 +88,7 @@ async def _nothing(fleet: Fleet, states: Iterable[str], seconds: float) -> bool:
     """Wait until no redemption is in one of these states, or for so long."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while await _under_way(fleet, states):  # noqa: ASYNC110
+            while await _under_way(fleet, states):
                 await asyncio.sleep(0.1)
             return True
     return False
@@ -183,7 +183,7 @@ async def _replayed(
     """Each key, sent once more, names the same object."""
     by_name = {client.who: client for client in clients}
     todo = [row for row in answers if row["object"] and row["mutation"] != "requestCancellation"]
-    random.Random(1).shuffle(todo)  # noqa: S311 - no secret: spread over clients
+    random.Random(1).shuffle(todo)  # Spread over clients.
     once = list({(row["who"], row["key"]): row for row in todo}.values())
 
     async def some(rows: Sequence[Mapping[str, Any]]) -> None:

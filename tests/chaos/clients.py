@@ -307,9 +307,9 @@ async def at_work(fleet: Fleet, load: Load, seed: int) -> AsyncIterator[Sequence
     """Two devices for each member, and a shop."""
     everybody: list[Client] = []
     for buy, device in itertools.product(BUYS, (1, 2)):
-        chance = random.Random(f"{seed}:{buy.member}:{device}")  # noqa: S311 - no secret
+        chance = random.Random(f"{seed}:{buy.member}:{device}")
         everybody.append(Member(fleet, load, buy, chance))
-    everybody.append(Shop(fleet, load, random.Random(f"{seed}:shop")))  # noqa: S311
+    everybody.append(Shop(fleet, load, random.Random(f"{seed}:shop")))
     try:
         yield everybody
     finally:

@@ -125,7 +125,7 @@ class Fleet(Box):
 
     async def misbehaving(self, seed: int, calm: asyncio.Event) -> None:
         """Plant a fault at some partner now and then."""
-        chance = random.Random(f"{seed}:faults")  # noqa: S311 - no secret
+        chance = random.Random(f"{seed}:faults")
         while not calm.is_set():
             fault, verb, value = chance.choice(FAULTS)
             merchant, count = chance.choice(MERCHANTS), chance.randint(1, 3)
@@ -140,7 +140,7 @@ class Fleet(Box):
             await self._revive(name, life.failpoint)
             self.deaths.back[kind].append(time.monotonic() - self._died_at[name])
         child, ends = self.children[name], time.monotonic() + life.seconds
-        while child.alive and time.monotonic() < ends and not calm.is_set():  # noqa: ASYNC110
+        while child.alive and time.monotonic() < ends and not calm.is_set():
             await asyncio.sleep(0.01)
         if child.alive:
             if calm.is_set():

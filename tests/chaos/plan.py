@@ -28,7 +28,7 @@ class Life:
 
 def lives(seed: int, name: str, *, mean_seconds: float) -> Iterator[Life]:
     """All lives of one process; every other of ours ends at a failpoint, each in turn."""
-    chance = random.Random(f"{seed}:{name}")  # noqa: S311 - no secret
+    chance = random.Random(f"{seed}:{name}")
     points = _shuffled(chance, OF_GATEWAY if name.startswith("gateway") else IN_CALLS)
     number = 0
     while True:

@@ -183,7 +183,7 @@ async def test_partner_killed_after_the_effect(box: Box, step: str, buy: Buy) ->
 
 @pytest.mark.campaign
 async def test_members_buy_and_cancel_while_everything_is_killed_at_random(box: Box) -> None:
-    chance, calm = random.Random(SEED), asyncio.Event()  # noqa: S311 - no secret
+    chance, calm = random.Random(SEED), asyncio.Event()
     buys = (POPCORN, TEA, BREAKFAST, COUPON)
     before = {buy: await Story(box, buy).wallets() for buy in buys}
     shopping = {buy: asyncio.create_task(shop(box, buy, chance, calm)) for buy in buys}

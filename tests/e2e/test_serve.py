@@ -61,7 +61,7 @@ async def look(url: str, password: str) -> dict[str, object]:
     member = MemberApp(wire, login="mbr_demo_01", password=password)
     text = '{ offer(id: "XH-01") { nameZh live { left } prices { points programme { id } } } }'
     try:
-        while (offer := (await member.query(text))["offer"]) is None:  # noqa: ASYNC110
+        while (offer := (await member.query(text))["offer"]) is None:
             await asyncio.sleep(0.05)
     finally:
         await wire.aclose()

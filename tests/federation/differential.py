@@ -92,10 +92,10 @@ def questions(comparison: Comparison, count: int, start: int) -> Iterator[Questi
     """`count` operations: every fourth from hypothesis-graphql, the others wilder."""
     theirs = _generated(comparison, count // 4, start)
     for document in theirs:
-        rng = random.Random(f"{start}:{document}")  # noqa: S311
+        rng = random.Random(f"{start}:{document}")
         yield dressed(comparison.schema, comparison.pool, rng, parse(document))
     for number in range(count - len(theirs)):
-        rng = random.Random(start * 1_000_003 + number)  # noqa: S311
+        rng = random.Random(start * 1_000_003 + number)
         made = operation(comparison.schema, comparison.pool, rng)
         if made is not None:
             yield made

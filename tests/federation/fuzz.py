@@ -193,7 +193,7 @@ class Fuzz:
 
     def chance(self, target: str, number: int) -> random.Random:
         """What decides about one input."""
-        return random.Random(f"{target}:{self.seed}:{number}")  # noqa: S311
+        return random.Random(f"{target}:{self.seed}:{number}")
 
     def one(self, target: str, number: int, findings: Findings) -> None:
         """One input: its end is counted, what must not happen is noted."""

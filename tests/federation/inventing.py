@@ -47,7 +47,7 @@ class Invention:
 
 def invented(seed: int) -> Federation:
     """The federation of a seed; it may turn out not to compose."""
-    rng = random.Random(f"invention {seed}")  # noqa: S311
+    rng = random.Random(f"invention {seed}")
     made = Invention(rng, [f"g{n}" for n in range(rng.randint(2, 4))])
     _entities(made)
     _fields(made)
@@ -234,7 +234,7 @@ def _external(made: Invention, entity: Entity, graph: str, name: str) -> bool:
 
 def _world(made: Invention, seed: int) -> World:
     """Two to four objects of each entity, pointing at each other."""
-    rng = random.Random(f"data {seed}")  # noqa: S311
+    rng = random.Random(f"data {seed}")
     world = World()
     for entity in made.entities.values():
         for number in range(rng.randint(2, 4)):

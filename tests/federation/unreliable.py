@@ -37,7 +37,7 @@ async def complaints(
 ) -> list[Difference]:
     """What is wrong with answers to `count` operations, some of them asked at the same time."""
     comparison = Comparison(federation)
-    rng = random.Random(f"{federation.name} {seed}")  # noqa: S311
+    rng = random.Random(f"{federation.name} {seed}")
     services = {name: Late(one, rng, failing) for name, one in comparison.running.subgraphs.items()}
     gateway = Gateway(comparison.running, services=services)
     asked = list(questions(comparison, count, seed))

@@ -217,7 +217,7 @@ async def test_gone_stops_the_endpoint_until_it_is_wanted_again(coalition, hooks
 async def test_two_workers_keep_the_order_and_never_send_at_once(coalition, receiver):
     """Every third call fails, and two processes send."""
     await listen(coalition, receiver, types=["agreement.*"])
-    chance = random.Random(7)  # noqa: S311 - no secret
+    chance = random.Random(7)
     receiver.seconds = 0.01
     receiver.answers = lambda event, attempt: 503 if chance.random() < 0.33 else 204
     objects = [f"agr_{number}" for number in range(12)]
@@ -253,7 +253,7 @@ async def test_a_worker_that_dies_while_sending_leaves_it_to_another(coalition, 
     receiver.gate = asyncio.Event()
     async with sender(coalition, lease_seconds=600) as dying:
         task = asyncio.create_task(dying.turn())
-        while not receiver.calls:  # noqa: ASYNC110
+        while not receiver.calls:
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

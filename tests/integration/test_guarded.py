@@ -112,7 +112,7 @@ async def test_who_does_not_finish_in_time_is_dropped(parts: list[bytes], why: s
         except TimeoutError:
             pytest.fail(why)
         assert b"408" in answer or b"200 OK" in answer or not answer
-        while crowd.count:  # noqa: ASYNC110
+        while crowd.count:
             await asyncio.sleep(0.01)
         assert (crowd.here, crowd.idle) == ({}, {})
 
@@ -146,7 +146,7 @@ async def test_one_address_has_so_many_connections() -> None:
         for _ in range(3):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             stack.callback(writer.close)
-        while crowd.count < 3:  # noqa: ASYNC110
+        while crowd.count < 3:
             await asyncio.sleep(0.01)
         assert b" 503 " in await _sent(port)
         assert crowd.count == 3
@@ -156,7 +156,7 @@ async def test_the_longest_idle_makes_room() -> None:
     async with serving(replace(QUICK, request_head_seconds=9, connections=2)) as (port, crowd):
         reader, first = await asyncio.open_connection("127.0.0.1", port)
         _, second = await asyncio.open_connection("127.0.0.1", port)
-        while crowd.count < 2:  # noqa: ASYNC110
+        while crowd.count < 2:
             await asyncio.sleep(0.01)
         assert b"200 OK" in await _sent(port, HEAD + b"connection: close\r\n\r\n")
         assert b" 503 " in await reader.read()
@@ -173,7 +173,7 @@ async def test_a_websocket_is_counted_until_it_ends() -> None:
             await socket.send("two")
             assert await socket.recv() == "two"
             assert crowd.count == 1
-        while crowd.count:  # noqa: ASYNC110
+        while crowd.count:
             await asyncio.sleep(0.01)
         assert crowd.here == {}
 

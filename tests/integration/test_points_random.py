@@ -74,7 +74,7 @@ async def operate(tx: AsyncConnection, dice: random.Random, number: int) -> None
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.campaign)])
 async def test_no_sequence_of_operations_breaks_an_invariant(database: Database, seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311 - Not a secret.
+    dice = random.Random(seed)
     outcomes = {"done": 0, "refused": 0}
     async with database.transaction() as tx:
         await coalition.found(tx)

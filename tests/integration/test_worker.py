@@ -106,7 +106,7 @@ async def crew(coalition: Coalition) -> AsyncIterator[Crew]:
 
 async def reaches(coalition: Coalition, redemption: Redemption, state: State) -> None:
     async with asyncio.timeout(120):
-        while (await coalition.get(redemption)).state is not state:  # noqa: ASYNC110
+        while (await coalition.get(redemption)).state is not state:
             await asyncio.sleep(SOON)
 
 

@@ -76,7 +76,7 @@ class Member:
         self.buyer = buyer
         self.twin = twin
         self.mixed = mixed
-        self.random = random.Random(seed)  # noqa: S311
+        self.random = random.Random(seed)
         self.acts: dict[Callable[[], Awaitable[object]], int] = {
             self.buys: 8,
             self.buys_at_once: 4,

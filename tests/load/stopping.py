@@ -142,7 +142,7 @@ async def _until_busy(found: Found, seconds: float) -> None:
     """Let them buy for so long, and something at least."""
     before = len(found.acknowledged)
     until = time.monotonic() + seconds
-    while time.monotonic() < until or len(found.acknowledged) < before + 10:  # noqa: ASYNC110
+    while time.monotonic() < until or len(found.acknowledged) < before + 10:
         await asyncio.sleep(0.05)
 
 

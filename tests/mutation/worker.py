@@ -91,9 +91,9 @@ def chosen(modules: list[str], asked: dict[str, Any]) -> list[str]:
         elif asked["sample"] is None:
             names += every
         else:
-            dice = random.Random(f"{asked['seed']} {module}")  # noqa: S311
+            dice = random.Random(f"{asked['seed']} {module}")
             names += dice.sample(every, min(asked["sample"], len(every)))
-    random.Random(asked["seed"]).shuffle(names)  # noqa: S311
+    random.Random(asked["seed"]).shuffle(names)
     return names
 
 

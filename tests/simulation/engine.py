@@ -60,7 +60,7 @@ class Simulator:
         logging.disable(logging.CRITICAL)
         if not given:
             with entropy.replaced():
-                entropy.use(lambda: 0, Random("template"))  # noqa: S311
+                entropy.use(lambda: 0, Random("template"))
                 asyncio.run(template.make(self.template))
         gc.freeze()
 
@@ -83,9 +83,9 @@ class Simulator:
             traced: Keep its trace.
             weather: Faults it has besides its own, with their rates.
         """
-        loop = VirtualLoop(Random(f"loop {seed}"))  # noqa: S311
+        loop = VirtualLoop(Random(f"loop {seed}"))
         path = storage.copy(self.template, self.folder)
-        entropy.use(lambda: loop.now_us, Random(f"ids {seed}"))  # noqa: S311
+        entropy.use(lambda: loop.now_us, Random(f"ids {seed}"))
         gc.disable()
         with entropy.replaced(), storage.inline(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=_LEFT_OPEN)
@@ -174,7 +174,7 @@ async def _calm_down(world: World) -> None:
         if process.dead:
             process.start()
     await asyncio.sleep(max(world.settings.partner_timeout_seconds * 4, 500.0))
-    while world.hooks:  # noqa: ASYNC110 - the time is virtual
+    while world.hooks:
         await asyncio.sleep(30.0)
 
 

@@ -24,7 +24,7 @@ class _Source:
     """What the replaced modules ask; set anew for each run."""
 
     now_us: Callable[[], int] = staticmethod(lambda: 0)
-    rng = random.Random(0)  # noqa: S311 - a simulation
+    rng = random.Random(0)
 
 
 class VirtualDatetime(real.datetime):

@@ -42,7 +42,7 @@ class People:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.rng = Random(f"people {world.seed}")  # noqa: S311 - a simulation
+        self.rng = Random(f"people {world.seed}")
         self.told = Told()
         self._keys = 0
 

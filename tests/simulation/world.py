@@ -210,9 +210,9 @@ class World:
         self.seed = seed
         self.loop = loop
         self.path = path
-        self.rng = Random(f"world {seed}")  # noqa: S311 - a simulation
-        self.faults = Faults(Random(f"faults {seed}"))  # noqa: S311
-        crawl = Random(f"crawl {seed}")  # noqa: S311 - its own stream, as each of these
+        self.rng = Random(f"world {seed}")
+        self.faults = Faults(Random(f"faults {seed}"))
+        crawl = Random(f"crawl {seed}")  # Its own stream, as each of these.
         if crawl.random() < 0.05:
             self.faults.rates[CRAWL] = 0.5
         self.faults.rates.update(weather)

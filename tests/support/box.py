@@ -77,7 +77,7 @@ class Box:
         self.start_worker()
         await self.start_gateway()
         async with asyncio.timeout(PATIENCE):
-            while not await install.price_book(self.database):  # noqa: ASYNC110
+            while not await install.price_book(self.database):
                 await asyncio.sleep(0.05)
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ class Source:
 
 
 async def until(done: Callable[[], bool]) -> None:
-    while not done():  # noqa: ASYNC110 - turns of the loop, no time passes
+    while not done():
         await asyncio.sleep(0)  # A turn of the loop, no time.
 
 

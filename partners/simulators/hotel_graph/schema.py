@@ -28,7 +28,7 @@ class Beds(Enum):
 class Room:
     code: strawberry.ID
     house: "House"
-    squareMetres: int  # noqa: N815
+    squareMetres: int
     beds: Beds
 
     @classmethod
@@ -56,7 +56,7 @@ class Suite(Room):
 @federation.type(name="Yunqi_House", keys=["id"])
 class House:
     id: strawberry.ID
-    nameZh: str  # noqa: N815
+    nameZh: str
     city: str
 
     @strawberry.field
@@ -77,7 +77,7 @@ class Stay:
 @federation.type(keys=["id"])
 class Offer:
     id: strawberry.ID
-    cashFen: Fen = federation.field(external=True, default=None)  # noqa: N815
+    cashFen: Fen = federation.field(external=True, default=None)
 
     @strawberry.field
     def yunqi_rooms(self, beds: Beds | None = UNSET) -> list[Room] | None:
@@ -87,7 +87,7 @@ class Offer:
         return [each for each in found if not beds or each.beds is beds]
 
     @federation.field(requires=["cashFen"])
-    def yunqi_depositFen(self) -> Fen | None:  # noqa: N802
+    def yunqi_depositFen(self) -> Fen | None:
         if (sold := self._sold()) is None:
             return None
         if not isinstance(self.cashFen, int):
@@ -104,14 +104,14 @@ class Offer:
         return cast("dict[str, Any] | None", BOOK["offers"].get(self.id))
 
     @classmethod
-    def resolve_reference(cls, id: str, cashFen: Any = None) -> Self:  # noqa: N803
+    def resolve_reference(cls, id: str, cashFen: Any = None) -> Self:
         return cls(id=strawberry.ID(id), cashFen=cashFen)
 
 
 @federation.type(keys=["id"])
 class Merchant:
     id: strawberry.ID
-    nameZh: str = federation.field(external=True, default="")  # noqa: N815
+    nameZh: str = federation.field(external=True, default="")
 
     @federation.field(requires=["nameZh"])
     def yunqi_welcome(self) -> str | None:
@@ -122,7 +122,7 @@ class Merchant:
         return f"{self.nameZh}欢迎您"
 
     @classmethod
-    def resolve_reference(cls, id: str, nameZh: str = "") -> Self:  # noqa: N803
+    def resolve_reference(cls, id: str, nameZh: str = "") -> Self:
         return cls(id=strawberry.ID(id), nameZh=nameZh)
 
 

@@ -58,7 +58,7 @@ class Writer:
     """Writes random queries over the compiled types; some select what is not compiled."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311
+        self.random = random.Random(seed)
         self.schema = build()._schema
 
     def query(self) -> str:

@@ -206,7 +206,7 @@ async def test_connections_cut_before_and_after_commit(
     postgres: Postgres, postgres_seeded: str, tmp_path: Path
 ) -> None:
     """204 requests; every seventh COMMIT of a write loses its connection, one way or the other."""
-    chance, commits, armed = random.Random(1), itertools.count(1), False  # noqa: S311 - no secret
+    chance, commits, armed = random.Random(1), itertools.count(1), False
 
     def choose() -> Cut:
         struck = armed and next(commits) % 7 == 0
@@ -249,7 +249,7 @@ async def test_postgresql_killed_under_load(
                 buying = [group.create_task(many(one, 2)) for one in shoppers]
                 for _ in range(2):
                     seen = len(coalition.partners["M05"].effects)
-                    while len(coalition.partners["M05"].effects) < seen + 2:  # noqa: ASYNC110
+                    while len(coalition.partners["M05"].effects) < seen + 2:
                         await asyncio.sleep(0.01)
                     postgres.kill()
                     await asyncio.to_thread(postgres.start)

@@ -527,7 +527,7 @@ async def test_requests_end_on_the_graph_they_began_with(place):
     place.cinema.seconds = 0.3
     member = await place.gateway.member("mbr_demo_01")
     asking = asyncio.create_task(member.data(OFFER))
-    while not place.cinema.seen:  # noqa: ASYNC110
+    while not place.cinema.seen:
         await asyncio.sleep(0.01)
     async with place.gateway.runtime.database.transaction() as tx:
         await subgraphs.roll_back(tx, to=None, actor="usr_operator", now=system_now())

@@ -89,7 +89,7 @@ def test_bounded(name: str) -> None:
 
 
 def test_cut_and_mixed_documents_give_coded_errors_only() -> None:
-    rng = random.Random(20_26)  # noqa: S311 - the same documents each time
+    rng = random.Random(20_26)  # The same documents each time.
     whole = [
         *large(3, 10),
         *subgraphs(_quarrelling().replace("300", "3"))[:2],
