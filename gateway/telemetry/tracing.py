@@ -120,12 +120,12 @@ def export_to(endpoint: str, *, service: str) -> None:
     if not endpoint:
         return
     try:  # The extra may not be installed.
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - see above
             OTLPSpanExporter,
         )
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see above
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - see above
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - see above
     except ImportError as error:
         raise ValueError("GATEWAY_OTEL_ENDPOINT: install coalition-gateway[otel]") from error
     provider = TracerProvider(resource=Resource.create({"service.name": f"{_SCOPE}-{service}"}))

@@ -154,7 +154,7 @@ class Tokens:
         if client is None or client.jwks is None:
             raise OAuthError("invalid_client", 401)
         try:
-            keys = KeySet.import_key_set(dict(client.jwks))  # type: ignore[arg-type]
+            keys = KeySet.import_key_set(dict(client.jwks))  # type: ignore[arg-type]  # joserfc checks it.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SecurityWarning)  # EdDSA's name is deprecated.
                 claims = jwt.decode(assertion, keys, algorithms=ALGORITHMS).claims

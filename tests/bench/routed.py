@@ -153,7 +153,7 @@ async def _serve(kind: str, known: dict[str, Any] | None) -> None:
     floor = Floor(known["answer"].encode(), calls, Flights(share=kind == "calls"))
     async with floor.transport:
         server = Server(floor.answer)
-        print(await server.listen("127.0.0.1", 0), flush=True)  # noqa: T201
+        print(await server.listen("127.0.0.1", 0), flush=True)  # noqa: T201 - it is what it tells
         await asyncio.Event().wait()
 
 

@@ -143,7 +143,7 @@ async def _recorded(sdl: str) -> dict[str, Any]:
         request = Request(QUERY)
         ready = await engine.ready(request)
         result = await engine.run(request, ready)
-    plan = {fetch.text: fetch for fetch in ready.runnable.plan.fetches}  # type: ignore[union-attr]
+    plan = {fetch.text: fetch for fetch in ready.runnable.plan.fetches}
     numbers = {plan[call.text].number: place for place, call in enumerate(calls)}
     told = [
         {

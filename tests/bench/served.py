@@ -96,7 +96,7 @@ async def main(path: Path) -> None:
         await stack.enter_async_context(serving(app, listening))
         facts = {"ours": gateway.runtime.settings.port, "floor": port, "token": token}
         facts |= {"statements": said.statements, "bytes": len(answer)}
-        print(json.dumps(facts), flush=True)  # noqa: T201
+        print(json.dumps(facts), flush=True)  # noqa: T201 - it is what it tells
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

@@ -184,7 +184,7 @@ def test_the_next_revision_is_written_from_the_difference(
     sa.Index("ix_jobs_colour", jobs.c.colour)
     sa.Table("paints", tables, sa.Column("id", sa.String, primary_key=True))
     (states,) = [rule for rule in jobs.constraints if rule.name == "ck_jobs_state"]
-    states.sqltext = sa.text("state IN ('DUE', 'DONE', 'DEAD', 'PAUSED')")  # type: ignore[attr-defined]
+    states.sqltext = sa.text("state IN ('DUE', 'DONE', 'DEAD', 'PAUSED')")
     text = written()
     assert 'KIND = "expand"' in text
     for wanted in (

@@ -256,7 +256,7 @@ async def test_a_slot_that_is_not_named_is_the_next_with_room(stand: Stand) -> N
 def _assertion(connection: Connection, header: dict[str, str], key: object) -> bytes:
     now = int(time.time())
     claims = {"iss": "gateway", "sub": "gateway", "aud": connection.audience, "jti": uuid4().hex}
-    token = jwt.encode(header, {**claims, "iat": now, "exp": now + 60}, key, [header["alg"]])  # type: ignore[arg-type]
+    token = jwt.encode(header, {**claims, "iat": now, "exp": now + 60}, key, [header["alg"]])
     kind = "urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"
     form = f"grant_type=client_credentials&client_assertion_type={kind}&client_assertion={token}"
     return form.encode()

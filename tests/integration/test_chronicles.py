@@ -66,7 +66,7 @@ async def test_a_price_that_rises_before_the_hold_is_quoted_again(coalition: Coa
         partner.prices["XH-01"] = 4_700
         raise PriceChanged(new_list_fen=4_700)
 
-    partner.hold = dearer  # type: ignore[method-assign]
+    partner.hold = dearer
     hold = {"member_id": MEMBER, "quote_id": quote.id}
     with pytest.raises(PriceChanged) as change:
         await coalition.redemptions.hold(**hold, key="h")

@@ -136,7 +136,7 @@ async def test_what_cannot_be_given_is_named(
     with pytest.raises(refusal) as refused:
         await give(coalition, **asked)
     if field:
-        assert refused.value.field == (field,)  # type: ignore[attr-defined]
+        assert refused.value.field == (field,)
     assert await coalition.wallet("mbr_demo_20", "P-HM") == (3_000, 0)
 
 

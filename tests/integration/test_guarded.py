@@ -63,13 +63,13 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[int, guarded.Crowd]
     listening, port = bound()
     config = guarded.config(Starlette(routes=routes), settings, lifespan="off")
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    server.capture_signals = contextlib.nullcontext
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:
         await asyncio.sleep(0.005)
         assert not task.done(), task.exception()
     try:
-        yield port, config.http_protocol_class.crowd  # type: ignore[union-attr]
+        yield port, config.http_protocol_class.crowd
     finally:
         server.should_exit = True
         await task

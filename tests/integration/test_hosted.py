@@ -234,7 +234,7 @@ async def test_it_quotes_what_its_offers_cost(coalition: Coalition) -> None:
             | changes
             | {"member_ref": "p"}
         )
-        made = await partner.quote(QuoteRequest(**asked))  # type: ignore[arg-type]
+        made = await partner.quote(QuoteRequest(**asked))
         assert (made.list_fen, made.expires_at) == (list_fen, now + timedelta(minutes=15))
         assert made.id.startswith("ZW-01:")
         assert made.terms_hash == fingerprint({"offer": "ZW-01", "list_fen": list_fen})

@@ -99,7 +99,7 @@ async def test_of_thirty_holds_at_once_just_those_succeed_that_can_be_paid(
     async with database.transaction() as tx:
         (wallet,) = await points.wallets(tx, "m1", now=NOW)
         assert (wallet.available, wallet.held) == (50, 1_300)
-        assert [result for result in await broken(tx) if result.id != "L6"] == []  # type: ignore[attr-defined]
+        assert [result for result in await broken(tx) if result.id != "L6"] == []
 
 
 async def test_holds_of_many_members_on_the_same_cover_do_not_deadlock(database: Database) -> None:

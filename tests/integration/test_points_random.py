@@ -47,7 +47,7 @@ async def operate(tx: AsyncConnection, dice: random.Random, number: int) -> None
             actor="dice",
             live=False,
             now=now,
-            **EARNING[programme],  # type: ignore[arg-type]
+            **EARNING[programme],
         )
     elif step <= 3:
         legs = [LegRequest(1, member, programme, count)]

@@ -57,7 +57,7 @@ def played_by(coalition: Coalition, kind: Any) -> Any:
     old = coalition.partners["M05"]
     partner = kind("M05", old.prices, coalition.clock.now)
     coalition.partners["M05"] = partner
-    coalition.redemptions.partners._adapters["M05"] = partner  # type: ignore[attr-defined]
+    coalition.redemptions.partners._adapters["M05"] = partner
     return partner
 
 
@@ -292,7 +292,7 @@ async def test_why_something_waits_is_said(coalition: Coalition) -> None:
                 raise error
             return Fact("another", Outcome.NOT_FOUND)
 
-        partner.status = status  # type: ignore[method-assign]
+        partner.status = status
         row = (await run(coalition))[held.id]
         return row.state, row.result, (await noted(coalition, held.id)).ended_at
 

@@ -103,7 +103,7 @@ async def test_letting_go_asks_past_what_is_held_back(coalition: Coalition) -> N
     held = await coalition.held(MEMBER, "XH-01", (PROGRAMME, None))
     watched = Watched(coalition.partners["M05"])
     aftermath = coalition.redemptions.aftermath
-    aftermath.partners = {"M05": watched}  # type: ignore[dict-item]
+    aftermath.partners = {"M05": watched}
     op_key = held.op_key(Step.HOLD)
     before = past_held.get()
     await aftermath.let_go({"redemption": held.id, "op_key": op_key})
@@ -119,7 +119,7 @@ async def test_what_a_fence_reports_as_sold_is_applied(coalition: Coalition) -> 
     op_key = released.op_key(Step.CONFIRM)
     sold = Fact(op_key, Outcome.CONFIRMED, 1, "b/9", artefacts={"code": "C1"})
     aftermath = coalition.redemptions.aftermath
-    aftermath.partners = {"M05": Watched(None, sold)}  # type: ignore[dict-item]
+    aftermath.partners = {"M05": Watched(None, sold)}
     await aftermath.let_go({"redemption": released.id, "op_key": op_key})
     late = await coalition.get(released)
     assert (late.state, late.booking_ref) == (State.LATE_CONFIRMED, "b/9")
@@ -127,5 +127,5 @@ async def test_what_a_fence_reports_as_sold_is_applied(coalition: Coalition) -> 
         (found,) = await db.read(tx, store.ask_facts(op_key))
     assert "fence" in {fact.source for fact in found if fact.outcome == Outcome.CONFIRMED}
     with pytest.raises(OutcomeUnknown):
-        aftermath.partners = {"M05": Watched(None, replace(sold, op_key="other"))}  # type: ignore[dict-item]
+        aftermath.partners = {"M05": Watched(None, replace(sold, op_key="other"))}
         await aftermath.let_go({"redemption": released.id, "op_key": op_key})

@@ -204,7 +204,7 @@ async def test_findings_are_read_by_redemption_and_time(coalition: Coalition) ->
 async def refusal(expected: type[Exception], doing: Any) -> dict[str, Any]:
     with pytest.raises(expected) as refused:
         await doing
-    return dict(refused.value.context)  # type: ignore[attr-defined]
+    return dict(refused.value.context)
 
 
 async def test_a_hold_is_given_up_by_its_member_once(coalition: Coalition) -> None:

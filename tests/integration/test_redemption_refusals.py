@@ -40,7 +40,7 @@ SECOND = timedelta(seconds=1)
 async def refusal(expected: type[Exception], doing: Any) -> dict[str, Any]:
     with pytest.raises(expected) as refused:
         await doing
-    return dict(refused.value.context)  # type: ignore[attr-defined]
+    return dict(refused.value.context)
 
 
 # -- holds and confirms ---------------------------------------------------------------------------
@@ -103,7 +103,7 @@ async def test_a_new_price_is_quoted_for_what_was_asked(coalition: Coalition) ->
         partner.prices["XH-01"] = 4_700
         raise PriceChanged(new_list_fen=9_400)
 
-    partner.hold = dearer  # type: ignore[method-assign]
+    partner.hold = dearer
     said = await refusal(
         PriceChanged, coalition.redemptions.hold(member_id=MEMBER, quote_id=quote.id, key="h")
     )
@@ -124,7 +124,7 @@ async def test_a_new_price_changes_the_last_leg_only(coalition: Coalition) -> No
         partner.prices["KX-03"] = 12_500
         raise PriceChanged(new_list_fen=12_500)
 
-    partner.hold = dearer  # type: ignore[method-assign]
+    partner.hold = dearer
     hold = coalition.redemptions.hold(member_id="mbr_demo_07", quote_id=quote.id, key="h")
     said = await refusal(PriceChanged, hold)
     assert (said["old_points"], said["new_points"]) == (4_000, 4_500)
@@ -142,10 +142,10 @@ async def test_what_is_redeemed_at_once_may_meet_a_new_price(coalition: Coalitio
         partner.prices["XH-01"] = 4_700
         raise PriceChanged(new_list_fen=4_700)
 
-    partner.hold = dearer  # type: ignore[method-assign]
+    partner.hold = dearer
     said = await refusal(PriceChanged, redeem(coalition))
     assert (said["old_points"], said["new_points"]) == (4_500, 4_700)
-    partner.hold = hold  # type: ignore[method-assign]
+    partner.hold = hold
     accepted = {"member_id": MEMBER, "quote_id": said["new_quote"], "key": "n"}
     held, _ = await coalition.redemptions.hold(**accepted)
     assert (held.state, held.points) == (State.HELD, 4_700)
@@ -194,7 +194,7 @@ async def test_what_gives_nothing_back_is_not_cancelled(coalition: Coalition) ->
         until = MORNING + timedelta(hours=2)
         return CancelQuote(f"cq/{booking_ref}", False, 700, MORNING + timedelta(minutes=1), until)
 
-    coalition.partners["M05"].cancel_quote = offered  # type: ignore[method-assign]
+    coalition.partners["M05"].cancel_quote = offered
     quote = await saga.cancel_quote(**mine)
     assert (quote.refundable, quote.fee_fen) == (False, 700)
     assert (quote.until, quote.expires_at) == (MORNING + timedelta(hours=2), MORNING + 60 * SECOND)
@@ -293,7 +293,7 @@ async def test_a_webhook_that_breaks_is_noted_and_stops_no_other(coalition: Coal
             raise KeyError("kind")
         return read(body)
 
-    partner.event = event  # type: ignore[method-assign]
+    partner.event = event
     for name in ("e1", "e2"):
         body = {"id": name, "kind": "booking.fulfilled", "version": 2}
         await inbox.receive("M05", name, body | {"op_key": done.op_key(Step.CONFIRM)})
@@ -324,7 +324,7 @@ async def test_a_late_booking_that_cannot_be_cancelled_is_told_to_finance(
     partner.operations[op_key] = Fact(op_key, booked, 2, "b/9")
     aftermath = coalition.redemptions.aftermath
     watched = Watched(partner)
-    aftermath.partners = {"M05": watched}  # type: ignore[dict-item]
+    aftermath.partners = {"M05": watched}
     await aftermath.cancel_late({"redemption": held.id, "booking_ref": "b/9"})
     assert watched.seen == [("status", True), ("cancel_quote", True), ("status", True)]
     async with coalition.database.reading() as tx:
@@ -337,7 +337,7 @@ async def test_a_late_booking_is_cancelled_past_what_is_held_back(coalition: Coa
     held = await coalition.held(*TICKET)
     aftermath = coalition.redemptions.aftermath
     watched = Watched(coalition.partners["M05"])
-    aftermath.partners = {"M05": watched}  # type: ignore[dict-item]
+    aftermath.partners = {"M05": watched}
     for _ in range(2):  # The second time it is only asked about.
         await aftermath.cancel_late({"redemption": held.id, "booking_ref": "b/9"})
     verbs = [("status", True), ("cancel_quote", True), ("cancel", True), ("status", True)]

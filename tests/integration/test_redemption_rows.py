@@ -215,7 +215,7 @@ async def test_what_breaks_stays_leased_for_a_while(coalition: Coalition) -> Non
     async def broken(op_key: str) -> Fact:
         raise RuntimeError(op_key)
 
-    coalition.partners["M05"].status = broken  # type: ignore[method-assign]
+    coalition.partners["M05"].status = broken
     coalition.clock.forward(seconds=5)
     assert await coalition.redemptions.work() == 2
     assert (await coalition.get(other)).state is State.COMMITTED
@@ -235,7 +235,7 @@ async def test_a_call_is_under_way_until_its_answer_is_stored(coalition: Coaliti
         fact = await confirm(*args, **more)
         raise RuntimeError(fact.op_key)
 
-    partner.confirm = watched  # type: ignore[method-assign]
+    partner.confirm = watched
     done = await coalition.confirm(held)
     assert (done.state, done.doubt) == (State.IN_DOUBT, Step.CONFIRM)  # A bug says nothing.
     assert seen == [({held.id}, True)]
@@ -324,7 +324,7 @@ async def test_a_decision_needs_what_it_is_about(coalition: Coalition) -> None:
     async def refused(expected: type[Exception], doing: Any) -> dict[str, Any]:
         with pytest.raises(expected) as refusal:
             await doing
-        return dict(refusal.value.context)  # type: ignore[attr-defined]
+        return dict(refusal.value.context)
 
     async with coalition.database.transaction() as tx:
         unknown = reviews.propose(tx, **proposing("red_9", "RELEASE"))

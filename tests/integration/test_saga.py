@@ -191,7 +191,7 @@ async def test_what_was_used_while_a_cancellation_was_never_sent_is_used(
         await coalition.redemptions.inbox.receive("M05", "e1", used | {"version": 2})
         raise PartnerUnavailable(merchant="M05")
 
-    partner.cancel = used_then_unreachable  # type: ignore[method-assign,assignment]
+    partner.cancel = used_then_unreachable
     with pytest.raises(PartnerUnavailable):
         await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
 
@@ -219,7 +219,7 @@ async def test_a_worker_that_asked_too_long_ago_puts_nothing_in_doubt(
         await asked.wait()
         return await hold(*given, **more)
 
-    partner.status, partner.hold = silent, slow  # type: ignore[method-assign,assignment]
+    partner.status, partner.hold = silent, slow
     partner.script["confirm"] = ["pending"]
     made = await coalition.redeemed(*TICKET)
     assert made.state is State.CONFIRMING

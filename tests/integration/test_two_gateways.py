@@ -62,7 +62,7 @@ async def test_one_sweeps_the_live_call_of_the_other(
     partners = {**coalition.partners, "M05": slow}
     one = Redemptions(
         coalition.database,
-        Partners(partners, coalition.database, coalition.clock),  # type: ignore[arg-type]
+        Partners(partners, coalition.database, coalition.clock),
         coalition.clock,
         replace(Settings(), lease_seconds=0),
         b"secret",

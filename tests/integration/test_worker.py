@@ -356,7 +356,7 @@ async def test_an_answer_that_cannot_be_stored_leaves_the_lease_to_end_by_itself
     async def full(*_: Any) -> None:
         raise OperationalError("INSERT", {}, Exception("disk full"))
 
-    gateway.saga.close = full  # type: ignore[method-assign,assignment]
+    gateway.saga.close = full
     with pytest.raises(OperationalError):
         await gateway.confirm(member_id="mbr_demo_01", redemption_id=held.id, key="c")
     assert gateway.saga.under_way == set()

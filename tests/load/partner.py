@@ -146,7 +146,7 @@ async def main(secret: str) -> None:
     shops = Shops(secret, {row["id"]: row["cash_fen"] for row in catalog()["offers"]})
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Answering(shops.answer), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - its port
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 

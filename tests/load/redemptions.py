@@ -188,7 +188,7 @@ class _Run:
             await connection.close()
         return sum(watch.cpu_of(row["pid"]) - before.get(row["pid"], 0.0) for row in rows)
 
-    def _note(  # noqa: PLR0917
+    def _note(  # noqa: PLR0917 - what was seen, in its order
         self,
         watched: watch.Watch,
         spent: dict[str, float],

@@ -189,7 +189,7 @@ class Judge:
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            session.config._tmp_path_factory._basetemp = Path(trial.folder)  # type: ignore[attr-defined]
+            session.config._tmp_path_factory._basetemp = Path(trial.folder)
             mutmut.set_mutant_under_test(trial.name)
             self._judge(session, self._order(trial.function), tell)
             os._exit(SURVIVED)

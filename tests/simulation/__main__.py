@@ -41,7 +41,7 @@ def one(console: Console, seed: int) -> int:
     """Play one seed and show what happened."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606 - itself
     simulator = Simulator()
     try:
         run = simulator.run(seed, traced=True)

@@ -31,7 +31,7 @@ class VirtualDatetime(real.datetime):
     """`datetime` as the product's modules know it during a run: only `now` is another."""
 
     @classmethod
-    def now(cls, tz: Any = None) -> real.datetime:  # type: ignore[override]
+    def now(cls, tz: Any = None) -> real.datetime:
         at = START + real.timedelta(microseconds=_Source.now_us() + skew_us.get()())
         return at.astimezone(tz)
 
@@ -115,5 +115,5 @@ def replaced() -> Iterator[None]:
 
 def use(now_us: Callable[[], int], rng: random.Random) -> None:
     """Take time and entropy from here from now on."""
-    _Source.now_us = staticmethod(now_us)  # type: ignore[assignment]
+    _Source.now_us = staticmethod(now_us)
     _Source.rng = rng

@@ -241,7 +241,7 @@ class People:
         async def ask(process: Process) -> Any:
             now = process.clock.now()
             async with process.database.transaction() as tx:
-                replay = await db.claim_key(tx, **scope, now=now)  # type: ignore[arg-type]
+                replay = await db.claim_key(tx, **scope, now=now)
                 if replay:
                     return await points.earning(tx, replay.object_id)
                 made = await points.earn(

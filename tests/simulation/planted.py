@@ -25,13 +25,13 @@ def main() -> int:
         for seed in range(first, first + count):
             run = simulator.run(seed, traced=count == 1, weather=mutant.weather)
             if count == 1:
-                print("\n".join(run.trace), file=sys.stderr)  # noqa: T201
+                print("\n".join(run.trace), file=sys.stderr)  # noqa: T201 - asked for
             if run.problems:
                 found = {"seed": seed, "problem": run.problems[0]}
                 break
     finally:
         simulator.close()
-    print(json.dumps(found, ensure_ascii=False))  # noqa: T201
+    print(json.dumps(found, ensure_ascii=False))  # noqa: T201 - its answer
     return 0
 
 

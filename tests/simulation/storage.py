@@ -80,7 +80,7 @@ class Connection(sqlite.Connection):
     """The product's connection, run in the loop."""
 
     def __init__(self, of: Owner) -> None:
-        super().__init__(lambda: None, iter_chunk_size=64)  # type: ignore[arg-type,return-value]
+        super().__init__(lambda: None, iter_chunk_size=64)
         self.of = of
         of.connections.append(self)
 
@@ -125,7 +125,7 @@ class Connection(sqlite.Connection):
     async def close(self) -> None:
         self.drop()
 
-    def stop(self) -> None:  # type: ignore[override]
+    def stop(self) -> None:
         self.drop()
 
     def drop(self) -> None:

@@ -71,7 +71,7 @@ class Process:
                 self.database, self.partners, self.clock, world.settings, self.redemptions
             )
             self._chores = self.worker._chores
-            self.worker._chores = self._some_chores  # type: ignore[method-assign]
+            self.worker._chores = self._some_chores
             self.spawn(self._work())
 
     def kill(self, where: str) -> None:

@@ -51,7 +51,7 @@ class Hotel:
     async def ask(
         self,
         query: str,
-        token: str = "good",  # noqa: S107
+        token: str = "good",  # noqa: S107 - no secret
         headers: dict[str, str] | None = None,
         **variables: Any,
     ) -> httpx2.Response:
@@ -100,7 +100,7 @@ async def hotel(language: str, folder: Path, issued_by: str) -> AsyncIterator[Ho
     config.write_text(json.dumps(settings | {"control_token": CONTROL}), encoding="utf-8")
     ports.unlink(missing_ok=True)
     arguments = ["--config", config, "--state", folder / "state.json", "--ports-file", ports]
-    process = subprocess.Popen(  # noqa: ASYNC220
+    process = subprocess.Popen(  # noqa: ASYNC220 - it lives on
         [*program, *map(str, arguments)], cwd=ROOT, env=dict(os.environ) | environment
     )
     try:

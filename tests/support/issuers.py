@@ -54,7 +54,7 @@ async def add_member(tx: AsyncConnection, member_id: str, **more: object) -> Non
         consents=[{"purpose": "service"}],
         now=NOW - timedelta(days=1),
         member_id=member_id,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
@@ -63,7 +63,7 @@ async def publish(tx: AsyncConnection, programme_id: str, **changes: object) -> 
     given = {"name_zh": programme_id, "unit_zh": "分", "rate": rate, "earn": earn}
     given |= {"months": months, "disclosure": STATED, "compensation_bps": 100, "now": NOW}
     given |= {"programme_id": programme_id, "issuer": issuer}
-    await points.publish_policy(tx, **(given | changes))  # type: ignore[arg-type]
+    await points.publish_policy(tx, **(given | changes))
 
 
 async def approve_budget(

@@ -77,7 +77,7 @@ def _import_everything() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     try:
-        multiprocessing.forkserver.ensure_running()  # type: ignore[attr-defined]
+        multiprocessing.forkserver.ensure_running()
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
 

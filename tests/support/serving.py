@@ -23,7 +23,7 @@ async def serving(app: Starlette, listening: socket.socket) -> AsyncIterator[Non
         app, log_level="error", lifespan="off", access_log=False, ws="websockets-sansio"
     )
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    server.capture_signals = contextlib.nullcontext
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:
         await asyncio.sleep(0.005)

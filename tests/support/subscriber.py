@@ -62,7 +62,7 @@ async def socket(
     url = base.replace("http://", "ws://") + "/graphql"
     async with connect(
         url, subprotocols=[protocol], additional_headers=headers, proxy=None
-    ) as opened:  # type: ignore[list-item]
+    ) as opened:
         yield Subscriber(opened)
 
 

@@ -15,7 +15,7 @@ from gateway.oauth.addresses import LoopbackToo, PublicOnly, public
         "192.168.1.1",
         "169.254.169.254",
         "100.100.100.200",
-        "0.0.0.0",  # noqa: S104
+        "0.0.0.0",  # noqa: S104 - not bound to
         "224.0.0.1",
         "240.0.0.1",
         "255.255.255.255",

@@ -118,7 +118,7 @@ async def test_a_partner_that_lets_nobody_in_is_asked_twice_not_for_ever(
         partner.good = set()
         return answer
 
-    http._transport._inner = httpx2.MockTransport(never)  # type: ignore[attr-defined]
+    http._transport._inner = httpx2.MockTransport(never)
     assert (await http.get("/x")).status_code == 401
     assert (partner.calls, partner.token_calls) == (2, 2)
 

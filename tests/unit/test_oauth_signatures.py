@@ -17,7 +17,7 @@ BODY = '{"event":"fulfil","名":"票"}'.encode()
 
 @pytest.mark.parametrize("make", [jose.new_key, lambda: OKPKey.generate_key("Ed25519")])
 def test_a_detached_signature_is_over_exactly_these_bytes(make: object) -> None:
-    key = make()  # type: ignore[operator]
+    key = make()
     jwk = key.as_dict(private=True)
     kid = key.thumbprint()
     public = {kid: jose.public_jwk(key.as_dict(private=False), field="jwk")}

@@ -76,7 +76,7 @@ async def test_ready_names_what_is_wrong(gateway: Gateway, monkeypatch: pytest.M
     assert {each.name: each.why for each in await readiness.checks()}["worker"] == "not begun"
     work.beat()
     assert all(each.ok for each in await readiness.checks())
-    work._beat_at -= 3600  # type: ignore[operator]
+    work._beat_at -= 3600
     assert {each.name: each.why for each in await readiness.checks()}["worker"] == "no pulse"
     work.beat()
     async with database.transaction() as tx:

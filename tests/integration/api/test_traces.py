@@ -106,7 +106,7 @@ async def test_a_partner_is_told_the_trace_even_when_no_span_is_recorded(
         told.append(tracing.header())
         return await hold(*given, **named)
 
-    partner.hold = seen  # type: ignore[method-assign]
+    partner.hold = seen
     member = await gateway.member("mbr_demo_01")
     await member.did(
         "redeemOffer", "redemption { id }", offer="XH-01", legs=[{"programme": "P-LL"}]

@@ -212,7 +212,7 @@ async def test_other_protocols_places_and_origins_are_refused(start):
             assert closed.value.rcvd.code == 4406
         for path, origin in (("/other", None), ("/graphql", "https://other.test")):
             with pytest.raises(InvalidStatus):
-                async with connect(f"{base}{path}", subprotocols=ANY, origin=origin):  # type: ignore[arg-type]
+                async with connect(f"{base}{path}", subprotocols=ANY, origin=origin):
                     pass
         for origin in ("https://friend.test", f"http://127.0.0.1:{router.port}"):
             async with conversation(router.port, origin=origin):

@@ -135,7 +135,7 @@ def test_an_object_that_lost_all_its_fields_stays() -> None:
         "user",
         "Query",
         (),
-        SCHEMA.query_type.fields["user"].type,  # type: ignore[union-attr]
+        SCHEMA.query_type.fields["user"].type,
     )
 
 
