@@ -56,7 +56,6 @@ heads = sa.Table(
     info={"append_only": True},
 )
 
-_SEALED = sa.select(seals.c.row_id)
 _BY_NUMBER = sa.select(seals).order_by(seals.c.number)
 _NEWEST = sa.select(seals).order_by(seals.c.number.desc()).limit(1)
 

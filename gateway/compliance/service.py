@@ -289,11 +289,6 @@ async def record_licence(
     await store.insert_licence(tx, row | {"valid_from": valid_from, "valid_until": valid_until})
 
 
-async def licence_valid(tx: AsyncConnection, *, on: date) -> bool:
-    """Whether a licence is valid on a business day."""
-    return await store.licence_on(tx, on)
-
-
 async def licences(tx: AsyncConnection) -> list[Licence]:
     """All licences, that which ends last first."""
     return [

@@ -248,21 +248,6 @@ async def require_open(
     raise OfferNotOpen(field=("offer",), next_on=next_on, until_on=until_on)
 
 
-async def open_offers(
-    tx: AsyncConnection, *, offer_ids: Iterable[str], at: datetime
-) -> dict[str, bool]:
-    """Of the offers that only promotions open: which are open. Two statements."""
-    enabling = await store.find(tx, effect="enable", target="offer", ids=offer_ids)
-    if not enabling:
-        return {}
-    known = await _around(tx, business_day(at))
-    opened: dict[str, bool] = {}
-    for item in enabling:
-        offer_id = str(item.target["offer"])
-        opened[offer_id] = opened.get(offer_id, False) or item.runs(known, at=at)
-    return opened
-
-
 async def earn_rule(
     tx: AsyncConnection, *, programme_id: str, town: str | None, cash_fen: int, at: datetime
 ) -> EarnRule:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphql import FieldNode, InlineFragmentNode, parse, print_ast, validate, visit
+from graphql import parse, print_ast, validate, visit
 from graphql.language import REMOVE, Visitor
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis_graphql import queries
@@ -198,10 +198,3 @@ def _without_unused(text: str) -> str:
                 head = head.replace(print_ast(variable), "").replace("(, ", "(")
                 head = head.replace(", , ", ", ").replace(", )", ")").replace("()", "")
     return head + "{" + rest
-
-
-def selections_of(query: str) -> int:
-    """How many fields and fragments a document has."""
-    return sum(
-        isinstance(node, FieldNode | InlineFragmentNode) for node in _removable(parse(query))
-    )

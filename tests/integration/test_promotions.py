@@ -84,10 +84,6 @@ async def _open(tx: object) -> None:
     with pytest.raises(OfferNotOpen) as shut:
         await ask("HR-08", "2026-11-21T12:00:00")
     assert shut.value.context == {"next_on": "2027-01-15", "until_on": "2027-02-21"}
-    opened = await service.open_offers(
-        tx, offer_ids=["HR-06", "HR-08", "XH-01"], at=shanghai("2026-11-25T12:00:00")
-    )
-    assert opened == {"HR-06": True, "HR-08": False}
 
 
 async def _earn(tx: object) -> None:

@@ -11,7 +11,6 @@ POINTS = "gateway.points.model"
 CLAIMS = "gateway.settlement.claims"
 TERMS = "gateway.settlement.model"
 HOLDING = "gateway.points.holding"
-WINDOWS = "gateway.settlement.windows"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(

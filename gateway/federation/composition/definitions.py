@@ -22,8 +22,6 @@ from gateway.federation.composition.subgraph import DirectiveDefinition, Kind
 from gateway.federation.composition.types import BUILT_IN_SCALARS, base, text
 from gateway.federation.errors import CompositionError
 
-_KINDS = {Kind.SCALAR: "ScalarType", Kind.ENUM: "EnumType"}
-
 
 def check_definitions(reading: Reading) -> Iterable[CompositionError]:
     """DIRECTIVE_DEFINITION_INVALID and TYPE_DEFINITION_INVALID.
