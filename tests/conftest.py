@@ -10,9 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway import migrations
 from gateway.db import Database
+from gateway.telemetry import tracing
 from tests.support import memory
 from tests.support import postgres as pg
 
@@ -27,6 +31,17 @@ def logging_as_before() -> Iterator[None]:
     before = root.handlers[:], root.level
     yield
     root.handlers, root.level = before
+
+
+@pytest.fixture
+def exported() -> Iterator[InMemorySpanExporter]:
+    """Spans that ended, while tracing is on."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing.start(provider)
+    yield exporter
+    tracing.stop()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from gateway.points import service as points
 from gateway.redemption import reviews
 from gateway.redemption import service as redemption_service
 from gateway.redemption.hosted import Partners
-from gateway.redemption.model import Redemption
+from gateway.redemption.model import Redemption, Step
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
 from gateway.values import SHANGHAI
@@ -142,6 +142,13 @@ class Coalition:
                 settings=self.redemptions.settings,
                 now=now,
             )
+
+    async def told(self, redemption: Redemption, kind: str, version: int, **more: Any) -> None:
+        """A webhook of the partner about the booking."""
+        event_id = f"{kind}-{version}-{self.key()}"
+        body = {"id": event_id, "kind": f"booking.{kind}", "version": version} | more
+        body |= {"op_key": redemption.op_key(Step.CONFIRM)}
+        await self.redemptions.inbox.receive(redemption.merchant_id, event_id, body)
 
     async def broken(self) -> list[Result]:
         """The invariants that do not hold."""

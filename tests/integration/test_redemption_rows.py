@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway import db
 from gateway.catalog.pricing import LegInput
@@ -249,18 +246,7 @@ async def test_a_call_is_under_way_until_its_answer_is_stored(coalition: Coaliti
 # -- traces ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def spans() -> Any:
-    """Spans that ended, while tracing is on."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing.start(provider)
-    yield exporter
-    tracing.stop()
-
-
-async def test_the_worker_goes_on_in_the_members_trace(coalition: Coalition, spans: Any) -> None:
+async def test_the_worker_goes_on_in_the_members_trace(coalition: Coalition, exported: Any) -> None:
     with tracing.entering(None, "another"):
         await doubtful(coalition, 0, "M02", *OWN)
     with tracing.entering(None, "request") as request:
@@ -270,9 +256,9 @@ async def test_the_worker_goes_on_in_the_members_trace(coalition: Coalition, spa
         trace = tracing.read(await figures.trace_of(tx, held.id))
     assert trace is not None
     assert trace.trace_id == f"{mine:032x}"
-    spans.clear()
+    exported.clear()
     await coalition.redemptions.drive(held.id)
-    found = [each for each in spans.get_finished_spans() if each.context.trace_id == mine]
+    found = [each for each in exported.get_finished_spans() if each.context.trace_id == mine]
     by_name = {each.name: each for each in found}
     assert {"saga IN_DOUBT", "saga confirm"} <= set(by_name)
     assert by_name["saga IN_DOUBT"].kind.name == "CONSUMER"

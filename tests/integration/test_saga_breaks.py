@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 from gateway.reconciliation import service as reconciliation
 from gateway.reconciliation.model import Break, Run
-from gateway.redemption.model import Redemption, State, Step
+from gateway.redemption.model import Redemption, State
 from tests.integration.conftest import Coalition
 
 TICKET = ("mbr_demo_01", "XH-01", ("P-LL", None))  # 4,500 of 20,000
@@ -19,23 +19,16 @@ async def matched(coalition: Coalition, day: date = TODAY) -> tuple[Run, list[Br
         return run, await reconciliation.breaks(tx, run_id=run.id)
 
 
-async def told(coalition: Coalition, redemption: Redemption, kind: str, version: int) -> None:
-    body = {"id": f"{kind}-{version}", "op_key": redemption.op_key(Step.CONFIRM)}
-    body |= {"kind": f"booking.{kind}"}
-    event = body | {"version": version}
-    await coalition.redemptions.inbox.receive("M05", str(body["id"]), event)
-
-
 async def late_and_spent(coalition: Coalition) -> Redemption:
     """Confirmed after its release, when the points were spent."""
     held = await coalition.held(*TICKET)
     coalition.partners["M05"].script["confirm"] = ["pending"]
     await coalition.confirm(held)
-    await told(coalition, held, "rejected", 1)
+    await coalition.told(held, "rejected", 1)
     await coalition.redemptions.work()
     for _ in range(4):
         await coalition.redeemed(*TICKET)
-    await told(coalition, held, "confirmed", 2)
+    await coalition.told(held, "confirmed", 2)
     return held
 
 
@@ -96,6 +89,6 @@ async def test_a_use_that_nobody_tells_is_a_break(coalition: Coalition) -> None:
     for day, codes in ((23, []), (24, ["FULFIL_MISSING"]), (25, [])):
         _, found = await matched(coalition, date(2026, 11, day))
         assert [each.code for each in found] == codes
-    await told(coalition, held, "fulfilled", 2)
+    await coalition.told(held, "fulfilled", 2)
     assert (await coalition.get(held)).state is State.FULFILLED
     assert (await matched(coalition, date(2026, 11, 24)))[1] == []

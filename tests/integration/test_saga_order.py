@@ -3,8 +3,6 @@
 Source: contracts §4.3 (4), §5.5.
 """
 
-from typing import Any
-
 import pytest
 
 from gateway.errors import PartnerRejected
@@ -15,15 +13,6 @@ from tests.integration.conftest import Coalition
 
 TICKET = ("mbr_demo_01", "XH-01", ("P-LL", None))  # 4,500 of 20,000
 WHOLE = (20_000, 0)
-
-
-async def told(
-    coalition: Coalition, redemption: Redemption, kind: str, version: int, **more: Any
-) -> None:
-    """A webhook of the cinema about the booking."""
-    event_id = f"{kind}-{version}-{coalition.key()}"
-    body = {"id": event_id, "kind": f"booking.{kind}", "op_key": redemption.op_key(Step.CONFIRM)}
-    await coalition.redemptions.inbox.receive("M05", event_id, body | {"version": version} | more)
 
 
 async def refused(coalition: Coalition) -> Redemption:
@@ -57,7 +46,7 @@ async def test_a_confirmation_older_than_a_cancellation_a_poll_told_is_not_taken
     await coalition.work(seconds=2)
     await ends(coalition, held, State.RELEASED)
 
-    await told(coalition, held, "confirmed", 1)
+    await coalition.told(held, "confirmed", 1)
     await ends(coalition, held, State.RELEASED)
 
 
@@ -65,22 +54,22 @@ async def test_a_confirmation_older_than_a_cancellation_that_was_told_is_not_tak
     coalition: Coalition,
 ) -> None:
     held = await refused(coalition)
-    await told(coalition, held, "cancelled", 3)  # It had taken it after all, and cancelled.
-    await told(coalition, held, "confirmed", 2)
+    await coalition.told(held, "cancelled", 3)  # It had taken it after all, and cancelled.
+    await coalition.told(held, "confirmed", 2)
     await ends(coalition, held, State.RELEASED)
 
 
 async def test_a_use_older_than_a_cancellation_takes_no_points(coalition: Coalition) -> None:
     held = await refused(coalition)
-    await told(coalition, held, "cancelled", 4)
-    await told(coalition, held, "fulfilled", 3)
+    await coalition.told(held, "cancelled", 4)
+    await coalition.told(held, "fulfilled", 3)
     await ends(coalition, held, State.RELEASED)
 
 
 async def test_a_confirmation_newer_than_a_cancellation_is_taken(coalition: Coalition) -> None:
     held = await refused(coalition)
-    await told(coalition, held, "cancelled", 2)
-    await told(coalition, held, "confirmed", 3)
+    await coalition.told(held, "cancelled", 2)
+    await coalition.told(held, "confirmed", 3)
     late = await coalition.get(held)
     assert (late.state, late.fact_version) == (State.LATE_CONFIRMED, 3)
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
@@ -93,8 +82,8 @@ async def test_a_fence_that_answers_with_an_older_booking_ends_the_release(
     partner = coalition.partners["M05"]
     partner.script["confirm"] = ["pending"]
     await coalition.confirm(held)
-    await told(coalition, held, "rejected", 1)
-    await told(coalition, held, "cancelled", 3)
+    await coalition.told(held, "rejected", 1)
+    await coalition.told(held, "cancelled", 3)
     assert (await coalition.get(held)).state is State.RELEASING
     hold_key = held.op_key(Step.HOLD)
     partner.operations[hold_key] = Fact(hold_key, Outcome.CONFIRMED, 2, "b/old")
@@ -109,10 +98,10 @@ async def test_a_late_booking_that_the_partner_cancels_itself_is_covered(
     late = await refused(coalition)
     for _ in range(4):
         await coalition.redeemed(*TICKET)
-    await told(coalition, late, "confirmed", 2)
+    await coalition.told(late, "confirmed", 2)
     partner, op_key = coalition.partners["M05"], late.op_key(Step.CONFIRM)
     partner.operations[op_key] = Fact(op_key, Outcome.CANCELLED, 3, f"b/{op_key}")
-    await told(coalition, late, "cancelled", 3)
+    await coalition.told(late, "cancelled", 3)
     partner.script["cancel_quote"] = ["reject"]
     await coalition.jobs()
     async with coalition.database.reading() as tx:
@@ -138,8 +127,8 @@ async def test_what_happens_to_a_booking_while_a_person_looks_is_not_lost(
     await coalition.work(hours=25)
     assert (await coalition.get(held)).state is State.NEEDS_REVIEW
 
-    await told(coalition, held, kind, 2)
-    await told(coalition, held, "confirmed", 1)
+    await coalition.told(held, kind, 2)
+    await coalition.told(held, "confirmed", 1)
     assert (await coalition.get(held)).state is end
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (wallet, 0)
     assert await coalition.broken() == []
@@ -156,9 +145,9 @@ async def test_what_is_told_while_people_decide_waits_for_them(
         await coalition.confirm(made)
     else:
         await coalition.confirm(made)
-        await told(coalition, made, "rejected", 1)
+        await coalition.told(made, "rejected", 1)
     assert (await coalition.get(made)).state is State.NEEDS_REVIEW
-    await told(coalition, made, kind, 2)
+    await coalition.told(made, kind, 2)
     assert (await coalition.get(made)).state is State.NEEDS_REVIEW
 
     await coalition.decided(made, decision, evidence="b/1" if decision == "COMMIT" else None)

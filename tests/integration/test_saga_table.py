@@ -85,19 +85,12 @@ async def findings(coalition: Coalition, redemption: Redemption) -> list[str]:
     return [row.code for row in rows]
 
 
-async def told(coalition: Coalition, redemption: Redemption, kind: str, version: int, **more: Any):
-    """A webhook of the cinema about the booking."""
-    event_id = f"{kind}-{version}-{coalition.key()}"
-    body = {"id": event_id, "kind": f"booking.{kind}", "op_key": redemption.op_key(Step.CONFIRM)}
-    await coalition.redemptions.inbox.receive("M05", event_id, body | {"version": version} | more)
-
-
 async def released_after_no_answer(coalition: Coalition) -> Redemption:
     """Confirm pending, then refused by webhook: released, without a fence of the confirm."""
     held = await coalition.held(*TICKET)
     coalition.partners["M05"].script["confirm"] = ["pending"]
     await coalition.confirm(held)
-    await told(coalition, held, "rejected", 1)
+    await coalition.told(held, "rejected", 1)
     await coalition.redemptions.work()
     assert (await coalition.get(held)).state is State.RELEASED
     return held
@@ -207,7 +200,7 @@ async def test_a_use_that_comes_first_implies_the_confirm(coalition: Coalition) 
     held = await coalition.held(*TICKET)
     coalition.partners["M05"].script["confirm"] = ["lost_after"]
     await coalition.confirm(held)
-    await told(coalition, held, "fulfilled", 2)
+    await coalition.told(held, "fulfilled", 2)
     done = await coalition.get(held)
     assert (done.state, done.committed_at) == (State.FULFILLED, coalition.clock.now())
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
@@ -253,7 +246,7 @@ async def test_the_partners_versions_decide_between_cancel_and_use(
     offered = await coalition.redemptions.cancel_quote(**ask)
     coalition.partners["M05"].script["cancel"] = ["lost_after"]
     await coalition.redemptions.cancel(**ask, cancel_quote_id=offered.id, key="c")
-    await told(coalition, done, "fulfilled", used)
+    await coalition.told(done, "fulfilled", used)
     assert (await coalition.get(done)).state is State.IN_DOUBT
     await coalition.work(seconds=2)
     assert (await coalition.get(done)).state is state
@@ -273,22 +266,22 @@ async def test_a_cancellation_after_the_use_is_for_people(
     coalition: Coalition, version: int, state: State, found: list[str]
 ) -> None:
     done = await coalition.redeemed(*TICKET)
-    await told(coalition, done, "fulfilled", 2)
-    await told(coalition, done, "cancelled", version)
+    await coalition.told(done, "fulfilled", 2)
+    await coalition.told(done, "cancelled", version)
     assert (await coalition.get(done)).state is state
     assert await findings(coalition, done) == found
 
 
 async def test_a_reversal_after_settlement_is_a_new_obligation(coalition: Coalition) -> None:
     done = await coalition.redeemed(*TICKET)
-    await told(coalition, done, "fulfilled", 2)
+    await coalition.told(done, "fulfilled", 2)
     async with coalition.database.reading() as tx:
         before = {o.id: o for o in await settlement.obligations(tx, cause_id=done.id)}
     coalition.clock.forward(days=8)
     await coalition.chores()
     async with coalition.database.reading() as tx:
         cut = {o.id: o.window_id for o in await settlement.obligations(tx, cause_id=done.id)}
-    await told(coalition, done, "cancelled", 2)  # A tie: two people cancel it after all.
+    await coalition.told(done, "cancelled", 2)  # A tie: two people cancel it after all.
     await coalition.decided(done, "CANCEL", fault="REDEEMER")
     async with coalition.database.reading() as tx:
         after = {o.id: o for o in await settlement.obligations(tx, cause_id=done.id)}
@@ -309,7 +302,7 @@ async def test_a_late_confirmation_without_points_is_cancelled(coalition: Coalit
     await spend_everything(coalition)
     with pytest.raises(InsufficientPoints):
         await coalition.held(*TICKET)
-    await told(coalition, late, "confirmed", 2)
+    await coalition.told(late, "confirmed", 2)
     assert (await coalition.get(late)).state is State.RELEASED
     await coalition.jobs()
     assert await findings(coalition, late) == ["LATE_CONFIRM_CANCELLED"]
@@ -322,7 +315,7 @@ async def test_a_booking_that_is_to_be_cancelled_is_not_taken_after_all(
     """It is told again when there are points again: no member pays for what is cancelled."""
     late = await released_after_no_answer(coalition)
     await spend_everything(coalition)
-    await told(coalition, late, "confirmed", 2)
+    await coalition.told(late, "confirmed", 2)
     async with coalition.database.transaction() as tx:
         await points.open_lot(
             tx,
@@ -336,9 +329,9 @@ async def test_a_booking_that_is_to_be_cancelled_is_not_taken_after_all(
             now=coalition.clock.now(),
         )
     before = await coalition.wallet(late.member_id, "P-LL")
-    await told(coalition, late, "confirmed", 2)
+    await coalition.told(late, "confirmed", 2)
     await coalition.jobs()
-    await told(coalition, late, "confirmed", 2)
+    await coalition.told(late, "confirmed", 2)
     assert (await coalition.get(late)).state is State.RELEASED
     assert await findings(coalition, late) == ["LATE_CONFIRM_CANCELLED"]
     assert await coalition.wallet(late.member_id, "P-LL") == before
@@ -347,7 +340,7 @@ async def test_a_booking_that_is_to_be_cancelled_is_not_taken_after_all(
 async def test_a_late_confirmation_that_was_consumed_is_uncovered(coalition: Coalition) -> None:
     late = await released_after_no_answer(coalition)
     await spend_everything(coalition)
-    await told(coalition, late, "confirmed", 2)
+    await coalition.told(late, "confirmed", 2)
     coalition.partners["M05"].script["cancel_quote"] = ["not_sent", "reject"]
     await coalition.jobs()
     assert await findings(coalition, late) == []  # Not asked yet: tried again, for ever.
@@ -361,7 +354,7 @@ async def test_a_late_cancellation_that_nobody_noted_is_not_done_twice(
 ) -> None:
     late = await released_after_no_answer(coalition)
     await spend_everything(coalition)
-    await told(coalition, late, "confirmed", 2)
+    await coalition.told(late, "confirmed", 2)
     partner = coalition.partners["M05"]
     partner.script["cancel"] = ["lost_after"]
     await coalition.jobs()
@@ -373,7 +366,7 @@ async def test_a_late_cancellation_that_nobody_noted_is_not_done_twice(
 
 async def test_a_compensation_that_waited_is_issued_once(coalition: Coalition) -> None:
     done = await coalition.redeemed(*TICKET)
-    await told(coalition, done, "cancelled", 2)
+    await coalition.told(done, "cancelled", 2)
     after = await coalition.wallet("mbr_demo_01", "P-LL")
     assert after == (20_450, 0)
     payload = {"redemption": done.id, "leg": 1}
@@ -394,7 +387,7 @@ async def test_a_confirmation_after_the_fence_is_the_partners(coalition: Coaliti
     await coalition.work(seconds=20)
     await coalition.work(seconds=300)
     assert (await coalition.get(held)).fenced
-    await told(coalition, held, "confirmed", 2)
+    await coalition.told(held, "confirmed", 2)
     assert (await coalition.get(held)).state is State.RELEASED
     assert await findings(coalition, held) == ["FENCE_VIOLATED"]
     assert await coalition.wallet("mbr_demo_01", "P-LL") == (20_000, 0)

@@ -1,13 +1,12 @@
 """One redemption is one trace: requests, transactions, saga steps, calls, in both processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.measured import MeasuredDatabase, watched
@@ -22,17 +21,6 @@ REDEEM = (
 )
 ASKED = {"offer": "XH-01", "legs": [{"programme": "P-LL"}], "idempotencyKey": "k1"}
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-
-
-@pytest.fixture
-def exported() -> Iterator[InMemorySpanExporter]:
-    """Spans that ended, while tracing is on."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing.start(provider)
-    yield exporter
-    tracing.stop()
 
 
 @pytest.fixture
