@@ -15,7 +15,7 @@ import aiosqlite
 class Connection(aiosqlite.Connection):
     """aiosqlite's connection with cursors of ours."""
 
-    def cursor(self) -> "Cursor":  # type: ignore[override]  # Not its context manager: no cursor of its own.
+    def cursor(self) -> "Cursor":  # type: ignore[override]  # Ours is not derived from theirs.
         return Cursor(self)
 
     async def visit(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
