@@ -18,6 +18,7 @@ from typing import Any
 
 _HEADER = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SCOPE = "coalition-gateway"
+_COLLECTOR_SECONDS = 2  # What a collector that hangs may add to the end of a process.
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def export_to(endpoint: str, *, service: str) -> None:
     except ImportError as error:
         raise ValueError("GATEWAY_OTEL_ENDPOINT: install coalition-gateway[otel]") from error
     provider = TracerProvider(resource=Resource.create({"service.name": f"{_SCOPE}-{service}"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_COLLECTOR_SECONDS)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     start(provider)
 
 
