@@ -1,35 +1,40 @@
 """`gateway`: one function per operator task. Reads settings, owns what it opens.
 
-A task is a command function that reads its settings through `_settings`, runs its asynchronous
+A task is a command function that reads its settings through `read_settings`, runs its asynchronous
 part through `asyncio.run`, and ends with an exit code: 0 ok, 1 a check failed, 2 usage, 3 a
 remote failed.
 """
 
 import asyncio
-import contextlib
 import errno
-import importlib
 import json
 import sys
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Column, Table
 
-from gateway.cli import federation
-from gateway.errors import Denied, Refused
+from gateway.cli import access, federation
+from gateway.cli.terminal import (
+    CHECK_FAILED,
+    REMOTE_FAILED,
+    USAGE,
+    AsJson,
+    err,
+    load,
+    out,
+    print_rows,
+    progress,
+    read_settings,
+    run,
+)
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
-
-CHECK_FAILED, USAGE, REMOTE_FAILED = 1, 2, 3
 
 app = typer.Typer(
     name="gateway",
@@ -50,26 +55,21 @@ app.add_typer(clock_app, name="clock")
 events_app = typer.Typer(help="Events and their webhooks.", no_args_is_help=True)
 app.add_typer(events_app, name="events")
 app.add_typer(federation.app, name="federation")
+app.add_typer(access.app, name="access")
 app.command()(federation.router)
-
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
-_IDS = {"code", "event", "redemption"}  # Columns of what is copied into other commands.
-_WITH_IDS = 160  # Characters that a table with such a column needs.
-_out = Console()
-_err = Console(stderr=True)
 
 
 def main() -> None:
     """The console script."""
     if sys.argv[1:2] != ["router"]:  # It loads nothing of the product, and logs by itself.
-        _load("gateway.telemetry").log_uncaught()
+        load("gateway.telemetry").log_uncaught()
     app()
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    _out.print(installed_version("coalition-gateway"), highlight=False)
+    out.print(installed_version("coalition-gateway"), highlight=False)
 
 
 @app.command()
@@ -77,17 +77,17 @@ def settings(as_json: AsJson = False) -> None:
     """Print every setting as it is now. Passwords in URLs are hidden."""
     shown = {
         f"GATEWAY_{name.upper()}": value
-        for name, value in _load("gateway.settings").shown(_settings()).items()
+        for name, value in load("gateway.settings").shown(read_settings()).items()
     }
-    _print_rows(("setting", "value"), list(shown.items()), as_json=as_json)
+    print_rows(("setting", "value"), list(shown.items()), as_json=as_json)
 
 
 @app.command()
 def errors(as_json: AsJson = False) -> None:
     """Print every error code with what it says in Chinese and English."""
-    docgen = _load("gateway.docgen")
+    docgen = load("gateway.docgen")
     rows = [(leaf.code, docgen.kind_of(leaf), leaf.zh, leaf.en) for leaf in docgen.leaves()]
-    _print_rows(("code", "kind", "zh", "en"), rows, as_json=as_json)
+    print_rows(("code", "kind", "zh", "en"), rows, as_json=as_json)
 
 
 @app.command()
@@ -96,15 +96,15 @@ def docs(
     root: Annotated[Path, typer.Option(help="the repository")] = Path(),
 ) -> None:
     """Write the generated pages of docs/, or check that they are true."""
-    docgen, command = _load("gateway.docgen"), typer.main.get_command(app)
+    docgen, command = load("gateway.docgen"), typer.main.get_command(app)
     if not check:
         docgen.write(root, command)
         return
     found = docgen.stale(root, command)
     if found:
-        _err.print(f"not up to date: {', '.join(found)}; run `make docs`")
+        err.print(f"not up to date: {', '.join(found)}; run `make docs`")
         raise typer.Exit(CHECK_FAILED)
-    _out.print("Generated docs are up to date.")
+    out.print("Generated docs are up to date.")
 
 
 @app.command()
@@ -114,7 +114,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve. Without GATEWAY_DATABASE_URL: seeded, with worker and partner stand-ins."""
-    settings, serving = _settings(), _load("gateway.demo.serving")
+    settings, serving = read_settings(), load("gateway.demo.serving")
     alone = descriptor is not None or not settings.embedded
     try:
         if alone:
@@ -125,14 +125,14 @@ def serve(
         if error.errno != errno.EADDRINUSE:
             raise
         taken = f"{settings.host}:{settings.port} is in use"
-        _err.print(f"{taken}: GATEWAY_PORT=0 takes a free port", highlight=False)
+        err.print(f"{taken}: GATEWAY_PORT=0 takes a free port", highlight=False)
         raise typer.Exit(USAGE) from error
 
 
 @app.command()
 def worker() -> None:
     """Run the worker alone: recovery, jobs, windows, feeds."""
-    asyncio.run(_load("gateway.demo.working").work(_settings()))
+    asyncio.run(load("gateway.demo.working").work(read_settings()))
 
 
 @app.command()
@@ -146,16 +146,16 @@ def demo(
 
     With GATEWAY_DATABASE_URL it plays on that database, which must be empty.
     """
-    settings = _settings()
+    settings = read_settings()
     document = json.loads(expect.read_text(encoding="utf-8")) if expect else None
-    if not _load("gateway.demo.play").run(settings, document, keep=keep):
+    if not load("gateway.demo.play").run(settings, document, keep=keep):
         raise typer.Exit(CHECK_FAILED)
 
 
 @app.command()
 def simulators() -> None:
     """Run the partners' stand-ins of <home> alone, until stopped."""
-    _load("gateway.demo.sandboxed").run_simulators(_settings())
+    load("gateway.demo.sandboxed").run_simulators(read_settings())
 
 
 @app.command()
@@ -167,15 +167,15 @@ def token(
     ] = None,
 ) -> None:
     """Print an access token of somebody in the sandbox, got as any client gets one."""
-    typer.echo(_run(_load("gateway.demo.tokens").token(_settings(), who, key=key)))
+    typer.echo(run(load("gateway.demo.tokens").token(read_settings(), who, key=key)))
 
 
 @app.command()
 def invariants(as_json: AsJson = False) -> None:
     """Check every invariant that SQL can see; exit 1 if one does not hold."""
-    found = asyncio.run(_load("gateway.demo.audit").check(_settings().url))
+    found = asyncio.run(load("gateway.demo.audit").check(read_settings().url))
     rows = [(each.id, "ok" if each.ok else "BROKEN", each.title, each.detail) for each in found]
-    _print_rows(("id", "verdict", "invariant", "detail"), rows, as_json=as_json)
+    print_rows(("id", "verdict", "invariant", "detail"), rows, as_json=as_json)
     if not all(each.ok for each in found):
         raise typer.Exit(CHECK_FAILED)
 
@@ -187,9 +187,9 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Look at everything an operator would; change nothing. Exit 1 if a check fails."""
-    told = _load("gateway.operations.telling")
+    told = load("gateway.operations.telling")
     asked = {"partners": partners, "books": books}
-    if not asyncio.run(told.tell(_settings(), asked, out=_out, err=_err, as_json=as_json)):
+    if not asyncio.run(told.tell(read_settings(), asked, out=out, err=err, as_json=as_json)):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -204,28 +204,28 @@ def verify_audit(
     as_json: AsJson = False,
 ) -> None:
     """Recompute the audit chain over every sealed row; exit 1 and name the first bad one."""
-    evidence = _load("gateway.operations.evidence")
-    model = _load("gateway.audit.model")
+    evidence = load("gateway.operations.evidence")
+    model = load("gateway.audit.model")
     began = time.perf_counter()
     try:
-        with _progress("verifying") as bar:
+        with progress("verifying") as bar:
             found = asyncio.run(
                 evidence.verify(
-                    _settings().url, kept=head, jwks=jwks, begin=bar.begin, progress=bar.at
+                    read_settings().url, kept=head, jwks=jwks, begin=bar.begin, progress=bar.at
                 )
             )
     except model.BrokenChain as broken:
-        _err.print(str(broken), highlight=False)
+        err.print(str(broken), highlight=False)
         raise typer.Exit(CHECK_FAILED) from broken
     except (model.BadHead, OSError) as error:
-        _err.print(str(error), highlight=False)
+        err.print(str(error), highlight=False)
         raise typer.Exit(USAGE) from error
     seconds = max(time.perf_counter() - began, 0.001)
     rows = [(table, f"{count:,}") for table, count in found.tables.items()]
     rows += [("links", f"{found.links:,}"), ("signed heads that agree", f"{found.heads:,}")]
     rows += [("kept head", "agrees" if head else "none given"), ("last seal", found.seal)]
     rows += [("links a second", f"{found.links / seconds:,.0f}")]
-    _print_rows(("what", "verified"), rows, as_json=as_json)
+    print_rows(("what", "verified"), rows, as_json=as_json)
 
 
 @app.command()
@@ -234,12 +234,12 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Copy the database while it is in use, and verify the copy; exit 1 if it is broken."""
-    backups = _load("gateway.operations.backup")
+    backups = load("gateway.operations.backup")
     try:
-        with _progress("copying") as bar:
-            made = asyncio.run(backups.backup(_settings().url, path, progress=bar.of))
+        with progress("copying") as bar:
+            made = asyncio.run(backups.backup(read_settings().url, path, progress=bar.of))
     except backups.BackupError as error:
-        _err.print(str(error), highlight=False)
+        err.print(str(error), highlight=False)
         raise typer.Exit(CHECK_FAILED) from error
     _print_verdict(made, as_json=as_json)
 
@@ -253,11 +253,11 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put a backup in the place of the database and verify it. Then: `gateway recover`."""
-    backups = _load("gateway.operations.backup")
+    backups = load("gateway.operations.backup")
     try:
-        made = asyncio.run(backups.restore(_settings().url, path, force=force))
+        made = asyncio.run(backups.restore(read_settings().url, path, force=force))
     except backups.BackupError as error:
-        _err.print(str(error), highlight=False)
+        err.print(str(error), highlight=False)
         raise typer.Exit(CHECK_FAILED) from error
     _print_verdict(made, as_json=as_json)
     if made.broken:
@@ -279,19 +279,19 @@ def recover(
 
     Safe to run again. Ends 1 while something waits for a person, 3 while a partner has to answer.
     """
-    recovery = _load("gateway.operations.recovery")
-    with _progress("asking partners") as bar:
-        found = asyncio.run(recovery.recover(_settings(), since=since, progress=bar.phase))
+    recovery = load("gateway.operations.recovery")
+    with progress("asking partners") as bar:
+        found = asyncio.run(recovery.recover(read_settings(), since=since, progress=bar.phase))
     rows = [
         (each.redemption_id, each.merchant_id, "yes" if each.known else "no", each.state,
          each.result)
         for each in found.rows
     ]  # fmt: skip
-    _print_rows(("redemption", "merchant", "known here", "state", "result"), rows, as_json=as_json)
+    print_rows(("redemption", "merchant", "known here", "state", "result"), rows, as_json=as_json)
     if not as_json:
-        _print_rows(("outcome", "redemptions"), [(k, str(n)) for k, n in found.counts.items()])
+        print_rows(("outcome", "redemptions"), [(k, str(n)) for k, n in found.counts.items()])
     for merchant, code in found.unreached.items():
-        _err.print(f"{merchant} was not reached: {code}; run `gateway recover` again")
+        err.print(f"{merchant} was not reached: {code}; run `gateway recover` again")
     if found.unreached or found.waiting:
         raise typer.Exit(REMOTE_FAILED)
     if found.reviews:
@@ -306,14 +306,14 @@ def certify_partner(
     as_json: AsJson = False,
 ) -> None:
     """Check a connected partner's sandbox against the partner contract; exit 1 on a FAIL."""
-    sandboxed = _load("gateway.demo.sandboxed")
+    sandboxed = load("gateway.demo.sandboxed")
     try:
-        found = asyncio.run(sandboxed.certify(_settings(), code, group or ["A", "C", "F"]))
+        found = asyncio.run(sandboxed.certify(read_settings(), code, group or ["A", "C", "F"]))
     except LookupError as error:
-        _err.print(str(error.args[0]), highlight=False)
+        err.print(str(error.args[0]), highlight=False)
         raise typer.Exit(USAGE) from error
     except OSError as error:
-        _err.print(str(error), highlight=False)
+        err.print(str(error), highlight=False)
         raise typer.Exit(REMOTE_FAILED) from error
     if junit:
         junit.write_text(found.junit, encoding="utf-8")
@@ -330,17 +330,17 @@ def set_clock(
     instant: Annotated[datetime, typer.Argument(formats=["%Y-%m-%dT%H:%M:%S%z"])],
 ) -> None:
     """Move the sandbox's business clock, for all processes, as in 2026-11-21T09:00:00+08:00."""
-    before = _run(_load("gateway.demo.sandboxed").set_clock(_settings(), instant))
+    before = run(load("gateway.demo.sandboxed").set_clock(read_settings(), instant))
     if instant < before:
         told = f"it goes back, from {before.isoformat(timespec='seconds')}: what was done since"
-        _err.print(f"{told} keeps its later time", highlight=False)
-    _out.print(f"business time is {instant.isoformat()}", highlight=False)
+        err.print(f"{told} keeps its later time", highlight=False)
+    out.print(f"business time is {instant.isoformat()}", highlight=False)
 
 
 @database_app.command("upgrade")
 def upgrade() -> None:
     """Bring the database to the newest schema."""
-    _out.print(f"at revision {asyncio.run(_upgrade(_settings()))}", highlight=False)
+    out.print(f"at revision {asyncio.run(_upgrade(read_settings()))}", highlight=False)
 
 
 @events_app.command("list")
@@ -351,11 +351,11 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """List events with their deliveries, newest first."""
-    forwarding = _load("gateway.demo.forwarding")
+    forwarding = load("gateway.demo.forwarding")
     asked = {"failed": failed, "since": since, "limit": limit}
-    rows = _run(forwarding.listed(_settings(), **asked))
+    rows = run(forwarding.listed(read_settings(), **asked))
     names = ("at", "event", "type", "merchant", "state", "attempts", "answer")
-    _print_rows(names, rows, as_json=as_json)
+    print_rows(names, rows, as_json=as_json)
 
 
 @events_app.command("resend")
@@ -365,12 +365,12 @@ def resend_events(
     merchant: Annotated[str | None, typer.Option(help="whose, with --to")] = None,
 ) -> None:
     """Send events again under their old ids; exit 3 if an address of --to does not take one."""
-    forwarding, tell = _load("gateway.demo.forwarding"), typer.echo
+    forwarding, tell = load("gateway.demo.forwarding"), typer.echo
     if to is None:
-        tell(f"{_run(forwarding.resend(_settings(), events))} will be sent again")
+        tell(f"{run(forwarding.resend(read_settings(), events))} will be sent again")
         return
-    sending = forwarding.send_to(_settings(), events, to, merchant=merchant, tell=tell)
-    if not _run(sending):
+    sending = forwarding.send_to(read_settings(), events, to, merchant=merchant, tell=tell)
+    if not run(sending):
         raise typer.Exit(REMOTE_FAILED)
 
 
@@ -382,7 +382,7 @@ def dev(
 ) -> None:
     """Forward the sandbox's events from now on to a partner's machine, and print its answers."""
     asked = {"merchant": merchant, "count": count, "tell": typer.echo}
-    _run(_load("gateway.demo.forwarding").forward(_settings(), forward, **asked))
+    run(load("gateway.demo.forwarding").forward(read_settings(), forward, **asked))
 
 
 @schema_app.command("export")
@@ -393,9 +393,9 @@ def export(
     ] = False,
 ) -> None:
     """Print our API schema, as in schema.graphql."""
-    schema = _load("gateway.api.schema")
+    schema = load("gateway.api.schema")
     if supergraph:
-        typer.echo(_run(_load("gateway.operations.graphs").supergraph(_settings())), nl=False)
+        typer.echo(run(load("gateway.operations.graphs").supergraph(read_settings())), nl=False)
         return
     typer.echo(schema.subgraph_sdl() if subgraph else schema.api_sdl(), nl=False)
 
@@ -405,8 +405,8 @@ def list_graphs(
     limit: Annotated[int, typer.Option(help="the newest so many")] = 20, as_json: AsJson = False
 ) -> None:
     """List the versions of the coalition's graph, newest first, and which is live."""
-    rows = _run(_load("gateway.operations.graphs").versions(_settings(), limit=limit))
-    _print_rows(
+    rows = run(load("gateway.operations.graphs").versions(read_settings(), limit=limit))
+    print_rows(
         ("version", "live", "subgraphs", "made by", "made at", "rolled back by"),
         rows,
         as_json=as_json,
@@ -420,8 +420,8 @@ def roll_back(
     ] = None,
 ) -> None:
     """Answer with an earlier version of the coalition's graph, in every gateway at once."""
-    before, now = _run(_load("gateway.operations.graphs").roll_back(_settings(), version))
-    _out.print(f"version {now or 0} is live, {before or 0} was", highlight=False)
+    before, now = run(load("gateway.operations.graphs").roll_back(read_settings(), version))
+    out.print(f"version {now or 0} is live, {before or 0} was", highlight=False)
 
 
 @federation.app.command("unpublish")
@@ -432,13 +432,13 @@ def unpublish_subgraph(
     ] = False,
 ) -> None:
     """Take a merchant's subgraph out of the coalition's graph; its versions stay."""
-    work = _load("gateway.operations.graphs").unpublish(
-        _settings(), merchant, breaking=allow_breaking
+    work = load("gateway.operations.graphs").unpublish(
+        read_settings(), merchant, breaking=allow_breaking
     )
-    number, version, lost = _run(work)
+    number, version, lost = run(work)
     for each in lost:
-        _out.print(f"lost: {each}", highlight=False, markup=False)
-    _out.print(f"version {version} is live, without {merchant} {number}", highlight=False)
+        out.print(f"lost: {each}", highlight=False, markup=False)
+    out.print(f"version {version} is live, without {merchant} {number}", highlight=False)
 
 
 @federation.app.command("trust")
@@ -450,44 +450,18 @@ def trust(
 ) -> None:
     """Register documents that a client may send by their SHA-256; publications keep to them."""
     given = [(str(path), path.read_text(encoding="utf-8")) for path in documents]
-    for name in _run(_load("gateway.operations.graphs").trust(_settings(), client, given)):
+    for name in run(load("gateway.operations.graphs").trust(read_settings(), client, given)):
         typer.echo(name)
 
 
 @database_app.command("current")
 def current() -> None:
     """Print the database's revision and the newest one; exit 1 if they differ."""
-    found = asyncio.run(_current(_settings()))
-    newest = _load("gateway.migrations").newest()
-    _out.print(f"at revision {found or 'none'}, newest is {newest}", highlight=False)
+    found = asyncio.run(_current(read_settings()))
+    newest = load("gateway.migrations").newest()
+    out.print(f"at revision {found or 'none'}, newest is {newest}", highlight=False)
     if found != newest:
         raise typer.Exit(CHECK_FAILED)
-
-
-def _load(module: str) -> Any:
-    """A module that only some commands need: the others start faster without it."""
-    return importlib.import_module(module)
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a task; what is not there, or not here, is a usage error."""
-    try:
-        return asyncio.run(work)
-    except (ValueError, Refused, Denied) as error:
-        _err.print(_worded(error), highlight=False)
-        raise typer.Exit(USAGE) from error
-
-
-def _worded(error: Exception) -> str:
-    """What an error says: a published one in both languages, with the next step."""
-    if not isinstance(error, Refused | Denied):
-        return str(error)
-    messages = _load("gateway.api.messages")
-    zh, en = (
-        f"{messages.say(error, locale, {})} → {messages.next_step(error, locale, {})}"
-        for locale in ("zh", "en")
-    )
-    return f"{error.code}: {zh} · {en}"
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -499,37 +473,12 @@ def _print_verdict(made: Any, *, as_json: bool) -> None:
     rows = [("revision", str(made.revision)), ("bytes", f"{made.bytes:,}")]
     rows += [("links of the audit chain", f"{made.links:,}"), ("newest record", str(made.newest))]
     rows += [("broken", each) for each in made.broken] or [("invariants", "hold")]
-    _print_rows(("what", "found"), rows, as_json=as_json)
-
-
-class _Bar:
-    """A progress bar on standard error, gone when it is done."""
-
-    def __init__(self, shown: Progress, what: str) -> None:
-        self._shown, self._task = shown, shown.add_task(what, total=None)
-
-    def begin(self, total: int) -> None:
-        self._shown.update(self._task, total=total)
-
-    def at(self, done: int) -> None:
-        self._shown.update(self._task, completed=done)
-
-    def phase(self, what: str, done: int, total: int) -> None:
-        self._shown.update(self._task, description=what, completed=done, total=total)
-
-    def of(self, done: int, total: int) -> None:
-        self._shown.update(self._task, completed=done, total=total)
-
-
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[_Bar]:
-    with Progress(console=_err, transient=True) as shown:
-        yield _Bar(shown, what)
+    print_rows(("what", "found"), rows, as_json=as_json)
 
 
 async def _upgrade(settings: "Settings") -> str | None:
-    migrations = _load("gateway.migrations")
-    database = _load("gateway.db").Database(settings.url)
+    migrations = load("gateway.migrations")
+    database = load("gateway.db").Database(settings.url)
     try:
         await migrations.upgrade(database)
         found: str | None = await migrations.current(database)
@@ -539,40 +488,9 @@ async def _upgrade(settings: "Settings") -> str | None:
 
 
 async def _current(settings: "Settings") -> str | None:
-    database = _load("gateway.db").Database(settings.url)
+    database = load("gateway.db").Database(settings.url)
     try:
-        found: str | None = await _load("gateway.migrations").current(database)
+        found: str | None = await load("gateway.migrations").current(database)
         return found
     finally:
         await database.close()
-
-
-def _settings() -> "Settings":
-    """The settings of this process, with logging set up by them."""
-    try:
-        read: Settings = _load("gateway.settings").read()
-    except ValueError as error:
-        _err.print(str(error), highlight=False)
-        raise typer.Exit(USAGE) from error
-    _load("gateway.telemetry").configure(read.log_level)
-    return read
-
-
-def _print_rows(
-    names: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, as_json: bool = False
-) -> None:
-    if as_json:
-        found = [dict(zip(names, row, strict=True)) for row in rows]
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    table = Table(*(_column(name, [row[at] for row in rows]) for at, name in enumerate(names)))
-    for row in rows:
-        table.add_row(*row)
-    least = _WITH_IDS if _IDS & set(names) else 0
-    Console(width=max(_out.width, least)).print(table)
-
-
-def _column(name: str, values: Sequence[str]) -> Column:
-    """A column that is folded where the line is short; ids to be copied stay whole."""
-    whole = max(map(len, values), default=0) if name in _IDS else None
-    return Column(name, overflow="fold", min_width=whole)

@@ -76,6 +76,18 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """A client as an operator looks at it: whose it is, and the keys that count."""
+
+    client_id: str
+    name_zh: str
+    role: str | None  # of a machine; None for an app people log in to
+    merchant_id: str | None
+    disabled_at: datetime | None
+    kids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """A person who logs in: a member, or staff with a role and a limit."""
 

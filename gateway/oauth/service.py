@@ -139,8 +139,15 @@ async def register_key(
     return ClientKey(client_id, public["kid"])
 
 
+async def registered(tx: AsyncConnection) -> list[model.Registered]:
+    """All clients by id, also those that are ended."""
+    return await tx.run_sync(store.registered)
+
+
 async def revoke_key(tx: AsyncConnection, *, client_id: str, kid: str, now: datetime) -> None:
     """Accept no assertion and no signature by this key any more.
+
+    Tokens that were got with it live on, at most `GATEWAY_ACCESS_TOKEN_SECONDS`.
 
     Raises:
         NotFound: The client has no such key.
@@ -224,6 +231,18 @@ async def seed_user(
     if not await tx.run_sync(store.add, store.users, row):
         raise AlreadyRegistered(id=login)
     return user
+
+
+async def user_of(tx: AsyncConnection, login: str) -> str:
+    """The id of a person who can log in by this name.
+
+    Raises:
+        NotFound: There is none, or they are shut out.
+    """
+    user, _ = await tx.run_sync(store.user_by_login, normal(login))
+    if user is None:
+        raise NotFound(id=login)
+    return user.user_id
 
 
 async def disable_user(tx: AsyncConnection, *, user_id: str, now: datetime) -> None:

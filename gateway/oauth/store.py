@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.db import Instant, Json, insert_missing, metadata
-from gateway.oauth.model import Client, Login, Taken, User
+from gateway.oauth.model import Client, Login, Registered, Taken, User
 from gateway.oauth.scopes import Role
 
 clients = sa.Table(
@@ -196,6 +196,27 @@ def client(tx: sa.Connection, client_id: str, *, now: datetime) -> Client | None
         only_scopes=None if row.only_scopes is None else frozenset(row.only_scopes),
         secret_hashes=frozenset(tx.scalars(secrets)),
     )
+
+
+def registered(tx: sa.Connection) -> list[Registered]:
+    """All clients, also those that are ended, by id."""
+    kids: dict[str, list[str]] = {}
+    live = sa.select(client_keys.c.client_id, client_keys.c.kid).where(
+        client_keys.c.revoked_at.is_(None)
+    )
+    for client_id, kid in tx.execute(live.order_by(client_keys.c.created_at)):
+        kids.setdefault(client_id, []).append(kid)
+    return [
+        Registered(
+            client_id=row.client_id,
+            name_zh=row.name_zh,
+            role=row.role,
+            merchant_id=row.merchant_id,
+            disabled_at=row.disabled_at,
+            kids=tuple(kids.get(row.client_id, ())),
+        )
+        for row in tx.execute(sa.select(clients).order_by(clients.c.client_id))
+    ]
 
 
 def keys_of(tx: sa.Connection, client_id: str) -> dict[str, dict[str, Any]]:

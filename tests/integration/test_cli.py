@@ -13,7 +13,8 @@ import pytest
 import typer.testing
 
 from gateway import migrations
-from gateway.cli import _print_rows, app
+from gateway.cli import app
+from gateway.cli.terminal import print_rows
 from gateway.db import Database
 from tests.support import evidence
 from tests.support.tampering import allow_changes
@@ -137,7 +138,7 @@ def test_a_table_keeps_ids_whole_in_a_narrow_terminal(
     event = "evt_red_01m81bqn9f58v688cp5jx1nr35_2"
     names = ("at", "event", "type", "merchant", "state", "attempts", "answer")
     row = ("2026-11-20T00:08:02", event, "redemption.committed", "M04 M05", "", "12", "500")
-    _print_rows(names, [row])
+    print_rows(names, [row])
     printed = capsys.readouterr().out
     assert event in printed
     assert "answer" in printed
