@@ -26,7 +26,8 @@ def end_client(client: Client) -> None:
     typer.echo(f"{client} is ended; its tokens are refused")
 
 
-@app.command("revoke-key")
+# A key's name may begin with a hyphen.
+@app.command("revoke-key", context_settings={"ignore_unknown_options": True})
 def revoke_key(client: Client, kid: Annotated[str, typer.Argument(help="its key")]) -> None:
     """Let no assertion and no signature by a client's key count any more."""
     settings = read_settings()

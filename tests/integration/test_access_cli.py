@@ -90,6 +90,7 @@ async def test_what_is_unknown_is_told_and_changes_nothing(here: World, run) -> 
     for words in (
         ("end", "merchant-M99"),
         ("revoke-key", "merchant-M04", "kid-of-nobody"),
+        ("revoke-key", "merchant-M04", "-u_2fBq"),
         ("revoke-key", "merchant-M05", key.kid),
         ("shut-out", "nobody"),
     ):
