@@ -151,8 +151,8 @@ MUTANTS: tuple[Mutant, ...] = (
         EFFECTS,
         "    if await races.fenced(tx, redemption):\n",
         "    if redemption.fenced:\n",
-        300,
-        weather={"ignore_fence": 1.0, "pending": 0.9, "answer_late": 0.5, "crawl": 0.9},
+        100,
+        weather={"ignore_fence": 1.0, "pending": 0.9, "jump": 0.9},
     ),
     Mutant(
         "a late confirmation is ignored",
