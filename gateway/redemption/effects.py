@@ -251,7 +251,7 @@ async def _hold_fact(
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
         return await move(tx, redemption, State.RELEASED, now=now, released_at=now)
-    if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
+    if fact.outcome is Outcome.CONFIRMED and redemption.state in (State.RELEASED, State.RELEASING):
         return await confirmed_late(tx, redemption, fact, settings=settings, now=now)
     return redemption
 

@@ -3,8 +3,6 @@
 Source: contracts §4.1 `fence`, §5.5 (4).
 """
 
-from typing import Any
-
 import pytest
 
 from gateway.errors import PartnerRejected
@@ -111,25 +109,21 @@ async def test_what_nobody_confirmed_and_is_fenced_is_not_taken(coalition: Coali
     await broke_its_fence(coalition, held)
 
 
-async def test_a_late_hold_that_is_let_go_is_known_to_be_fenced(coalition: Coalition) -> None:
+async def late_hold(coalition: Coalition) -> Redemption:
+    """Refused, and held after all: it is to be let go."""
     partner = coalition.partners["M05"]
     partner.script["hold"] = ["reject"]
     with pytest.raises(PartnerRejected):
         await coalition.held(*TICKET)
     (op_key,) = partner.operations
-    async with coalition.database.reading() as tx:
-        held = await redemptions.redemption(tx, op_key.split(":")[0])
-    del partner.operations[op_key]
-    again: dict[str, Any] = {"hold_ref": "h/late", "version": 1}
-    partner.operations[op_key] = Fact(op_key, Outcome.HELD, **again)
+    partner.operations[op_key] = fact = Fact(op_key, Outcome.HELD, 1, hold_ref="h/late")
+    settings, now = coalition.redemptions.settings, coalition.clock.now()
     async with coalition.database.transaction() as tx:
-        await effects.apply_fact(
-            tx,
-            partner.operations[op_key],
-            source="poll",
-            settings=coalition.redemptions.settings,
-            now=coalition.clock.now(),
-        )
+        return await effects.apply_fact(tx, fact, source="poll", settings=settings, now=now)
+
+
+async def test_a_late_hold_that_is_let_go_is_known_to_be_fenced(coalition: Coalition) -> None:
+    held = await late_hold(coalition)
     await coalition.jobs()
     assert await outcomes(coalition, held, Step.HOLD) == ["fenced", "held", "rejected"]
     await told(coalition, held, "confirmed", 1)
@@ -137,3 +131,30 @@ async def test_a_late_hold_that_is_let_go_is_known_to_be_fenced(coalition: Coali
         found = await redemptions.findings(tx, redemption_id=held.id)
     assert sorted(row.code for row in found) == ["FENCE_VIOLATED", "LATE_HOLD"]
     assert await coalition.wallet("mbr_demo_01", "P-LL") == WHOLE
+
+
+async def test_a_late_hold_that_is_sold_already_is_a_late_confirmation(
+    coalition: Coalition,
+) -> None:
+    held = await late_hold(coalition)
+    op_key = held.op_key(Step.HOLD)
+    coalition.partners["M05"].operations[op_key] = Fact(op_key, Outcome.CONFIRMED, 2, "b/1")
+    await coalition.jobs()
+    assert (await coalition.get(held)).state is State.LATE_CONFIRMED
+    assert await coalition.wallet("mbr_demo_01", "P-LL") == (15_500, 0)
+
+
+async def test_a_late_hold_that_is_not_let_go_yet_is_asked_again(
+    coalition: Coalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = await late_hold(coalition)
+    partner = coalition.partners["M05"]
+
+    async def busy(op_key: str) -> Fact:
+        return Fact(op_key, Outcome.IN_FLIGHT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(partner, "fence", busy)
+        await coalition.jobs()
+    await coalition.jobs(later=True)
+    assert ("fence", held.op_key(Step.HOLD)) in partner.effects
