@@ -265,9 +265,8 @@ class Saga:
         return await self._fence(redemption, Step.HOLD)
 
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
-        op_key = redemption.op_key(step)
-        fact = await self._past_held(lambda: self._partner(redemption).status(op_key))
-        return answered(fact, op_key)
+        op_key, status = redemption.op_key(step), self._partner(redemption).status
+        return answered(await self._past_held(lambda: status(op_key)), op_key)
 
     async def _poll(self, redemption: Redemption, step: Step) -> None:
         """Ask the status of a step in doubt, and do what it means."""
@@ -290,7 +289,9 @@ class Saga:
             case Next.TAKE | Next.UNDO:
                 if fact.outcome is Outcome.NOT_FOUND:  # Final after t_final.
                     fact = replace(fact, outcome=Outcome.RELEASED, reason="NOT_FOUND")
-                await self._apply(fact, source="poll")
+                ended = await self._apply(fact, source="poll")
+                if ended.waits_for(step):  # It cannot be so: a person looks, in the end.
+                    await self._wait(redemption, step, Answer(CallState.ANSWERED, fact=fact))
             case Next.RESEND:
                 await self._resend(redemption, step)
             case Next.FENCE:
@@ -332,6 +333,8 @@ class Saga:
             redemption = await effects.apply_fact(
                 tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
             )
+            if redemption.waits_for(step):  # Nothing was fenced: again, later.
+                redemption = await self._doubt(tx, redemption, step, None, now=self.clock.now())
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
@@ -356,8 +359,8 @@ class Saga:
             await self._wait(redemption, Step.CANCEL, unknown)
             return
         if fact.outcome is not Outcome.NOT_FOUND:
-            await self._apply(fact, source="poll")
-            if fact.outcome is Outcome.IN_FLIGHT:
+            ended = await self._apply(fact, source="poll")
+            if ended.waits_for(Step.CANCEL):
                 await self._wait(redemption, Step.CANCEL, Answer(CallState.ANSWERED, fact=fact))
             return
         async with self.database.transaction() as tx:

@@ -56,7 +56,8 @@ class Redemptions(Redeeming):
                 now=self.clock.now(),
             )
             redemption = await self._mine(tx, redemption_id, member_id)
-            if redemption.state is not State.HELD and redemption.state not in DONE_WITH_HOLD:
+            known = redemption.state is State.HELD or redemption.state in DONE_WITH_HOLD
+            if not known and not replay:
                 raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
             await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
         return await self.saga.release(redemption_id, reason="MEMBER"), replay is not None
