@@ -41,6 +41,7 @@ MAX_ATTEMPTS = 12  # of a job that fails by itself; what no partner answers is t
 LONGEST_WAIT = timedelta(hours=1)
 CHORES_EVERY_SECONDS = 2.0
 SEAL_BATCH = 1_000  # rows chained in one transaction
+FEEDS_APART = 0.1  # Seconds: read all at once, they would want a connection each.
 LATE_EVERY = 60  # rounds of chores: then rows that were committed very late are sealed, too
 
 
@@ -386,10 +387,17 @@ class Worker:
     async def _read_feeds(self, stop: asyncio.Event) -> None:
         """Follow every partner's offers; one that does not answer holds up no other."""
         while not stop.is_set():
-            await asyncio.gather(*(self._read_feed(merchant) for merchant in self.partners))
+            each = enumerate(self.partners)
+            await asyncio.gather(
+                *(
+                    self._read_feed(merchant, after=number * FEEDS_APART)
+                    for number, merchant in each
+                )
+            )
             await _pause(stop, self.settings.feed_poll_seconds)
 
-    async def _read_feed(self, merchant: str) -> None:
+    async def _read_feed(self, merchant: str, *, after: float) -> None:
+        await asyncio.sleep(after)
         partner = self.partners[merchant]
         try:
             read = await catalog.pull_feed(self.database, partner, now=self.clock.now())

@@ -313,6 +313,7 @@ def _memory(memory: watch.Memory, warm: float) -> dict[str, Any]:
         "start_mb": round(memory.mb[min(len(memory.mb) - 1, int(warm))], 1),
         "end_mb": round(memory.mb[-1], 1),
         "mb_per_hour": round(slope, 1),
+        "by_minute": memory.by_minute(),
         "verdict": _verdict(slope, memory.at[-1] - memory.at[0]),
     }
 
