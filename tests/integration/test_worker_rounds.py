@@ -1,6 +1,8 @@
 """What a worker keeps does not grow with what it has done, nor with how much of it came at once."""
 
 import gc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,32 @@ async def test_what_a_worker_keeps_does_not_grow_with_what_it_has_done(
     before = await objects_after("first", WARM_UP)
     after = await objects_after("then", MANY)
     assert after - before < FEW_OBJECTS
+
+
+DROPPED = """
+import collections, gc
+from gateway import runtime
+
+loaded = [[] for _ in range(500_000)]
+{settle}
+
+class Ended:
+    def __init__(self):
+        self.own = self
+
+held = collections.deque(maxlen=2_000)  # Old when it is dropped.
+for _ in range(150_000):
+    held.append(Ended())
+print(sum(isinstance(each, Ended) for each in gc.get_objects()))
+"""
+
+
+def _left(settle: str) -> int:
+    text = DROPPED.format(settle=settle)
+    told = subprocess.run([sys.executable, "-c", text], check=True, capture_output=True, text=True)
+    return int(told.stdout)
+
+
+def test_a_settled_process_soon_forgets_what_has_ended() -> None:
+    assert _left("runtime.settle()") < 80_000
+    assert _left("") == 150_000  # Else this test says nothing.
