@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import Instant, Json, metadata
+from gateway.db import Instant, Json, metadata, one_of
 
 SEAL_LOCK = 4_703  # advisory lock: one sealer at a time
 
@@ -153,7 +153,7 @@ async def _add_parts(
     for row in found:
         row[part.name] = []
     if by_id:
-        query = _in_order(part).where(part.c[source.key.name].in_(list(by_id)))
+        query = _in_order(part).where(one_of(tx, part.c[source.key.name], by_id))
         _hand_out(await tx.execute(query), source, part, by_id)
 
 

@@ -15,6 +15,7 @@ from gateway.api.endpoint import BODY_LIMIT
 from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
+from gateway.runtime import settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
 
@@ -51,7 +52,7 @@ async def plain(settings: Settings, *, descriptor: int | None) -> None:
         else:
             bound = stack.enter_context(supervisor.listening(settings.host, settings.port))
         settings = replace(settings, port=bound.getsockname()[1])
-        await _serve(settings, bound, lambda: None)
+        await _serve(settings, bound, settle)
 
 
 async def embedded(settings: Settings, *, announce: Announce) -> None:

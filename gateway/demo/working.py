@@ -4,7 +4,7 @@ import asyncio
 
 from gateway.demo.supervisor import on_signals
 from gateway.operations import listener
-from gateway.runtime import Runtime
+from gateway.runtime import Runtime, settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
 from gateway.worker import Worker
@@ -34,6 +34,7 @@ async def work(settings: Settings) -> None:
                 stop.set()
 
             on_signals(end)
+            settle()
             await worker.run(stop)
     finally:
         tracing.stop()
