@@ -14,7 +14,8 @@ never stay taken for a booking that is gone: so none is lost, none doubled, nobo
                                     two people resolve; the member's points stay untouched
 
 What two merchants name is ended at each by its own keys: nothing that one says ends what stands at
-the other. Every step asks first and may be run again; what a partner does not answer waits for the next run.
+the other. Every step asks first and may be run again; what a partner does not answer waits for the
+next run.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence

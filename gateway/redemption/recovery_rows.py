@@ -57,9 +57,7 @@ def _named_by(redemption_id: str, merchant_id: str) -> sa.ColumnElement[bool]:
 
 async def list_recoveries(tx: AsyncConnection, *states: str) -> list[sa.Row[Any]]:
     """What partners knew, by redemption, which is by its making."""
-    query = sa.select(recoveries).order_by(
-        recoveries.c.redemption_id, recoveries.c.merchant_id
-    )
+    query = sa.select(recoveries).order_by(recoveries.c.redemption_id, recoveries.c.merchant_id)
     if states:
         query = query.where(recoveries.c.state.in_(states))
     return list(await tx.execute(query))
