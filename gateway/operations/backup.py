@@ -26,6 +26,7 @@ from gateway.operations import occupancy
 _TAKEN = "there is a database: stop everything, and say --force"
 _NOT_OURS = "it is no database of a gateway: it has no schema"
 _INTO = ("--exit-on-error", "--single-transaction", "--no-owner")
+_NOT_ALLOWED = "42501"  # what PostgreSQL calls it
 PAGES = 1_000  # copied in one step; writers go on between two
 
 
@@ -151,7 +152,7 @@ async def _asked(url: str, statement: str) -> bool:
             alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
             await alone.exec_driver_sql(statement)
     except sa.exc.ProgrammingError as error:
-        if "permission denied" not in str(error.orig):
+        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
             raise
         return False
     finally:
@@ -232,7 +233,7 @@ def plain(url: str) -> str:
 def _file_of(url: str) -> Path:
     name = sa.make_url(url).database
     assert name, "a file"
-    return Path(name)
+    return Path(name).resolve()  # A link to it stays one.
 
 
 def _copy(source: Path, target: Path, progress: Callable[[int, int], None] | None) -> None:

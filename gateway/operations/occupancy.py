@@ -1,4 +1,4 @@
-"""Who has the database: nothing is restored under a gateway or worker that goes on with the old one.
+"""Who has the database: nothing is restored under a gateway that goes on with the old one.
 
 Where the database is a file, each of them holds a shared lock on the file `….lock` beside it. The
 lock ends with its process, however that ends. A restore holds it alone. Where it is a server, that
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from gateway import migrations
 from gateway.db import Database
 
 _LOOKS = 20  # A session that was closed is gone a moment later.
@@ -27,6 +28,33 @@ _SESSIONS = sa.text(
 
 class Occupied(Exception):
     """The database is somebody else's for now; the text says whose."""
+
+
+class Absent(Exception):
+    """There is no database where the settings say; the text says where."""
+
+
+async def present(url: str) -> None:
+    """Make sure that there is a gateway's database, and make nothing.
+
+    Raises:
+        Absent: There is none, or it has no schema.
+    """
+    database = Database(url)
+    try:
+        if database.file and not database.file.is_file():
+            raise Absent(
+                f"{database.file} 不存在：请检查 GATEWAY_HOME · "
+                f"{database.file}: no such database: check GATEWAY_HOME"
+            )
+        if await migrations.current(database) is None:
+            name = database.engine.url.database
+            raise Absent(
+                f"{name} 没有表结构：请检查设置，或运行 gateway db upgrade · "
+                f"{name} has no schema: check the settings, or run `gateway db upgrade`"
+            )
+    finally:
+        await database.close()
 
 
 @contextlib.contextmanager
