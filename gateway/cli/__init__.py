@@ -237,9 +237,9 @@ def backup(
     try:
         with _progress("copying") as bar:
             url = _settings().url
-            made = databases.run(lambda: backups.backup(url, path, progress=bar.of))
+            made = databases.run(lambda: backups.backup(url, path, progress=bar.of), url=url)
     except backups.BackupError as error:
-        _err.print(str(error), highlight=False)
+        _err.print(str(error), highlight=False, soft_wrap=True)
         raise typer.Exit(CHECK_FAILED) from error
     _print_verdict(made, as_json=as_json)
 
@@ -258,7 +258,7 @@ def restore(
         url = _settings().url
         made = databases.run(lambda: backups.restore(url, path, force=force))
     except backups.BackupError as error:
-        _err.print(str(error), highlight=False)
+        _err.print(str(error), highlight=False, soft_wrap=True)
         raise typer.Exit(CHECK_FAILED) from error
     _print_verdict(made, as_json=as_json)
     if made.broken:

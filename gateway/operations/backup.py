@@ -82,9 +82,9 @@ async def restore(url: str, path: Path, *, force: bool = False) -> Verdict:
         force: Also over a database that has rows.
 
     Raises:
-        BackupError: There is a database, or the backup cannot be read, is no gateway's, or is broken
-            and there is a database; nothing was changed. Where nothing is lost by it, what fails
-            verification is restored all the same, and the verdict says what is broken.
+        BackupError: There is a database, or the backup cannot be read or is no gateway's, or is
+            broken and there is a database; nothing was changed. Where nothing is lost by it, what
+            fails verification is restored all the same, and the verdict says what is broken.
         Occupied: A gateway or worker has the database.
     """
     _present(path)
@@ -96,10 +96,7 @@ async def restore(url: str, path: Path, *, force: bool = False) -> Verdict:
 
 async def _restore_file(target: Path, path: Path, *, force: bool) -> Verdict:
     part = target.with_name(f"{target.name}.part")
-    for mine in (target, part):
-        if mine.exists() and mine.samefile(path):
-            raise BackupError(f"{path} is {mine} itself: restore from a copy elsewhere")
-    lives = target.exists() and target.stat().st_size > 0
+    lives = _apart(path, target, part)
     if lives and not force:
         raise BackupError(_TAKEN)
     with occupancy.alone(target):
@@ -112,6 +109,14 @@ async def _restore_file(target: Path, path: Path, *, force: bool) -> Verdict:
         finally:
             _drop(part)
     return verdict
+
+
+def _apart(path: Path, target: Path, part: Path) -> bool:
+    """Refuse what would be overwritten while it is read; whether there is a database."""
+    for mine in (target, part):
+        if mine.exists() and mine.samefile(path):
+            raise BackupError(f"{path} is {mine} itself: restore from a copy elsewhere")
+    return target.exists() and target.stat().st_size > 0
 
 
 async def _restore_server(url: str, path: Path, *, force: bool) -> Verdict:

@@ -160,7 +160,7 @@ async def test_a_broken_backup_replaces_nothing_but_fills_an_empty_place(
             "pg_dump", "--format=custom", f"--file={broken}", f"--dbname={backups.plain(elsewhere)}"
         )
     await migrated.close()
-    with pytest.raises(BackupError, match="nothing was replaced.*L6"):
+    with pytest.raises(BackupError, match=r"nothing was replaced.*L6"):
         await backups.restore(migrated.url, broken, force=True)
     async with migrated.reading() as tx:
         assert await tx.scalar(sa.select(store.entries.c.actor).limit(1)) == "usr_2"
@@ -194,13 +194,13 @@ async def test_a_restore_names_who_has_the_file_and_keeps_others_out(tmp_path: P
     await evidence.sealed(database)
     await database.close()
     await backups.backup(url, tmp_path / "1.backup")
-    with holding(url, "serve"), holding(url, "worker"):
-        with pytest.raises(Occupied, match=f"serve {os.getpid()}, worker {os.getpid()}: stop"):
-            await backups.restore(url, tmp_path / "1.backup", force=True)
+    named = pytest.raises(Occupied, match=f"serve {os.getpid()}, worker {os.getpid()}: stop")
+    with holding(url, "serve"), holding(url, "worker"), named:
+        await backups.restore(url, tmp_path / "1.backup", force=True)
     assert (await backups.restore(url, tmp_path / "1.backup", force=True)).links == 9
-    with alone(tmp_path / "gateway.db"), pytest.raises(Occupied, match="being restored"):
-        with holding(url, "serve"):
-            pass
+    kept_out = pytest.raises(Occupied, match="being restored")
+    with alone(tmp_path / "gateway.db"), kept_out, holding(url, "serve"):
+        pass
 
 
 @pytest.mark.parametrize("way", ["itself", "symlink", "hardlink", "part"])
@@ -263,3 +263,26 @@ async def test_a_database_that_cannot_be_read_is_replaced(
     with pytest.raises(BackupError, match="--force"):
         await backups.restore(url, tmp_path / "1.backup")
     assert (await backups.restore(url, tmp_path / "1.backup", force=True)).links == 9
+
+
+async def test_who_may_make_no_database_restores_all_the_same(
+    migrated: Database, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if migrated.url.startswith("sqlite"):
+        pytest.skip("a file asks for no role")
+    copy = tmp_path / "1.backup"
+    await backups.backup(migrated.url, copy)
+    await foreign(migrated, tmp_path / "cats")
+    await migrated.close()
+    server = request.getfixturevalue("postgres")
+    server.run("CREATE ROLE modest LOGIN", missing_ok=True)
+    with pg.database(server, template="template0") as url:
+        owned = sa.make_url(url)
+        server.run(f'ALTER DATABASE "{owned.database}" OWNER TO modest')
+        theirs = owned.set(username="modest").render_as_string(hide_password=False)
+        with pytest.raises(BackupError, match="no database of a gateway"):
+            await backups.restore(theirs, tmp_path / "cats")
+        assert (await backups.restore(theirs, copy)).links == 9
+        with pytest.raises(BackupError, match="no database of a gateway"):
+            await backups.restore(theirs, tmp_path / "cats", force=True)
+        assert await alive(Database(theirs)) == 3
