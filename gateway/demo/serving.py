@@ -15,6 +15,7 @@ from gateway.api.endpoint import BODY_LIMIT
 from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
+from gateway.operations.occupancy import holding
 from gateway.runtime import settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
@@ -47,6 +48,7 @@ async def plain(settings: Settings, *, descriptor: int | None) -> None:
         descriptor: A bound socket that was handed on; None binds the settings' address.
     """
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(holding(settings.url, "serve"))
         if descriptor is not None:
             bound = stack.enter_context(socket.socket(fileno=descriptor))
         else:
@@ -57,7 +59,10 @@ async def plain(settings: Settings, *, descriptor: int | None) -> None:
 
 async def embedded(settings: Settings, *, announce: Announce) -> None:
     """The embedded default: a seeded database, the partners' stand-ins, gateway and worker."""
-    with supervisor.listening(settings.host, settings.port) as bound:
+    with (
+        holding(settings.url, "serve"),
+        supervisor.listening(settings.host, settings.port) as bound,
+    ):
         settings = replace(settings, port=bound.getsockname()[1])
         made = install.prepare(settings, port=settings.port)
         stand_ins = supervisor.simulators(made)

@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.demo.supervisor import on_signals
-from gateway.operations import listener
+from gateway.operations import listener, occupancy
 from gateway.runtime import Runtime, settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
@@ -12,6 +12,11 @@ from gateway.worker import Worker
 
 async def work(settings: Settings) -> None:
     """Work until asked to end; then what is under way is finished, or handed back."""
+    with occupancy.holding(settings.url, "worker"):
+        await _work(settings)
+
+
+async def _work(settings: Settings) -> None:
     tracing.export_to(settings.otel_endpoint, service="worker")
     runtime = await Runtime.open(settings)
     try:

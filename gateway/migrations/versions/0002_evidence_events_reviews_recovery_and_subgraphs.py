@@ -88,7 +88,9 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state IN ('FOUND', 'ENDED', 'REVIEW')", name=op.f("ck_redemption_recoveries_state")
         ),
-        sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_recoveries")),
+        sa.PrimaryKeyConstraint(
+            "redemption_id", "merchant_id", name=op.f("pk_redemption_recoveries")
+        ),
     )
     op.create_table(
         "subgraph_operations",
