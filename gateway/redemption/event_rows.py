@@ -60,4 +60,4 @@ def _same(row: sa.Row[Any]) -> sa.ColumnElement[bool]:
     """The same webhook, as it was when it was read."""
     tried = _e.tries.is_(None) if row.tries is None else _e.tries == row.tries
     mine = (_e.merchant_id == row.merchant_id) & (_e.event_id == row.event_id)
-    return mine & _e.applied_at.is_(None) & tried
+    return sa.and_(mine, _e.applied_at.is_(None), tried)

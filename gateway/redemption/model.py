@@ -292,8 +292,7 @@ def credible_event(event: PartnerEvent) -> PartnerEvent:
     Raises:
         Incredible: One cannot; the text begins with its name.
     """
-    at: object = event.occurred_at
-    if not isinstance(at, datetime) or at.tzinfo is None:
+    if getattr(event.occurred_at, "tzinfo", None) is None:
         raise Incredible("occurred_at: an instant with a time zone")
     _number(event.version, "version", MAX_VERSION)
     if event.final_fare_fen is not None:

@@ -32,7 +32,7 @@ def body(done: Redemption, kind: str = "fulfilled", **more: Any) -> dict[str, An
     return told | more
 
 
-async def receive(coalition: Coalition, event_id: str, told: Mapping[str, Any]) -> bool:
+async def receive(coalition: Coalition, event_id: str, told: dict[str, Any]) -> bool:
     return await coalition.redemptions.inbox.receive("M05", event_id, {"id": event_id} | told)
 
 
@@ -84,7 +84,7 @@ async def test_a_webhook_outside_its_bounds_is_set_aside_and_stops_no_other(
         made = read(told)
         return replace(made, **{field: value}) if told["id"] != "good" else made
 
-    partner.event = event  # type: ignore[method-assign]
+    partner.event = event  # type: ignore[method-assign,assignment]
     for kind in KINDS:
         assert await receive(coalition, kind, body(done, kind))
     assert (await coalition.get(done)).state is State.COMMITTED
@@ -101,7 +101,7 @@ async def test_an_instant_that_no_calendar_has_is_set_aside(coalition: Coalition
     def event(_: Mapping[str, Any]) -> PartnerEvent:
         raise OverflowError("date value out of range")
 
-    coalition.partners["M05"].event = event  # type: ignore[method-assign]
+    coalition.partners["M05"].event = event  # type: ignore[method-assign,assignment]
     assert await receive(coalition, "e1", {})
     assert (await row(coalition, "e1")).outcome == "set aside: date value out of range"
 
