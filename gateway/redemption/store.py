@@ -128,8 +128,10 @@ events = sa.Table(
     sa.Column("body", Json, nullable=False),
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("applied_at", Instant),
-    sa.Column("outcome", sa.String),  # applied; ignored: why; postponed
+    sa.Column("outcome", sa.String),  # applied; postponed; ignored, set aside or failed: why
     sa.Column("use_version", sa.Integer),  # of a use that was postponed
+    sa.Column("tries", sa.Integer),  # that failed
+    sa.Column("due_at", Instant),  # the next try after one that failed
     sa.Column("redemption_id", sa.String, index=True),
 )
 
@@ -498,13 +500,6 @@ async def list_findings(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> 
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     """Store a webhook; False when its id was seen before."""
     return bool((await tx.execute(insert_missing(tx, events), row)).rowcount)
-
-
-async def waiting_events(tx: AsyncConnection, *, limit: int) -> list[sa.Row[Any]]:
-    """Webhooks stored and not yet applied, oldest first."""
-    query = sa.select(events).where(events.c.applied_at.is_(None))
-    query = query.order_by(events.c.received_at, events.c.event_id).limit(limit)
-    return list(await tx.execute(query.with_for_update(skip_locked=True)))
 
 
 async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:

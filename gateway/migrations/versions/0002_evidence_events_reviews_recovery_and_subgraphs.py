@@ -288,6 +288,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("lane", sa.String(), nullable=True))
     op.add_column("partner_calls", sa.Column("traceparent", sa.String(), nullable=True))
     op.add_column("partner_events", sa.Column("use_version", sa.Integer(), nullable=True))
+    op.add_column("partner_events", sa.Column("tries", sa.Integer(), nullable=True))
+    op.add_column("partner_events", sa.Column("due_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("partner_facts", sa.Column("fact_id", sa.String(), nullable=True))
     op.add_column(
         "redemptions", sa.Column("told", sa.Integer(), server_default="0", nullable=False)
