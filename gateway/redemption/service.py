@@ -165,6 +165,12 @@ class Redemptions(Redeeming):
             )
             if replay:
                 return await existing(tx, replay.object_id), True
+            named = await store.voucher_by_code(tx, merchant_id, code)
+            if named is None:
+                raise NotFound(id=code)
+            # Its redemption is locked before it, as by all that change vouchers; then it counts.
+            redemption = await store.find(tx, named.redemption_id, lock=True)
+            assert redemption
             voucher = await store.voucher_by_code(tx, merchant_id, code)
             if voucher is None or voucher.state == "VOID":
                 raise NotFound(id=code)
@@ -174,8 +180,6 @@ class Redemptions(Redeeming):
                 raise VoucherExpired(voucher=code, last_on=voucher.last_on)
             if holder is not None and holder != voucher.holder:
                 raise OwnerMismatch(voucher=code)
-            redemption = await store.find(tx, voucher.redemption_id, lock=True)
-            assert redemption
             redemption = await self._fulfil(tx, redemption, None, actor=merchant_id, now=now)
             await db.settle_key(tx, scope=scope, key=key, object_id=redemption.id)
         return redemption, False

@@ -246,11 +246,9 @@ async def approve_settlement(
         StaleNetHash: The window's net is another now, or the approver saw another.
         FourEyesRequired: The approver proposed it, or has too low a limit.
     """
-    where = store.settlements.c.settlement_id == settlement_id
-    found = await store.find_settlements(tx, where, lock=True)
-    if not found:
+    settlement = await store.lock_settlement(tx, settlement_id)
+    if settlement is None:
         raise NotFound(id=settlement_id)
-    settlement = found[0]
     if settlement.state is not SettlementState.DRAFT:
         raise await _wrong_state(tx, settlement.window_id, {WindowState.PUBLISHED})
     await _window_in(tx, settlement.window_id, {WindowState.PUBLISHED})
