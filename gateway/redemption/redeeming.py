@@ -376,13 +376,21 @@ class Redeeming:
             return await self.saga.confirm(redemption, attempt, holds=call.holds), False
         if redemption.state is not State.HELD:
             return redemption, False
-        async with self.database.transaction() as tx:
-            current = await store.find(tx, redemption.id, lock=True)
-            assert current
-            if current.state is not State.HELD:
-                return current, False  # The worker was first.
-            current, attempt = await self.saga.queue_confirm(tx, current)
+        current, attempt = await expected.tried(
+            self.saga, lambda tx: self._confirming(tx, redemption.id)
+        )
+        if attempt is None:
+            return current, False  # The worker was first.
         return await self.saga.confirm(current, attempt), False
+
+    async def _confirming(
+        self, tx: AsyncConnection, redemption_id: str
+    ) -> tuple[Redemption, int | None]:
+        current = await store.find(tx, redemption_id, lock=True)
+        assert current
+        if current.state is not State.HELD:
+            return current, None
+        return await self.saga.queue_confirm(tx, current)
 
 
 def _keep(kept: OrderedDict[str, Kept], key: str, value: Kept) -> None:

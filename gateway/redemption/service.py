@@ -53,14 +53,16 @@ class Redemptions(Redeeming):
                 scope=scope,
                 key=key,
                 input={"redemption": redemption_id},
+                object_id=redemption_id,
                 now=self.clock.now(),
             )
-            redemption = await self._mine(tx, redemption_id, member_id)
-            known = redemption.state is State.HELD or redemption.state in DONE_WITH_HOLD
-            if not known and not replay:
+            redemption = await self._mine(tx, redemption_id, member_id, lock=True)
+            if replay or redemption.state in DONE_WITH_HOLD:
+                return redemption, replay is not None
+            if redemption.state is not State.HELD:
                 raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
-            await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
-        return await self.saga.release(redemption_id, reason="MEMBER"), replay is not None
+            redemption = await self.saga.queue_release(tx, redemption, reason="MEMBER")
+        return await self.saga.tell_released(redemption), False
 
     async def cancel_quote(self, *, member_id: str, redemption_id: str) -> sa.Row[Any]:
         """Ask what cancelling now would give back; step one of two.
