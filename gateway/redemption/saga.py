@@ -239,15 +239,6 @@ class Saga:
                 return
         await self.confirm(current, attempt)
 
-    async def queue_release(
-        self, tx: AsyncConnection, redemption: Redemption, *, reason: str
-    ) -> Redemption:
-        """HELD to RELEASING: points back at once; `tell_released` when that is committed."""
-        until, now = self.lease(), self.clock.now()
-        return await effects.release(
-            tx, redemption, reason=reason, tell_partner=True, leased_until=until, now=now
-        )
-
     async def tell_released(self, redemption: Redemption) -> Redemption:
         """Fence the hold (and the confirm, if one was tried) so that nothing stays reserved."""
         if redemption.hold_ref is None:

@@ -19,12 +19,13 @@ from gateway.ports import (
     QuoteExpired,
     past_held,
 )
-from gateway.redemption import effects, queue, store
+from gateway.redemption import effects, queue, refused, store
 from gateway.redemption.model import (
     AlreadyUsed,
     OwnerMismatch,
     Redemption,
     State,
+    Step,
     VoucherExpired,
 )
 from gateway.redemption.redeeming import DONE_WITH_HOLD, Redeeming, existing
@@ -47,6 +48,7 @@ class Redemptions(Redeeming):
             HoldAlreadyResolved: It is no longer HELD.
         """
         scope = f"{member_id}:releaseRedemption"
+        now = self.clock.now()
         async with self.database.transaction() as tx:
             replay = await db.claim_key(
                 tx,
@@ -54,14 +56,21 @@ class Redemptions(Redeeming):
                 key=key,
                 input={"redemption": redemption_id},
                 object_id=redemption_id,
-                now=self.clock.now(),
+                now=now,
             )
             redemption = await self._mine(tx, redemption_id, member_id, lock=True)
             if replay or redemption.state in DONE_WITH_HOLD:
                 return redemption, replay is not None
             if redemption.state is not State.HELD:
                 raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
-            redemption = await self.saga.queue_release(tx, redemption, reason="MEMBER")
+            redemption = await effects.release(
+                tx,
+                redemption,
+                reason="MEMBER",
+                tell_partner=True,
+                leased_until=self.saga.lease(),
+                now=now,
+            )
         return await self.saga.tell_released(redemption), False
 
     async def cancel_quote(self, *, member_id: str, redemption_id: str) -> sa.Row[Any]:
@@ -119,6 +128,8 @@ class Redemptions(Redeeming):
                 tx, scope=scope, key=key, input=asked, object_id=redemption_id, now=now
             )
             redemption = await self._mine(tx, redemption_id, member_id, lock=True)
+            if replay:
+                await refused.raise_again(tx, redemption, Step.CANCEL)
             if replay or redemption.state in (State.CANCELLED, State.CANCELLING):
                 return redemption, replay is not None
             offered = await store.find_cancel_quote(tx, cancel_quote_id)

@@ -556,10 +556,7 @@ async def voucher_of(tx: AsyncConnection, redemption_ids: Sequence[str]) -> dict
 
 
 async def voucher_by_code(tx: AsyncConnection, merchant_id: str, code: str) -> sa.Row[Any] | None:
-    """A merchant's voucher by the code the holder shows.
-
-    It stays as it is while its redemption is locked: nothing changes it otherwise.
-    """
+    """A merchant's voucher by its code; it stays as it is while its redemption is locked."""
     mine = (vouchers.c.merchant_id == merchant_id) & (vouchers.c.code == code)
     return (await tx.execute(sa.select(vouchers).where(mine))).one_or_none()
 

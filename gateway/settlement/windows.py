@@ -44,7 +44,7 @@ from gateway.settlement.model import (
     window_after,
     window_id_of,
 )
-from gateway.values import new_id
+from gateway.values import InvalidInput, new_id
 
 
 class WindowNotOpen(Refused):
@@ -76,7 +76,7 @@ async def ensure_window(tx: AsyncConnection, *, now: datetime) -> Window:
 
 
 async def close_window(
-    tx: AsyncConnection, *, now: datetime, window_id: str | None = None
+    tx: AsyncConnection, *, now: datetime, window_id: str | None = None, begun: bool = False
 ) -> Window:
     """The cut: close the open window and open the next, with all postings held off.
 
@@ -84,6 +84,7 @@ async def close_window(
 
     Args:
         window_id: Close this one only; None closes the one that is open.
+        begun: Close none whose week has not begun.
 
     Returns:
         The closed window.
@@ -91,11 +92,14 @@ async def close_window(
     Raises:
         WindowNotOpen: The window named is not the open one.
         NotFound: There is no such window.
+        InvalidInput: The open window's week has not begun.
     """
     await db.lock_exclusive(tx, store.WINDOW_LOCK)
     window = await ensure_window(tx, now=now)
     if window_id not in (None, window.id):
         raise await _wrong_state(tx, str(window_id), {WindowState.OPEN})
+    if begun and window.id > window_id_of(now):
+        raise InvalidInput("window", "named: {window} has not begun", window=window.id)
     return await _cut(tx, window, now=now)
 
 
