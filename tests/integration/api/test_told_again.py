@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from gateway.oauth.scopes import Role
 from gateway.ports import PriceChanged
 from gateway.redemption import effects
 from tests.integration.conftest import Coalition
@@ -133,7 +134,7 @@ async def test_a_conflict_loses_no_answer(
 
 
 async def test_a_window_is_not_cut_before_its_week(gateway) -> None:
-    finance = await gateway.staff("usr_fin_maker")
+    finance = await gateway.staff(Role.FINANCE, "usr_fin_maker")
     closed = await finance.did("closeSettlementWindow", "window { id }")
     assert closed["window"]["id"] == "win_2026W47"  # The running week may end early.
     refused = await finance.refused("closeSettlementWindow")
