@@ -57,7 +57,7 @@ async def test_a_confirmation_that_was_refused(gateway, coalition: Coalition) ->
     first = await member.do("confirmRedemption", WANTED, **asked)
     assert without_words(first) == [("PARTNER_REJECTED", {"merchant": "M05", "reason": "full"})]
     assert await member.do("confirmRedemption", WANTED, **asked) == first | {"replayed": True}
-    again = await member.do("holdRedemption", WANTED, **hold)  # It was held: no error then.
+    again = await member.do("holdRedemption", WANTED, **hold)  # It was held: no error.
     assert (again["errors"], again["redemption"]["state"]) == ([], "RELEASED")
 
 
@@ -72,6 +72,21 @@ async def test_a_cancellation_that_was_refused(gateway, coalition: Coalition) ->
     assert first["errors"][0]["code"] == "CANCEL_TOO_LATE"
     again = await member.do("cancelRedemption", WANTED, **asked, idempotencyKey="one")
     assert again == first | {"replayed": True}
+
+
+async def test_what_was_in_doubt_is_found_again_however_it_ended(
+    gateway, coalition: Coalition
+) -> None:
+    member = await gateway.member("mbr_demo_01")
+    coalition.partners["M05"].script["hold"] = ["lost_before", "reject"]
+    asked = {"quote": await quoted(member), "idempotencyKey": "one"}
+    first = await member.do("holdRedemption", WANTED, **asked)
+    assert first["redemption"]["state"] == "IN_DOUBT"
+    for _ in range(12):
+        await coalition.work(seconds=10)
+    again = await member.do("holdRedemption", WANTED, **asked)
+    assert (again["errors"], again["redemption"]["state"]) == ([], "RELEASED")
+    assert again["redemption"]["id"] == first["redemption"]["id"]
 
 
 async def test_a_new_price_is_asked_once(gateway, coalition: Coalition, monkeypatch) -> None:
