@@ -89,18 +89,17 @@ async def test_tills_and_a_cancellation_at_once(coalition: Coalition) -> None:
 
 
 async def test_a_release_that_comes_second_says_so(coalition: Coalition) -> None:
-    for number in range(4):
-        held = await coalition.held(*TICKET)
-        ask = {"member_id": held.member_id, "redemption_id": held.id}
-        confirmed, released = await asyncio.gather(
-            coalition.redemptions.confirm(**ask, key=f"confirm {number}"),
-            coalition.redemptions.release(**ask, key=f"release {number}"),
-            return_exceptions=True,
-        )
-        ended = (await coalition.get(held)).state
-        assert ended in (State.COMMITTED, State.RELEASED)
-        loser = released if ended is State.COMMITTED else confirmed
-        assert isinstance(loser, HoldAlreadyResolved)
+    held = await coalition.held(*TICKET)
+    ask = {"member_id": held.member_id, "redemption_id": held.id, "key": "one"}
+    async with coalition.database.transaction() as tx:
+        assert await store.find(tx, held.id, lock=True)
+        released = await waits(coalition.redemptions.release(**ask))
+        await store.update(tx, held.id, {"state": State.CONFIRMING})
+    with pytest.raises(HoldAlreadyResolved):
+        await released
+    async with coalition.database.transaction() as tx:
+        await store.update(tx, held.id, {"state": State.HELD})
+    assert (await coalition.redemptions.release(**ask))[1] is False  # A refusal keeps no key.
 
 
 async def test_a_decision_about_a_break_waits_for_the_break(played: Database) -> None:
