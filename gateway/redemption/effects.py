@@ -147,7 +147,13 @@ async def apply_fact(
 async def _record(
     tx: AsyncConnection, redemption: Redemption, fact: Fact, *, source: str, now: datetime
 ) -> None:
-    body = {"hold_ref": fact.hold_ref, "reason": fact.reason, "artefacts": dict(fact.artefacts)}
+    body: dict[str, Any] = {
+        "hold_ref": fact.hold_ref,
+        "reason": fact.reason,
+        "artefacts": dict(fact.artefacts),
+    }
+    if fact.context:
+        body["context"] = dict(fact.context)
     row = {
         "op_key": fact.op_key,
         "version": fact.version,

@@ -551,9 +551,9 @@ async def voucher_of(tx: AsyncConnection, redemption_ids: Sequence[str]) -> dict
 
 
 async def voucher_by_code(tx: AsyncConnection, merchant_id: str, code: str) -> sa.Row[Any] | None:
-    """A merchant's voucher by the code the holder shows."""
+    """A merchant's voucher by its code; it stays as it is while its redemption is locked."""
     mine = (vouchers.c.merchant_id == merchant_id) & (vouchers.c.code == code)
-    return (await tx.execute(sa.select(vouchers).where(mine).with_for_update())).one_or_none()
+    return (await tx.execute(sa.select(vouchers).where(mine))).one_or_none()
 
 
 _SET_VOUCHER = sa.update(vouchers).where(vouchers.c.redemption_id == sa.bindparam("redemption"))

@@ -376,8 +376,7 @@ async def test_who_comes_with_an_old_view_asks_and_changes_nothing(coalition: Co
     releasing = replace(done, state=State.RELEASING, hold_ref=None)
     await saga._resend(doubting, Step.CONFIRM)
     await saga._held(held)
-    assert await saga._tell_released(releasing) == done
-    assert await saga.release(done.id, reason="MEMBER") == done
+    assert await saga.tell_released(releasing) == done
     assert await saga.fence(done) == done
     assert len(partner.calls) == before
     await saga._poll_cancel(in_doubt)
