@@ -21,7 +21,20 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
            SELECT j.cause_id FROM ledger_journals j WHERE j.kind = 'COMMIT'
              AND j.cause_id LIKE 'red\\_%' ESCAPE '\\'
              AND NOT EXISTS (SELECT 1 FROM redemptions r WHERE r.id = j.cause_id
-                             AND r.committed_at IS NOT NULL)""",
+                             AND r.committed_at IS NOT NULL)
+           UNION ALL
+           SELECT j.cause_id FROM ledger_journals j WHERE j.kind = 'COMMIT'
+             AND j.cause_id LIKE 'red\\_%' ESCAPE '\\'
+             AND NOT EXISTS (SELECT 1 FROM partner_facts f WHERE f.redemption_id = j.cause_id
+                             AND f.outcome = 'confirmed')
+           UNION ALL
+           SELECT r.id FROM redemptions r WHERE r.state = 'RELEASED'
+             AND EXISTS (SELECT 1 FROM partner_facts f WHERE f.redemption_id = r.id
+                         AND f.outcome = 'confirmed')
+             AND NOT EXISTS (SELECT 1 FROM saga_findings s WHERE s.redemption_id = r.id)
+             AND NOT EXISTS (SELECT 1 FROM jobs b WHERE b.key = 'cancel_late:' || r.id)
+             AND NOT EXISTS (SELECT 1 FROM redemption_review_resolutions v
+                             WHERE v.redemption_id = r.id AND v.state = 'APPROVED')""",
     ),
     (
         "R2",
