@@ -208,9 +208,9 @@ async def verify(
             tables[row.source] += 1
         if progress:
             progress(link.number)
-    newest = await _newest_ms(tx)
-    await _nobody_waits(tx, link, newest)
-    heads = await _heads_agree(tx, link, newest)
+    newest, keys = await _newest_ms(tx), await store.signing_keys(tx)
+    await _nobody_waits(tx, newest, patience=LATEST if link.number or not keys else SOON)
+    heads = await _heads_agree(tx, link, newest, keys)
     if kept is not None:
         await _agrees(tx, link, kept.number, kept.seal, who=f"the head kept of {kept.made_at}")
     return Verified(link.number, link.seal, dict(sorted(tables.items())), heads)
@@ -287,9 +287,9 @@ async def _newest_ms(tx: AsyncConnection) -> int:
     return max((instant_ms(row_id) for row_id in found if row_id), default=0)
 
 
-async def _nobody_waits(tx: AsyncConnection, link: Link, newest: int) -> None:
+async def _nobody_waits(tx: AsyncConnection, newest: int, *, patience: timedelta) -> None:
     """No row has waited for its link for longer than any sealer lets it wait."""
-    latest = newest - (LATEST if link.number else SOON) // _MS
+    latest = newest - patience // _MS
     for source in store.sources():
         above = await _floor(tx, source)
         _, first = await store.waiting(tx, source, above=above, limit=1)
@@ -303,9 +303,11 @@ async def _nobody_waits(tx: AsyncConnection, link: Link, newest: int) -> None:
             )
 
 
-async def _heads_agree(tx: AsyncConnection, link: Link, newest: int) -> int:
+async def _heads_agree(
+    tx: AsyncConnection, link: Link, newest: int, keys: Sequence[sa.Row[Any]]
+) -> int:
     """Every head names a link that is there, and says so by our signature."""
-    heads, keys = await store.select_heads(tx), await store.signing_keys(tx)
+    heads = await store.select_heads(tx)
     if keys and link.number and not heads:
         (first,) = await store.links(tx, after=0, limit=1)
         if instant_ms(first.row_id) < newest - SOON // _MS:

@@ -142,6 +142,7 @@ class Inbox:
             op_key = redemption.op_key(Step.CONFIRM)
             fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
             redemption = await effects.commit(tx, redemption, fact, now=now)
+            await effects.record(tx, redemption, fact, source="webhook", now=now)
         elif redemption.state in (State.RELEASING, State.RELEASED):
             redemption = await self._after_release(tx, redemption, event, now=now)
         if _undecided(redemption):
