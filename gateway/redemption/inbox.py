@@ -186,7 +186,10 @@ class Inbox:
                 tx, credible(fact, op_key), source="webhook", settings=settings, now=now
             )
         fact = Fact(op_key, Outcome.CONFIRMED, version, ref, artefacts=event.artefacts)
-        return await effects.confirmed_late(tx, redemption, fact, settings=settings, now=now)
+        moved = await effects.confirmed_late(tx, redemption, fact, settings=settings, now=now)
+        if moved.state is State.LATE_CONFIRMED:
+            await effects.record(tx, redemption, fact, source="webhook", now=now)
+        return moved
 
 
 def _undecided(redemption: Redemption) -> bool:

@@ -26,15 +26,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
            SELECT r.id FROM redemptions r WHERE r.committed_at IS NOT NULL
              AND r.created_at >= (SELECT occurred_at FROM events ORDER BY number LIMIT 1)
              AND NOT EXISTS (SELECT 1 FROM partner_facts f WHERE f.redemption_id = r.id
-                             AND f.outcome = 'confirmed')
-           UNION ALL
-           SELECT r.id FROM redemptions r WHERE r.state = 'RELEASED'
-             AND EXISTS (SELECT 1 FROM partner_facts f WHERE f.redemption_id = r.id
-                         AND f.outcome = 'confirmed')
-             AND NOT EXISTS (SELECT 1 FROM saga_findings s WHERE s.redemption_id = r.id)
-             AND NOT EXISTS (SELECT 1 FROM jobs b WHERE b.key = 'cancel_late:' || r.id)
-             AND NOT EXISTS (SELECT 1 FROM redemption_review_resolutions v
-                             WHERE v.redemption_id = r.id AND v.state = 'APPROVED')""",
+                             AND f.outcome = 'confirmed')""",
     ),
     (
         "R2",

@@ -89,19 +89,6 @@ async def test_points_burned_without_a_confirmation_break_r1(
     assert (r1.ok, r1.detail) == (False, done.id)
 
 
-async def test_a_release_beside_a_confirmation_that_nobody_noted_breaks_r1(
-    coalition: Coalition,
-) -> None:
-    held = await coalition.held(*TICKET)
-    await coalition.redemptions.release(member_id=TICKET[0], redemption_id=held.id, key="k")
-    row = {"op_key": "x", "version": 1, "outcome": "confirmed", "source": "webhook"}
-    row |= {"redemption_id": held.id, "booking_ref": "b", "body": {}}
-    async with tampered(coalition) as tx:
-        await store.add_fact(tx, row | {"recorded_at": coalition.clock.now()})
-        (r1,) = [each for each in await invariants.check(tx) if each.id == "R1"]
-    assert (r1.ok, r1.detail) == (False, held.id)
-
-
 def test_no_column_has_a_default_that_a_batch_leaves_out() -> None:
     """A batch runs the statement as it is: what SQLAlchemy makes in Python would be NULL."""
     tables = migrations.all_tables().tables.values()
