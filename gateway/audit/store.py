@@ -56,6 +56,14 @@ heads = sa.Table(
     info={"append_only": True},
 )
 
+# The gateway's keys lie in a room above: this one reads their public parts only.
+_keys = sa.table(
+    "oauth_signing_keys",
+    sa.column("kid", sa.String),
+    sa.column("jwk", Json),
+    sa.column("created_at", Instant),
+)
+
 _BY_NUMBER = sa.select(seals).order_by(seals.c.number)
 _NEWEST = sa.select(seals).order_by(seals.c.number.desc()).limit(1)
 
@@ -146,6 +154,12 @@ async def waiting(
     return count, first
 
 
+async def newest(tx: AsyncConnection, source: Source) -> str | None:
+    """The greatest id of a table's rows, sealed or not."""
+    found: str | None = await tx.scalar(sa.select(sa.func.max(source.key)))
+    return found
+
+
 async def _add_parts(
     tx: AsyncConnection, source: Source, part: sa.Table, found: Sequence[dict[str, Any]]
 ) -> None:
@@ -226,3 +240,8 @@ async def first_head(tx: AsyncConnection, since: datetime) -> sa.Row[Any] | None
 async def select_heads(tx: AsyncConnection) -> list[sa.Row[Any]]:
     """All heads, oldest first."""
     return list(await tx.execute(sa.select(heads).order_by(heads.c.head_id)))
+
+
+async def signing_keys(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """kid, public jwk and created_at of every key that is not gone, oldest first."""
+    return list(await tx.execute(sa.select(_keys).order_by(_keys.c.created_at)))

@@ -126,7 +126,7 @@ async def apply_fact(
     if redemption is None or redemption.epoch < epoch:
         raise NotFound(id=fact.op_key)
     holds = held(*holding) if redemption.epoch == epoch else None
-    await _record(tx, redemption, fact, source=source, now=now)
+    await record(tx, redemption, fact, source=source, now=now)
     if any(_contradict(Outcome(row.outcome), row.version, fact) for row in known):
         detail = f"v{fact.version} {fact.outcome} against {known[-1].outcome}"
         await store.add_finding(
@@ -144,9 +144,10 @@ async def apply_fact(
             return await _cancel_fact(tx, redemption, fact, now=now)
 
 
-async def _record(
+async def record(
     tx: AsyncConnection, redemption: Redemption, fact: Fact, *, source: str, now: datetime
 ) -> None:
+    """Keep what a partner said, as it was said."""
     body: dict[str, Any] = {
         "hold_ref": fact.hold_ref,
         "reason": fact.reason,
@@ -217,7 +218,7 @@ async def apply_expected(
     else:
         assert holds, "what is burned is known"
         moved = await commit(tx, redemption, fact, holds=holds, unless_known=fact.op_key, now=now)
-    await _record(tx, redemption, fact, source="answer", now=now)
+    await record(tx, redemption, fact, source="answer", now=now)
     return moved
 
 

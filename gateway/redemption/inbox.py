@@ -195,6 +195,7 @@ class Inbox:
             op_key = redemption.op_key(Step.CONFIRM)
             fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
             redemption = await effects.commit(tx, redemption, fact, now=now)
+            await effects.record(tx, redemption, fact, source="webhook", now=now)
         elif redemption.state in (State.RELEASING, State.RELEASED):
             redemption = await self._after_release(tx, redemption, event, now=now)
         if _undecided(redemption):
@@ -238,7 +239,10 @@ class Inbox:
                 tx, credible(fact, op_key), source="webhook", settings=settings, now=now
             )
         fact = Fact(op_key, Outcome.CONFIRMED, version, ref, artefacts=event.artefacts)
-        return await effects.confirmed_late(tx, redemption, fact, settings=settings, now=now)
+        moved = await effects.confirmed_late(tx, redemption, fact, settings=settings, now=now)
+        if moved.state is State.LATE_CONFIRMED:
+            await effects.record(tx, redemption, fact, source="webhook", now=now)
+        return moved
 
 
 def _undecided(redemption: Redemption) -> bool:

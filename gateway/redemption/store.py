@@ -116,7 +116,7 @@ facts = sa.Table(
     sa.Column("booking_ref", sa.String),
     sa.Column("body", Json, nullable=False),
     sa.Column("recorded_at", Instant, nullable=False),
-    sa.Column("fact_id", sa.String, default=lambda: new_id("fct"), index=True),  # null: before 0002
+    sa.Column("fact_id", sa.String, index=True),  # null: written by 0001
     info={"append_only": True, "sealed": "fact_id"},
 )
 
@@ -478,7 +478,7 @@ def ask_facts(op_key: str) -> Ask:
 
 async def add_fact(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
     """Store a fact, if it is new, with the transaction's next batch."""
-    await db.write(tx, insert_missing(tx, facts), [row])
+    await db.write(tx, insert_missing(tx, facts), [{"fact_id": new_id("fct"), **row}])
 
 
 async def add_finding(
