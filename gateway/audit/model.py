@@ -19,6 +19,7 @@ from joserfc.jwk import ECKey
 
 FIRST = "0" * 64  # What the first link rests on.
 HEAD_TYPE = "audit-head+jws"  # `typ` of a signed head: no access token, no other signature
+_FAR_MS = 253_402_300_000_000  # the year 9999: an id that somebody made up may say more
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 

@@ -1,4 +1,4 @@
-"""Evidence, events, reviews, recovery and subgraphs. Written by `make migration` until its release."""
+"""Evidence events reviews recovery and subgraphs. Written by `make migration` until its release."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ KIND = "expand"
 
 
 def upgrade() -> None:
-    """Evidence, events, reviews, recovery and subgraphs."""
+    """Evidence events reviews recovery and subgraphs."""
     op.create_table(
         "audit_entries",
         sa.Column("entry_id", sa.String(), nullable=False),
