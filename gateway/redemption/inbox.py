@@ -62,7 +62,7 @@ class Inbox:
         now = self.clock.now()
         row = {"merchant_id": merchant_id, "event_id": event_id, "body": dict(body)}
         async with self.database.transaction() as tx:
-            if not await store.add_event(tx, row | {"received_at": now}):
+            if not await event_rows.add_event(tx, row | {"received_at": now}):
                 return False
         failpoint.reached(self.settings, "event", "stored")
         try:
@@ -114,7 +114,7 @@ class Inbox:
             outcome = f"ignored: {error}"
         outcome = outcome[:_OUTCOME]
         log.info("event", merchant=row.merchant_id, event_id=row.event_id, outcome=outcome)
-        await store.close_event(
+        await event_rows.close_event(
             tx,
             merchant_id=row.merchant_id,
             event_id=row.event_id,

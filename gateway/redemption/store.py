@@ -120,6 +120,9 @@ facts = sa.Table(
     info={"append_only": True, "sealed": "fact_id"},
 )
 
+NOT_APPLIED = sa.text("applied_at IS NULL")
+SET_ASIDE = sa.text("(outcome LIKE 'failed: %' OR outcome LIKE 'set aside: %')")
+
 events = sa.Table(
     "partner_events",
     metadata,
@@ -133,6 +136,18 @@ events = sa.Table(
     sa.Column("tries", sa.Integer),  # that failed
     sa.Column("due_at", Instant),  # the next try after one that failed
     sa.Column("redemption_id", sa.String, index=True),
+    sa.Index(
+        "ix_partner_events_waiting",
+        "received_at",
+        sqlite_where=NOT_APPLIED,
+        postgresql_where=NOT_APPLIED,
+    ),
+    sa.Index(
+        "ix_partner_events_set_aside",
+        "applied_at",
+        sqlite_where=SET_ASIDE,
+        postgresql_where=SET_ASIDE,
+    ),
 )
 
 vouchers = sa.Table(
@@ -497,11 +512,6 @@ async def list_findings(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> 
     return list(await tx.execute(query.where(*where).order_by(*order)))
 
 
-async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
-    """Store a webhook; False when its id was seen before."""
-    return bool((await tx.execute(insert_missing(tx, events), row)).rowcount)
-
-
 async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:
     """Apply a redemption's postponed webhooks after all."""
     mine = (events.c.redemption_id == redemption_id) & (events.c.outcome == "postponed")
@@ -514,22 +524,6 @@ async def postponed_use(tx: AsyncConnection, redemption_id: str) -> int | None:
     highest = sa.select(sa.func.max(events.c.use_version)).where(mine)
     found: int | None = await tx.scalar(highest)
     return found
-
-
-async def close_event(
-    tx: AsyncConnection,
-    *,
-    merchant_id: str,
-    event_id: str,
-    outcome: str,
-    redemption_id: str | None,
-    now: datetime,
-    use_version: int | None = None,
-) -> None:
-    """Note what became of a webhook."""
-    mine = (events.c.merchant_id == merchant_id) & (events.c.event_id == event_id)
-    values = {"applied_at": now, "outcome": outcome, "redemption_id": redemption_id}
-    await tx.execute(sa.update(events).where(mine).values(values | {"use_version": use_version}))
 
 
 async def add_voucher(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:

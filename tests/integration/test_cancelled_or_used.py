@@ -4,7 +4,7 @@ import pytest
 
 from gateway import db
 from gateway.ports import Fact, Outcome
-from gateway.redemption import races, reviews, store
+from gateway.redemption import event_rows, races, reviews, store
 from gateway.redemption.model import Redemption, State, Step
 from gateway.redemption.races import Verdict
 from tests.integration.conftest import Coalition
@@ -39,8 +39,8 @@ async def test_the_partners_versions_say_which_came_last(
     async with coalition.database.transaction() as tx:
         if used is not None:
             row = {"merchant_id": "M05", "event_id": "e", "body": {}, "received_at": now}
-            assert await store.add_event(tx, row)
-            await store.close_event(
+            assert await event_rows.add_event(tx, row)
+            await event_rows.close_event(
                 tx, merchant_id="M05", event_id="e", outcome="postponed", redemption_id=done.id,
                 now=now, use_version=used,
             )  # fmt: skip

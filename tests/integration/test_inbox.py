@@ -143,14 +143,14 @@ async def test_a_note_of_what_became_of_it_that_fails_stops_no_other(
     coalition: Coalition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = await coalition.redeemed(*TICKET)
-    close = store.close_event
+    close = event_rows.close_event
 
     async def close_event(tx: Any, **row: Any) -> None:
         if row["event_id"] == "e1":
             raise OverflowError("Python int too large to convert to SQLite INTEGER")
         await close(tx, **row)
 
-    monkeypatch.setattr(store, "close_event", close_event)
+    monkeypatch.setattr(event_rows, "close_event", close_event)
     assert await receive(coalition, "e1", body(done, version=0))
     assert await receive(coalition, "e2", body(done))
     assert (await coalition.get(done)).state is State.FULFILLED

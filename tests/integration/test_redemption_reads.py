@@ -11,7 +11,7 @@ from gateway.db import Database, system_now
 from gateway.errors import NotFound
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import CancelTooLate, QuoteExpired
-from gateway.redemption import figures, queue
+from gateway.redemption import event_rows, figures, queue
 from gateway.redemption import service as redemptions
 from gateway.redemption.model import (
     AlreadyUsed,
@@ -111,7 +111,7 @@ async def test_stored_webhooks_that_wait_are_counted(coalition: Coalition) -> No
         for number in (1, 2):
             row = {"merchant_id": "M05", "event_id": f"e{number}", "body": {}}
             seen = MORNING + number * SECOND
-            assert await redemptions.store.add_event(tx, row | {"received_at": seen})
+            assert await event_rows.add_event(tx, row | {"received_at": seen})
     async with coalition.database.reading() as tx:
         found = await queue.events_depth(tx, now=MORNING + 9 * SECOND)
     assert (found.waiting, found.oldest) == (2, 8 * SECOND)

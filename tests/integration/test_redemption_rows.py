@@ -15,6 +15,7 @@ from gateway.ports import Fact, Outcome, past_held
 from gateway.redemption import (
     donations,
     effects,
+    event_rows,
     figures,
     queue,
     recovery_rows,
@@ -200,7 +201,7 @@ async def test_a_worker_takes_as_much_as_it_is_told(coalition: Coalition) -> Non
     async with coalition.database.transaction() as tx:
         for name in ("e1", "e2"):
             row = {"merchant_id": "M05", "event_id": name, "body": body | {"id": name}}
-            await store.add_event(tx, row | {"received_at": MORNING})
+            await event_rows.add_event(tx, row | {"received_at": MORNING})
     assert await saga.work(limit=1) == 2
     assert await saga.inbox.apply_stored(limit=9) == 1
     assert await saga.work() == 0

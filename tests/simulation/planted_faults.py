@@ -202,7 +202,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a webhook is answered before it is stored",
         INBOX,
-        """            if not await store.add_event(tx, row | {"received_at": now}):
+        """            if not await event_rows.add_event(tx, row | {"received_at": now}):
                 return False""",
         "            del row",
         60,

@@ -1,4 +1,4 @@
-"""Evidence events reviews recovery and subgraphs. Written by `make migration` until its release."""
+"""Evidence, events, reviews, recovery and subgraphs. Written by `make migration` until its release."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ KIND = "expand"
 
 
 def upgrade() -> None:
-    """Evidence events reviews recovery and subgraphs."""
+    """Evidence, events, reviews, recovery and subgraphs."""
     op.create_table(
         "audit_entries",
         sa.Column("entry_id", sa.String(), nullable=False),
@@ -303,6 +303,26 @@ def upgrade() -> None:
     make_append_only(op, "subgraph_versions")
     make_append_only(op, "supergraph_versions")
     with outside_transaction(op):
+        op.create_index(
+            "ix_partner_events_set_aside",
+            "partner_events",
+            ["applied_at"],
+            unique=False,
+            sqlite_where=sa.text("(outcome LIKE 'failed: %' OR outcome LIKE 'set aside: %')"),
+            postgresql_where=sa.text("(outcome LIKE 'failed: %' OR outcome LIKE 'set aside: %')"),
+            postgresql_concurrently=True,
+            if_not_exists=True,
+        )
+        op.create_index(
+            "ix_partner_events_waiting",
+            "partner_events",
+            ["received_at"],
+            unique=False,
+            sqlite_where=sa.text("applied_at IS NULL"),
+            postgresql_where=sa.text("applied_at IS NULL"),
+            postgresql_concurrently=True,
+            if_not_exists=True,
+        )
         op.create_index(
             op.f("ix_partner_facts_fact_id"),
             "partner_facts",
