@@ -31,6 +31,7 @@ from gateway.cli.terminal import (
     progress,
     read_settings,
     run,
+    start,
 )
 
 if TYPE_CHECKING:
@@ -118,9 +119,9 @@ def serve(
     alone = descriptor is not None or not settings.embedded
     try:
         if alone:
-            asyncio.run(serving.plain(settings, descriptor=descriptor))
+            start(serving.plain(settings, descriptor=descriptor, announce=_print_lines))
         else:
-            asyncio.run(serving.embedded(settings, announce=_print_lines))
+            start(serving.embedded(settings, announce=_print_lines))
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -132,7 +133,7 @@ def serve(
 @app.command()
 def worker() -> None:
     """Run the worker alone: recovery, jobs, windows, feeds."""
-    asyncio.run(load("gateway.demo.working").work(read_settings()))
+    start(load("gateway.demo.working").work(read_settings()))
 
 
 @app.command()

@@ -77,6 +77,16 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
         raise typer.Exit(USAGE) from error
 
 
+def start(process: Coroutine[Any, Any, None]) -> None:
+    """Run a process that stays; one that cannot start says why in a line, and ends 1."""
+    starting = load("gateway.operations.starting")
+    try:
+        asyncio.run(process)
+    except starting.CannotStart as error:
+        err.print(str(error), highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(CHECK_FAILED) from error
+
+
 def _worded(error: Exception) -> str:
     """What an error says: a published one in both languages, with the next step."""
     if not isinstance(error, Refused | Denied):

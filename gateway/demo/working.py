@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.demo.supervisor import on_signals
-from gateway.operations import listener
+from gateway.operations import listener, starting
 from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.telemetry import tracing
@@ -11,7 +11,12 @@ from gateway.worker import Worker
 
 
 async def work(settings: Settings) -> None:
-    """Work until asked to end; then what is under way is finished, or handed back."""
+    """Work until asked to end; then what is under way is finished, or handed back.
+
+    Raises:
+        CannotStart: The database or its key is not as a start needs it.
+    """
+    await starting.check(settings)
     tracing.export_to(settings.otel_endpoint, service="worker")
     runtime = await Runtime.open(settings)
     try:

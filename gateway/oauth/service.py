@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,6 +64,33 @@ async def opens_signing_key(tx: AsyncConnection, vault: keys.Vault) -> bool:
     except InvalidTag:
         return False
     return True
+
+
+class WrongVault(ValueError):
+    """The database has keys that this vault key does not open; nothing was made."""
+
+
+async def has_sealed_keys(tx: AsyncConnection) -> bool:
+    """Whether the database has keys that only its own vault key opens."""
+    return bool(await tx.scalar(sa.select(sa.exists(sa.select(store.signing_keys.c.kid)))))
+
+
+async def require_vault(tx: AsyncConnection, path: Path) -> None:
+    """Refuse a vault key that is not the database's; one that is yet to be made is fine.
+
+    Raises:
+        WrongVault: The database has sealed keys, and the file is missing or another.
+    """
+    if await signing_since(tx) is None:
+        if path.exists() or not await has_sealed_keys(tx):
+            return
+    elif path.exists() and await opens_signing_key(tx, keys.Vault.open(path)):
+        return
+    what = "is another database's" if path.exists() else "is missing"
+    raise WrongVault(
+        f"the database has sealed keys and {path} {what}: bring back the vault key that belongs "
+        "to this database (GATEWAY_VAULT_KEY_FILE says where it is)"
+    )
 
 
 async def register_client(
