@@ -5,7 +5,9 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from partners.simulators import config, serve
 
@@ -19,12 +21,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ports-file", type=Path, help="written once everything listens")
     given = parser.parse_args(arguments)
     only = set(given.only.split(",")) if given.only else None
-    asyncio.run(_run(config.read(given.config), given.state, only, given.ports_file))
+    asyncio.run(run(config.read(given.config), given.state, only, given.ports_file))
 
 
-async def _run(
-    settings: config.Config, folder: Path, only: set[str] | None, ports_file: Path | None
+async def run(
+    settings: config.Config,
+    folder: Path,
+    only: set[str] | None = None,
+    ports_file: Path | None = None,
+    *,
+    listening: Callable[[Mapping[str, Any]], None] = lambda ports: None,
 ) -> None:
+    """Run merchants until SIGTERM.
+
+    Args:
+        ports_file: Written once everything listens.
+        listening: Told at that moment what the file says.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,6 +48,7 @@ async def _run(
             made = ports_file.with_suffix(".new")
             made.write_text(json.dumps(ports), encoding="utf-8")
             made.replace(ports_file)
+        listening(ports)
         sys.stdout.write(
             json.dumps({name: ports[name] for name in ("control", "merchants")}) + "\n"
         )
