@@ -71,18 +71,17 @@ def _column(name: str, values: Sequence[str]) -> Column:
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """The result of a task; what is not there, or not here, is a usage error."""
     try:
-        return asyncio.run(work)
+        return start(work)
     except (ValueError, Refused, Denied) as error:
         err.print(_worded(error), highlight=False)
         raise typer.Exit(USAGE) from error
 
 
-def start(process: Coroutine[Any, Any, None]) -> None:
-    """Run a process that stays; one that cannot start says why in a line, and ends 1."""
-    starting = load("gateway.operations.starting")
+def start(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a process; one that cannot start as things are says why, and ends 1."""
     try:
-        asyncio.run(process)
-    except starting.CannotStart as error:
+        return asyncio.run(work)
+    except load("gateway.operations.starting").CannotStart as error:
         err.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(CHECK_FAILED) from error
 

@@ -81,16 +81,22 @@ async def require_vault(tx: AsyncConnection, path: Path) -> None:
     Raises:
         WrongVault: The database has sealed keys, and the file is missing or another.
     """
+    vault = _vault_at(path)
     if await signing_since(tx) is None:
-        if path.exists() or not await has_sealed_keys(tx):
+        if vault is not None or not await has_sealed_keys(tx):
             return
-    elif path.exists() and await opens_signing_key(tx, keys.Vault.open(path)):
+    elif vault is not None and await opens_signing_key(tx, vault):
         return
-    what = "is another database's" if path.exists() else "is missing"
+    what = "is missing" if vault is None else "is another database's"
     raise WrongVault(
         f"the database has sealed keys and {path} {what}: bring back the vault key that belongs "
         "to this database (GATEWAY_VAULT_KEY_FILE says where it is)"
     )
+
+
+def _vault_at(path: Path) -> keys.Vault | None:
+    """The vault of a key file; none is made."""
+    return keys.Vault.open(path) if path.exists() else None
 
 
 async def register_client(

@@ -20,8 +20,11 @@ class CannotStart(Exception):
     """The process cannot start as things are; says why and what to do."""
 
 
-async def check(settings: Settings) -> None:
+async def check(settings: Settings, *, vault: bool = True) -> None:
     """Look at the database and the key that belongs to it.
+
+    Args:
+        vault: Whether the process needs that key.
 
     Raises:
         CannotStart: It does not answer, its schema is old, or the vault key is not its own.
@@ -32,12 +35,12 @@ async def check(settings: Settings) -> None:
             if not settings.embedded:
                 raise CannotStart(_schema(None))
             return  # To connect would make an empty one.
-        await _check(database, settings)
+        await _check(database, settings, vault)
     finally:
         await database.close()
 
 
-async def _check(database: Database, settings: Settings) -> None:
+async def _check(database: Database, settings: Settings, vault: bool) -> None:
     try:
         found = await migrations.current(database)
     except Exception as error:  # A driver has kinds of its own for what a server refuses.
@@ -49,7 +52,7 @@ async def _check(database: Database, settings: Settings) -> None:
         ) from error
     if not settings.embedded and (found is None or found in migrations.superseded()):
         raise CannotStart(_schema(found))
-    if found is None:
+    if found is None or not vault:
         return
     try:
         async with database.reading() as tx:

@@ -78,6 +78,11 @@ async def sealed(settings: Settings) -> None:
     await database.close()
 
 
+def files(folder: Path) -> list[str]:
+    """What lies there, but for what SQLite makes and takes away beside its file."""
+    return sorted(each.name for each in folder.iterdir() if "gateway.db-" not in each.name)
+
+
 @pytest.mark.parametrize("word", ["serve", "worker"])
 def test_a_database_without_tables_says_what_to_run(
     empty_database_url: str, tmp_path: Path, word: str
@@ -119,14 +124,12 @@ async def test_the_embedded_start_is_refused_before_it_writes(tmp_path: Path) ->
     settings = Settings(home=tmp_path)
     await sealed(settings)
     settings.vault_key_path.unlink()
-    before = sorted(tmp_path.iterdir())
+    before = files(tmp_path)
     code, said = ended("serve", home=str(tmp_path), port="0")
     assert code == 1, said
     (line,) = said.strip().splitlines()
     assert "bring back the vault key" in line
-    assert [path for path in before if not path.name.startswith("gateway.db-")] == [
-        path for path in sorted(tmp_path.iterdir()) if not path.name.startswith("gateway.db-")
-    ]
+    assert files(tmp_path) == before
 
 
 async def test_the_doctor_does_not_promise_another_key(used: Settings) -> None:
