@@ -12,6 +12,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -233,23 +234,37 @@ def write(title: str | None, *, stopped_using: str | None = None) -> Path | None
         title: What it is for; None keeps the title of the one in its place.
 
     Raises:
-        Undecided: It is an expansion, and breaks the rules of one.
+        Undecided: It breaks the rules of its kind; every file is as it was.
     """
-    for path in pending():
-        title = title or _title(rules.load(path))
-        path.unlink()
-    title = title or "next"
-    last = files()[-1].stem[:4]
+    replaced = pending()
+    title = title or next((_title(rules.load(path)) for path in replaced), "next")
+    last = next(path.stem[:4] for path in reversed(files()) if path not in replaced)
     revision = f"{int(last) + 1:04}"
     made = text(revision=revision, down_revision=last, title=title, stopped_using=stopped_using)
+    if made is not None:
+        _require_rules(made)
+    for path in replaced:
+        path.unlink()
     if made is None:
         return None
     path = VERSIONS / f"{revision}_{re.sub(r'[^a-z0-9]+', '_', title.lower()).strip('_')}.py"
     path.write_text(made, encoding="utf-8")
-    broken = rules.violations(rules.load(path), sealed=migrations.sealed())
+    return path
+
+
+def _require_rules(made: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "next.py")
+        path.write_text(made, encoding="utf-8")
+        broken = rules.violations(rules.load(path), sealed=migrations.sealed())
     if broken:
         raise Undecided("\n".join(broken))
-    return path
+
+
+def _release(text: str) -> str:
+    if not re.fullmatch(r"\d+\.\d+\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text}: a release, as in 0.2.0")
+    return text
 
 
 def _title(module: ModuleType) -> str:
@@ -259,7 +274,8 @@ def _title(module: ModuleType) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the next revision.")
     parser.add_argument("title", nargs="*", help="what it is for; as before by default")
-    parser.add_argument("--contract", metavar="RELEASE", help="the release that stopped using it")
+    told = "the release that stopped using it"
+    parser.add_argument("--contract", metavar="RELEASE", type=_release, help=told)
     given = parser.parse_args()
     try:
         path = write(" ".join(given.title) or None, stopped_using=given.contract)
