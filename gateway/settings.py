@@ -187,12 +187,17 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def _out_of_range(name: str, value: Any) -> str | None:
     """What a value must be, if it is not."""
-    if name == "database_url" and value and not value.startswith(_DRIVERS):
-        return " or ".join(f"{each}…" for each in _DRIVERS)
-    if allowed := _WORDS.get(name):
-        return None if value in allowed else " or ".join(allowed)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, str):
+        wanted = _WORDS.get(name, (value,))
+        if name == "database_url":
+            wanted = _DRIVERS if value and not value.startswith(_DRIVERS) else (value,)
+        return None if value in wanted else " or ".join(wanted)
+    if isinstance(value, bool | Path):
         return None
+    return _number_out_of_range(name, value)
+
+
+def _number_out_of_range(name: str, value: float) -> str | None:
     if not math.isfinite(value):
         return "a finite number"
     if name in _ABOVE_ZERO and value <= 0:

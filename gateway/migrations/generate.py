@@ -267,6 +267,21 @@ def _release(text: str) -> str:
     return text
 
 
+def wrong() -> list[str]:
+    """What is wrong with the revisions there are: changed, against the rules, or out of date."""
+    found: list[str] = []
+    for path in files():
+        if digest(path) != RELEASED.get(path.stem[:4], digest(path)):
+            found.append(f"{path.name}: released, and changed since")
+        found += rules.violations(rules.load(path), sealed=migrations.sealed())
+    for path in pending():
+        if again(path) != path.read_text("utf-8"):
+            found.append(f"{path.name}: not what the tables say: run `make migration`")
+    if not pending() and difference(str(migrations.newest())):
+        found.append("the tables are not what the newest revision makes: run `make migration`")
+    return found
+
+
 def _title(module: ModuleType) -> str:
     return str(module.__doc__).partition(". Written")[0]
 
@@ -276,7 +291,13 @@ def main() -> None:
     parser.add_argument("title", nargs="*", help="what it is for; as before by default")
     told = "the release that stopped using it"
     parser.add_argument("--contract", metavar="RELEASE", type=_release, help=told)
+    parser.add_argument("--check", action="store_true", help="write nothing; end 1 if one is wrong")
     given = parser.parse_args()
+    if given.check:
+        if found := wrong():
+            sys.exit("\n".join(found))
+        sys.stdout.write(f"{len(files())} revisions keep to the rules\n")
+        return
     try:
         path = write(" ".join(given.title) or None, stopped_using=given.contract)
     except Undecided as error:

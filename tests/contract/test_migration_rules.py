@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from gateway import migrations
 from gateway.migrations import generate, rules
 
+ROOT = Path(__file__).parents[2]
 _REVISION = """\
 import sqlalchemy as sa
 from alembic import op
@@ -216,6 +217,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the revisions, to write in."""
     for path in generate.files():
         (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "ruff.toml").write_text(f'extend = "{ROOT / "pyproject.toml"}"\n')
     monkeypatch.setattr(generate, "VERSIONS", tmp_path)
     return tmp_path
 
@@ -240,3 +242,14 @@ def test_what_is_refused_leaves_every_file_as_it_was(
     assert made
     assert made.name.endswith("_drop_the_old_chain.py")
     assert generate.pending() == [made]
+
+
+def test_the_check_names_what_is_wrong(folder: Path) -> None:
+    assert generate.wrong() == []
+    (first,) = folder.glob("0001*.py")
+    first.write_text(first.read_text("utf-8") + "# a remark\n", encoding="utf-8")
+    assert [f"{first.name}: released, and changed since"] == generate.wrong()
+    for path in generate.pending():
+        path.write_text(path.read_text("utf-8") + "# a remark\n", encoding="utf-8")
+    if generate.pending():
+        assert "run `make migration`" in generate.wrong()[-1]
