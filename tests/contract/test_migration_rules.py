@@ -217,7 +217,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the revisions, to write in."""
     for path in generate.files():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "ruff.toml").write_text(f'extend = "{ROOT / "pyproject.toml"}"\n')
+    style = f'extend = "{ROOT / "pyproject.toml"}"\nsrc = ["{ROOT}"]\n'
+    (tmp_path / "ruff.toml").write_text(style, encoding="utf-8")
     monkeypatch.setattr(generate, "VERSIONS", tmp_path)
     return tmp_path
 
