@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,25 @@ def test_the_recovery_drill_of_the_book(home: Path) -> None:
     with socket.create_server((str(taken.hostname), int(taken.port or 0))), stand_ins(home) as now:
         assert now["merchants"]["M05"] != ports["M05"]
         assert command(home, "recover").returncode == 0
+
+
+def test_the_stand_ins_end_with_a_server_that_is_killed(home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"],
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    at = urlsplit(json.loads((home / "sandbox/ports.json").read_text())["control"])
+    while True:
+        try:
+            socket.create_connection((str(at.hostname), int(at.port or 0))).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.05)
