@@ -152,7 +152,7 @@ async def shut_out(settings: Settings, login: str) -> None:
 @contextlib.asynccontextmanager
 async def _writing(settings: Settings) -> AsyncIterator[AsyncConnection]:
     """One transaction on a database that is there and migrated; else `CannotStart`."""
-    await starting.check(settings, vault=False)
+    await starting.check_database(settings)
     database = Database(settings.url)
     try:
         async with database.transaction() as tx:

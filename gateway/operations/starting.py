@@ -6,10 +6,12 @@ A process that cannot start says in one line what is missing, and ends.
 import logging
 
 import sqlalchemy as sa
+from authlib.common.security import is_secure_transport
 
 from gateway import migrations
 from gateway.db import Database, is_unavailable
 from gateway.oauth import service as oauth
+from gateway.runtime import read_connections
 from gateway.settings import Settings
 from gateway.telemetry import hide
 
@@ -20,11 +22,28 @@ class CannotStart(Exception):
     """The process cannot start as things are; says why and what to do."""
 
 
-async def check(settings: Settings, *, vault: bool = True) -> None:
-    """Look at the database and the key that belongs to it.
+async def check(settings: Settings) -> None:
+    """Look at the issuer, the partners file, the database and the key that belongs to it.
+
+    Raises:
+        CannotStart: One of them is not as a gateway or a worker needs it.
+    """
+    if not is_secure_transport(settings.base_url):
+        raise CannotStart(
+            f"GATEWAY_ISSUER: an https URL, or http on loopback; it is {settings.base_url}"
+        )
+    try:
+        read_connections(settings)
+    except (ValueError, OSError) as error:
+        raise CannotStart(f"the partners file: {hide(str(error))}") from error
+    await check_database(settings, vault=True)
+
+
+async def check_database(settings: Settings, *, vault: bool = False) -> None:
+    """Look at the database.
 
     Args:
-        vault: Whether the process needs that key.
+        vault: And at the key that belongs to it.
 
     Raises:
         CannotStart: It does not answer, its schema is old, or the vault key is not its own.

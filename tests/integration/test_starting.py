@@ -163,3 +163,14 @@ async def test_it_says_where_it_listens(used: Settings) -> None:
         assert lines == [f"listening {place}", f"API       http://{place}/graphql"]
         async with httpx2.AsyncClient(trust_env=False) as http:
             assert (await http.get(f"http://{place}/livez")).status_code == 200
+
+
+async def test_an_issuer_in_clear_and_a_broken_partners_file_are_named(used: Settings) -> None:
+    with pytest.raises(starting.CannotStart, match="GATEWAY_ISSUER: an https URL"):
+        await starting.check(replace(used, issuer="http://gateway.example"))
+    used.partners_path.write_text('[{"merchant": "M05", "adapter": "canary"}]')
+    with pytest.raises(starting.CannotStart, match=r"the partners file: .*M05"):
+        await starting.check(used)
+    used.partners_path.write_text("[")
+    with pytest.raises(starting.CannotStart, match="the partners file"):
+        await starting.check(used)
