@@ -182,6 +182,10 @@ class Compiler:
         if statement.is_insert:
             statement = statement.inline()  # A number the database gives is not asked back.
         compiled = statement.compile(dialect=self._dialect, column_keys=list(names) or None)
+        # What SQLAlchemy makes in Python for each row is not made here: it would be NULL.
+        assert not compiled.prefetch, f"give a value: {compiled.prefetch}"
+        if statement.is_insert and (key := statement.table.info.get("sealed")):
+            assert key in compiled.positiontup, f"{statement.table.name}: unsealed without {key}"
         constants, processors = compiled.params, compiled._bind_processors
         places = [
             (name, processors.get(name), constants.get(name)) for name in compiled.positiontup

@@ -9,9 +9,10 @@ is only for fairness.
 import asyncio
 import contextlib
 import functools
+import json
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -299,6 +300,21 @@ def _insert_missing(dialect: str, table: sa.Table, returning: tuple[sa.Column[An
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     statement = insert(table).on_conflict_do_nothing()
     return statement.returning(*returning) if returning else statement
+
+
+def one_of(
+    tx: AsyncConnection, column: sa.ColumnElement[Any], values: Collection[Any]
+) -> sa.ColumnElement[bool]:
+    """That a column has one of these values: one statement, however many there are.
+
+    With a place for each value every other number of them is another statement, which the driver
+    and the server prepare anew and keep, for each connection. Values are texts or numbers.
+    """
+    if tx.dialect.name == "postgresql":
+        array = postgresql.ARRAY(column.type)
+        return column == sa.any_(sa.bindparam(None, list(values), type_=array))
+    each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+    return column.in_(sa.select(each.c.value))
 
 
 async def lock_shared(tx: AsyncConnection, number: int) -> None:

@@ -42,6 +42,7 @@ class GatewayError(Exception):
     def __init__(self, *, field: Sequence[str] = (), **context: object) -> None:
         self.field = tuple(field)
         self.context = {name: _plain(value) for name, value in context.items()}
+        self.replayed = False  # Whether it is told again, to the same idempotency key.
         super().__init__(f"{self.code} {self.context}" if self.context else self.code)
 
     def told(self, locale: str) -> Mapping[str, object]:

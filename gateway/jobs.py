@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import Instant, Json, insert_missing, metadata, system_now
+from gateway.db import Instant, Json, insert_missing, metadata, one_of, system_now
 from gateway.values import fingerprint
 
 jobs = sa.Table(
@@ -92,7 +92,7 @@ async def lease_jobs(
     )
     rows = list(await tx.execute(due))
     if rows:
-        taken = jobs.c.job_id.in_([row.job_id for row in rows])
+        taken = one_of(tx, jobs.c.job_id, [row.job_id for row in rows])
         bump = {"leased_until": until, "attempts": jobs.c.attempts + 1}
         await tx.execute(sa.update(jobs).where(taken).values(bump))
     return rows

@@ -228,6 +228,7 @@ class Fact:
     expires_at: datetime | None = None
     reason: str | None = None
     artefacts: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)  # what a no names
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ RULES: Mapping[str, str] = {
     "step of {step}": "须为 {step} 的整数倍",
     "a text": "须填写文字",
     "an object": "须为对象",
+    "named: {window} has not begun": "须指明窗口:{window} 尚未开始",
     "true or false": "须为 true 或 false",
     "a list of words": "须为词语列表",
     "a whole number in range": "须为范围内的整数",
@@ -54,6 +55,7 @@ RULES: Mapping[str, str] = {
     "badge prizes are claimed by claimBadgePrize": "勋章奖品请用 claimBadgePrize 领取",
     "credentials are read, not bought": "凭证只可查看,不可兑换",
     "donations go through donatePoints": "捐赠请用 donatePoints",
+    "each programme once": "每种积分只可填一次",
     # points and members
     "fen paid in cash, a whole number": "须为现金支付的金额(分),整数",
     "either member or partnerMemberRef": "member 与 partnerMemberRef 须且只须填一项",

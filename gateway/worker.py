@@ -41,6 +41,8 @@ MAX_ATTEMPTS = 12  # of a job that fails by itself; what no partner answers is t
 LONGEST_WAIT = timedelta(hours=1)
 CHORES_EVERY_SECONDS = 2.0
 SEAL_BATCH = 1_000  # rows chained in one transaction
+FEEDS_APART = 0.1  # Seconds: read all at once, they would want a connection each.
+SWEEP_EVERY = 30  # rounds of chores
 LATE_EVERY = 60  # rounds of chores: then rows that were committed very late are sealed, too
 
 
@@ -142,7 +144,7 @@ class Worker:
         }
         self._driving, self._working = Places(**bounds), Places(**bounds)
         self._leased: dict[str, datetime] = {}  # Jobs under way.
-        self._rounds = 0  # of sealing
+        self._rounds = 0  # of chores
         self.sign_head = sign_head
         self._jobs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "settlement_notice": self._settlement_notice,
@@ -347,8 +349,9 @@ class Worker:
             await compliance.turn_year(tx, now=now)
             await points.mature(tx, now=now, limit=500)
             await points.expire(tx, now=now, limit=500)
-        async with self.database.transaction() as tx:
-            await oauth.sweep(tx, now=system_now())
+        if self._rounds % SWEEP_EVERY == 0:  # What has expired is taken from nobody anyway.
+            async with self.database.transaction() as tx:
+                await oauth.sweep(tx, now=system_now())
         await self._rotate_keys()
         await self._publish_closed(now)
         await self._seal(now)
@@ -386,10 +389,17 @@ class Worker:
     async def _read_feeds(self, stop: asyncio.Event) -> None:
         """Follow every partner's offers; one that does not answer holds up no other."""
         while not stop.is_set():
-            await asyncio.gather(*(self._read_feed(merchant) for merchant in self.partners))
+            each = enumerate(self.partners)
+            await asyncio.gather(
+                *(
+                    self._read_feed(merchant, after=number * FEEDS_APART)
+                    for number, merchant in each
+                )
+            )
             await _pause(stop, self.settings.feed_poll_seconds)
 
-    async def _read_feed(self, merchant: str) -> None:
+    async def _read_feed(self, merchant: str, *, after: float) -> None:
+        await asyncio.sleep(after)
         partner = self.partners[merchant]
         try:
             read = await catalog.pull_feed(self.database, partner, now=self.clock.now())

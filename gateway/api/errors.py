@@ -87,7 +87,8 @@ class Effect(FieldExtension):
             context.refused.append(refusal.code)
             context.forget()
             refusal.field = _as_asked(refusal.field, kwargs.get("input"))
-            return self.payload.type(errors=[await explain(refusal, context)])
+            told = [await explain(refusal, context)]
+            return self.payload.type(errors=told, replayed=refusal.replayed)
         finally:
             if not missed:
                 rates.hit(context.actor, info.field_name)

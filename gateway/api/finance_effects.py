@@ -12,7 +12,7 @@ from gateway.settlement.model import WindowState
 
 @strawberry.input
 class CloseSettlementWindowInput:
-    """The window named, or the one that is open."""
+    """The window named, or the one that is open: of a week that has begun, unless it is named."""
 
     idempotency_key: str
     window: strawberry.ID | None = None
@@ -68,7 +68,11 @@ class FinanceMutation:
         context = info.context
 
         async def close(tx: AsyncConnection) -> str:
-            return (await settlement.close_window(tx, window_id=input.window, now=context.now)).id
+            named = input.window
+            closed = await settlement.close_window(
+                tx, window_id=named, begun=named is None, now=context.now
+            )
+            return closed.id
 
         async with context.writing():
             done = await context.once("closeSettlementWindow", input, close)

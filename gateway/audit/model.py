@@ -13,8 +13,13 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
 FIRST = "0" * 64  # What the first link rests on.
 HEAD_TYPE = "audit-head+jws"  # `typ` of a signed head: no access token, no other signature
+_FAR_MS = 253_402_300_000_000  # the year 9999: an id that somebody made up may say more
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -29,6 +34,9 @@ class Fault(StrEnum):
     SEAL_DELETED = "seal deleted"
     TAIL_CUT = "tail cut"
     REWRITTEN = "rewritten"
+    UNSEALED = "not sealed"
+    HEAD_CHANGED = "head changed"
+    HEADS_DELETED = "heads deleted"
 
 
 class BrokenChain(Exception):
@@ -106,6 +114,21 @@ def head_of(claims: Mapping[str, Any]) -> Head:
         raise BadHead(f"no head of an audit chain: {error!r}") from error
 
 
+def signed_head(token: str, jwk: Mapping[str, Any]) -> Head:
+    """What a head says that a key has signed.
+
+    Raises:
+        BadHead: It was not signed with that key, or is no head.
+    """
+    try:
+        found = jwt.decode(token, ECKey.import_key(dict(jwk)), algorithms=["ES256"])
+    except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BadHead("the signature does not fit") from error
+    if found.header.get("typ") != HEAD_TYPE:
+        raise BadHead(f"its type is {found.header.get('typ')}, not {HEAD_TYPE}")
+    return head_of(found.claims)
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """A chain that fits: how many links, by table, and how many heads agree."""
@@ -140,6 +163,14 @@ def seal_of(number: int, previous: str, table: str, row_id: str, row_digest: str
     """The seal of one link."""
     text = f"{number}|{previous}|{table}|{row_id}|{row_digest}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def instant_ms(row_id: str) -> int:
+    """When an id was made, in milliseconds; of one that somebody made up, anything."""
+    found = 0
+    for digit in row_id.partition("_")[2][:10]:
+        found = found * 32 + max(_DIGITS.find(digit), 0)
+    return min(found, _FAR_MS)
 
 
 def id_floor(row_id: str, *, margin_ms: int) -> str:

@@ -1,7 +1,7 @@
 """Record evidence, seal it after commit, sign the chain's head, verify everything."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -10,12 +10,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
 from gateway.audit import store
-from gateway.audit.model import BrokenChain, Fault, Head, Link, Verified, digest, id_floor, seal_of
+from gateway.audit.model import (
+    BadHead,
+    BrokenChain,
+    Fault,
+    Head,
+    Link,
+    Verified,
+    digest,
+    id_floor,
+    instant_ms,
+    seal_of,
+    signed_head,
+)
 from gateway.audit.store import Source
 from gateway.values import business_day, made_at, new_id
 
+_MS = timedelta(milliseconds=1)
+
 LATEST = timedelta(hours=1)  # No transaction is open for longer.
 USUAL = timedelta(minutes=1)  # Hardly one is: to look no further back costs a round little.
+SOON = timedelta(minutes=5)  # Long before, the first rows are sealed and their head is signed.
 
 
 class Signer(Protocol):
@@ -168,6 +183,9 @@ async def verify(
 ) -> Verified:
     """Recompute every link from the rows as they are, then compare the heads.
 
+    How long a row waits for its seal is measured by the newest row, not by the clock: a backup
+    that was made a moment after a commit stays good.
+
     Args:
         kept: A head that somebody kept, whose signature was checked: only this finds a chain that
             was rewritten as a whole, or cut together with the heads stored here.
@@ -190,7 +208,9 @@ async def verify(
             tables[row.source] += 1
         if progress:
             progress(link.number)
-    heads = await _heads_agree(tx, link)
+    newest, keys = await _newest_ms(tx), await store.signing_keys(tx)
+    await _nobody_waits(tx, newest, patience=LATEST if link.number or not keys else SOON)
+    heads = await _heads_agree(tx, link, newest, keys)
     if kept is not None:
         await _agrees(tx, link, kept.number, kept.seal, who=f"the head kept of {kept.made_at}")
     return Verified(link.number, link.seal, dict(sorted(tables.items())), heads)
@@ -261,11 +281,71 @@ async def _no_stranger(tx: AsyncConnection, sources: Mapping[str, Source]) -> No
             )
 
 
-async def _heads_agree(tx: AsyncConnection, link: Link) -> int:
+async def _newest_ms(tx: AsyncConnection) -> int:
+    """When the newest row of all sealed tables was made."""
+    found = [await store.newest(tx, source) for source in store.sources()]
+    return max((instant_ms(row_id) for row_id in found if row_id), default=0)
+
+
+async def _nobody_waits(tx: AsyncConnection, newest: int, *, patience: timedelta) -> None:
+    """No row has waited for its link for longer than any sealer lets it wait."""
+    latest = newest - patience // _MS
+    for source in store.sources():
+        above = await _floor(tx, source)
+        _, first = await store.waiting(tx, source, above=above, limit=1)
+        if first is not None and instant_ms(first) < latest:
+            raise BrokenChain(
+                table=source.name,
+                row_id=first,
+                fault=Fault.UNSEALED,
+                number=None,
+                detail="a worker would have sealed it long ago",
+            )
+
+
+async def _heads_agree(
+    tx: AsyncConnection, link: Link, newest: int, keys: Sequence[sa.Row[Any]]
+) -> int:
+    """Every head names a link that is there, and says so by our signature."""
     heads = await store.select_heads(tx)
+    if keys and link.number and not heads:
+        (first,) = await store.links(tx, after=0, limit=1)
+        if instant_ms(first.row_id) < newest - SOON // _MS:
+            raise BrokenChain(
+                table="audit_heads",
+                row_id="none",
+                fault=Fault.HEADS_DELETED,
+                number=link.number,
+                detail="the chain was never signed",
+            )
     for head in heads:
+        _check_signature(head, keys)
         await _agrees(tx, link, head.number, head.seal, who=f"the head of {head.made_at}")
     return len(heads)
+
+
+def _check_signature(row: sa.Row[Any], keys: Sequence[sa.Row[Any]]) -> None:
+    """A stored head says what was signed, with a key of ours.
+
+    A retired key goes some time after its last token; then the copy beside the head must do. It
+    cannot have signed after the second of the keys that are left was made: that happened when
+    the first of them took its place.
+    """
+    known = {key.kid: key.jwk for key in keys}
+    try:
+        if row.kid not in known and len(keys) > 1 and made_at(row.head_id) > keys[1].created_at:
+            raise BadHead(f"key {row.kid} is not ours")
+        said = signed_head(row.token, known.get(row.kid, row.jwk))
+        if (said.number, said.seal, said.made_at) != (row.number, row.seal, row.made_at):
+            raise BadHead("it says something else than was signed")
+    except ValueError as error:
+        raise BrokenChain(
+            table="audit_heads",
+            row_id=row.head_id,
+            fault=Fault.HEAD_CHANGED,
+            number=row.number,
+            detail=str(error),
+        ) from error
 
 
 async def _agrees(tx: AsyncConnection, link: Link, number: int, seal: str, *, who: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import Instant, Json, metadata
+from gateway.db import Instant, Json, metadata, one_of
 
 SEAL_LOCK = 4_703  # advisory lock: one sealer at a time
 
@@ -54,6 +54,14 @@ heads = sa.Table(
     sa.Column("jwk", Json, nullable=False),  # public: a retired key still verifies old heads
     sa.Column("token", sa.Text, nullable=False),  # compact JWS
     info={"append_only": True},
+)
+
+# The gateway's keys lie in a room above: this one reads their public parts only.
+_keys = sa.table(
+    "oauth_signing_keys",
+    sa.column("kid", sa.String),
+    sa.column("jwk", Json),
+    sa.column("created_at", Instant),
 )
 
 _BY_NUMBER = sa.select(seals).order_by(seals.c.number)
@@ -146,6 +154,12 @@ async def waiting(
     return count, first
 
 
+async def newest(tx: AsyncConnection, source: Source) -> str | None:
+    """The greatest id of a table's rows, sealed or not."""
+    found: str | None = await tx.scalar(sa.select(sa.func.max(source.key)))
+    return found
+
+
 async def _add_parts(
     tx: AsyncConnection, source: Source, part: sa.Table, found: Sequence[dict[str, Any]]
 ) -> None:
@@ -153,7 +167,7 @@ async def _add_parts(
     for row in found:
         row[part.name] = []
     if by_id:
-        query = _in_order(part).where(part.c[source.key.name].in_(list(by_id)))
+        query = _in_order(part).where(one_of(tx, part.c[source.key.name], by_id))
         _hand_out(await tx.execute(query), source, part, by_id)
 
 
@@ -226,3 +240,8 @@ async def first_head(tx: AsyncConnection, since: datetime) -> sa.Row[Any] | None
 async def select_heads(tx: AsyncConnection) -> list[sa.Row[Any]]:
     """All heads, oldest first."""
     return list(await tx.execute(sa.select(heads).order_by(heads.c.head_id)))
+
+
+async def signing_keys(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """kid, public jwk and created_at of every key that is not gone, oldest first."""
+    return list(await tx.execute(sa.select(_keys).order_by(_keys.c.created_at)))

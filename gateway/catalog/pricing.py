@@ -15,7 +15,7 @@ MAX_LEGS = 3
 
 class LegLimit(Refused):
     code = "LEG_LIMIT"
-    when = "more than 3 legs, or a programme twice"
+    when = "more than 3 legs"
     zh = "一单最多用 3 种积分"
     en = "at most 3 programmes in one order"
     next_zh = "请减少一种积分"
@@ -96,8 +96,8 @@ def check_request(
 
     Raises:
         InvalidAmount: An amount is out of range.
-        LegLimit: Too many legs, or a programme twice.
-        InvalidInput: No leg, an open leg before the last, or points off the step.
+        LegLimit: Too many legs.
+        InvalidInput: No leg, a programme twice, an open leg before the last, points off the step.
     """
     amount(quantity, field="quantity")
     if bill_fen is not None:
@@ -107,8 +107,10 @@ def check_request(
     if not legs:
         raise InvalidInput("legs", "1 to {most} legs", most=MAX_LEGS)
     names = [leg.programme_id for leg in legs]
-    if len(legs) > MAX_LEGS or len(set(names)) < len(names):
+    if len(legs) > MAX_LEGS:
         raise LegLimit(field=("legs",), max=MAX_LEGS, given=len(legs))
+    if len(set(names)) < len(names):
+        raise InvalidInput("legs", "each programme once")
     for number, leg in enumerate(legs):
         where = f"legs.{number}.points"
         if leg.points is None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import access, federation
+from gateway.cli import access, databases, federation
 from gateway.cli.terminal import (
     CHECK_FAILED,
     REMOTE_FAILED,
@@ -31,7 +31,6 @@ from gateway.cli.terminal import (
     progress,
     read_settings,
     run,
-    start,
 )
 
 if TYPE_CHECKING:
@@ -119,9 +118,10 @@ def serve(
     alone = descriptor is not None or not settings.embedded
     try:
         if alone:
-            start(serving.plain(settings, descriptor=descriptor, announce=_print_lines))
+            given = {"descriptor": descriptor, "announce": _print_lines}
+            databases.start(lambda: serving.plain(settings, **given))
         else:
-            start(serving.embedded(settings, announce=_print_lines))
+            databases.start(lambda: serving.embedded(settings, announce=_print_lines))
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -133,7 +133,8 @@ def serve(
 @app.command()
 def worker() -> None:
     """Run the worker alone: recovery, jobs, windows, feeds."""
-    start(load("gateway.demo.working").work(read_settings()))
+    settings, working = read_settings(), load("gateway.demo.working")
+    databases.start(lambda: working.work(settings))
 
 
 @app.command()
@@ -174,7 +175,8 @@ def token(
 @app.command()
 def invariants(as_json: AsJson = False) -> None:
     """Check every invariant that SQL can see; exit 1 if one does not hold."""
-    found = asyncio.run(load("gateway.demo.audit").check(read_settings().url))
+    url, checks = read_settings().url, load("gateway.demo.audit")
+    found = databases.run(lambda: checks.check(url), url=url)
     rows = [(each.id, "ok" if each.ok else "BROKEN", each.title, each.detail) for each in found]
     print_rows(("id", "verdict", "invariant", "detail"), rows, as_json=as_json)
     if not all(each.ok for each in found):
@@ -207,14 +209,11 @@ def verify_audit(
     """Recompute the audit chain over every sealed row; exit 1 and name the first bad one."""
     evidence = load("gateway.operations.evidence")
     model = load("gateway.audit.model")
-    began = time.perf_counter()
+    url, began = read_settings().url, time.perf_counter()
     try:
         with progress("verifying") as bar:
-            found = asyncio.run(
-                evidence.verify(
-                    read_settings().url, kept=head, jwks=jwks, begin=bar.begin, progress=bar.at
-                )
-            )
+            asked = {"kept": head, "jwks": jwks, "begin": bar.begin, "progress": bar.at}
+            found = databases.run(lambda: evidence.verify(url, **asked), url=url)
     except model.BrokenChain as broken:
         err.print(str(broken), highlight=False)
         raise typer.Exit(CHECK_FAILED) from broken
@@ -238,9 +237,10 @@ def backup(
     backups = load("gateway.operations.backup")
     try:
         with progress("copying") as bar:
-            made = asyncio.run(backups.backup(read_settings().url, path, progress=bar.of))
+            url = read_settings().url
+            made = databases.run(lambda: backups.backup(url, path, progress=bar.of), url=url)
     except backups.BackupError as error:
-        err.print(str(error), highlight=False)
+        err.print(str(error), highlight=False, soft_wrap=True)
         raise typer.Exit(CHECK_FAILED) from error
     _print_verdict(made, as_json=as_json)
 
@@ -256,9 +256,10 @@ def restore(
     """Put a backup in the place of the database and verify it. Then: `gateway recover`."""
     backups = load("gateway.operations.backup")
     try:
-        made = asyncio.run(backups.restore(read_settings().url, path, force=force))
+        url = read_settings().url
+        made = databases.run(lambda: backups.restore(url, path, force=force))
     except backups.BackupError as error:
-        err.print(str(error), highlight=False)
+        err.print(str(error), highlight=False, soft_wrap=True)
         raise typer.Exit(CHECK_FAILED) from error
     _print_verdict(made, as_json=as_json)
     if made.broken:
@@ -270,7 +271,7 @@ def recover(
     since: Annotated[
         datetime | None,
         typer.Option(
-            formats=["%Y-%m-%dT%H:%M:%S%z"],
+            formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
             help="business time of the backup; ten minutes before its newest record by default",
         ),
     ] = None,
@@ -280,9 +281,10 @@ def recover(
 
     Safe to run again. Ends 1 while something waits for a person, 3 while a partner has to answer.
     """
-    recovery = load("gateway.operations.recovery")
+    settings, recovery = read_settings(), load("gateway.operations.recovery")
     with progress("asking partners") as bar:
-        found = asyncio.run(recovery.recover(read_settings(), since=since, progress=bar.phase))
+        asked = {"since": since, "progress": bar.phase}
+        found = databases.run(lambda: recovery.recover(settings, **asked), url=settings.url)
     rows = [
         (each.redemption_id, each.merchant_id, "yes" if each.known else "no", each.state,
          each.result)

@@ -17,6 +17,8 @@ from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
 from gateway.operations import starting
+from gateway.operations.occupancy import holding
+from gateway.runtime import settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
 
@@ -52,8 +54,9 @@ async def plain(settings: Settings, *, descriptor: int | None, announce: Announc
     Raises:
         CannotStart: The database or its key is not as a start needs it.
     """
-    await starting.check(settings)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(holding(settings.url, "serve"))
+        await starting.check(settings)
         if descriptor is not None:
             bound = stack.enter_context(socket.socket(fileno=descriptor))
         else:
@@ -61,7 +64,12 @@ async def plain(settings: Settings, *, descriptor: int | None, announce: Announc
         host, port = bound.getsockname()[:2]
         settings = replace(settings, port=port)
         lines = [f"listening {host}:{port}", f"API       {settings.base_url}/graphql"]
-        await _serve(settings, bound, lambda: announce(lines))
+
+        def ready() -> None:
+            settle()
+            announce(lines)
+
+        await _serve(settings, bound, ready)
 
 
 async def embedded(settings: Settings, *, announce: Announce) -> None:
@@ -70,8 +78,11 @@ async def embedded(settings: Settings, *, announce: Announce) -> None:
     Raises:
         CannotStart: The database or its key is not as a start needs it.
     """
-    await starting.check(settings)
-    with supervisor.listening(settings.host, settings.port) as bound:
+    with (
+        holding(settings.url, "serve"),
+        supervisor.listening(settings.host, settings.port) as bound,
+    ):
+        await starting.check(settings)
         settings = replace(settings, port=bound.getsockname()[1])
         made = install.prepare(settings, port=settings.port)
         stand_ins = supervisor.simulators(made)

@@ -3,8 +3,8 @@
 import asyncio
 
 from gateway.demo.supervisor import on_signals
-from gateway.operations import listener, starting
-from gateway.runtime import Runtime
+from gateway.operations import listener, occupancy, starting
+from gateway.runtime import Runtime, settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
 from gateway.worker import Worker
@@ -16,7 +16,12 @@ async def work(settings: Settings) -> None:
     Raises:
         CannotStart: The database or its key is not as a start needs it.
     """
-    await starting.check(settings)
+    with occupancy.holding(settings.url, "worker"):
+        await starting.check(settings)
+        await _work(settings)
+
+
+async def _work(settings: Settings) -> None:
     tracing.export_to(settings.otel_endpoint, service="worker")
     runtime = await Runtime.open(settings)
     try:
@@ -39,6 +44,7 @@ async def work(settings: Settings) -> None:
                 stop.set()
 
             on_signals(end)
+            settle()
             await worker.run(stop)
     finally:
         tracing.stop()

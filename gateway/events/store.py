@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import db
-from gateway.db import Instant, Json, Serial, insert_missing, metadata
+from gateway.db import Instant, Json, Serial, insert_missing, metadata, one_of
 from gateway.events.model import (
     EVERYBODY,
     Delivery,
@@ -140,7 +140,10 @@ async def set_head(tx: AsyncConnection, *, low: int, position: int) -> None:
 
 async def unrouted(tx: AsyncConnection, *, above: int, limit: int) -> list[Event]:
     """Events nobody was told of yet, by number."""
-    routed = sa.exists().where(feed.c.number == events.c.number)
+    routed = sa.exists().where(
+        feed.c.number == events.c.number,
+        feed.c.number > above,  # Follows, but lets the index begin there.
+    )
     query = sa.select(events).where(events.c.number > above, ~routed)
     return [_event(row) for row in await tx.execute(query.order_by(events.c.number).limit(limit))]
 
@@ -307,7 +310,7 @@ async def claim(
     numbers = list(await tx.scalars(query))
     if not numbers:
         return []
-    mine = (d.endpoint_id == endpoint_id) & d.number.in_(numbers)
+    mine = (d.endpoint_id == endpoint_id) & one_of(tx, d.number, numbers)
     taken = {"leased_until": leased_until, "attempts": d.attempts + 1}
     await tx.execute(sa.update(deliveries).where(mine).values(taken))
     return await find_deliveries(tx, mine)

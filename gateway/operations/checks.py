@@ -237,6 +237,27 @@ def stuck(found: Mapping[str, Sequence[str]]) -> list[Finding]:
     return findings
 
 
+def webhooks(
+    waiting: int, oldest: timedelta, aside: int, named: Sequence[str]
+) -> tuple[Finding, Finding]:
+    """Partners' webhooks that are not applied, and those of the last days that were set aside."""
+    late, lost = ok("webhooks late", "没有", "none"), ok("webhooks set aside", "没有", "none")
+    if waiting and oldest > _LATE:
+        zh, en = f"{waiting} 条未处理,最久 {oldest}", f"{waiting} wait, the oldest for {oldest}"
+        step = "启动 gateway worker,看其日志", "start `gateway worker` and read its log"
+        late = fail("webhooks late", zh, en, *step)
+    if aside:
+        names = ", ".join(named) + (" …" if aside > len(named) else "")
+        zh, en = f"7 天内 {aside} 条未能处理:{names}", f"{aside} in 7 days: {names}"
+        step = (
+            "看 partner_events.outcome:failed 修好后把 applied_at 改为空;set aside 请合作方更正",
+            "read partner_events.outcome: after mending a failed one set its applied_at to null;"
+            " have the partner mend what is set aside",
+        )
+        lost = warn("webhooks set aside", zh, en, *step)
+    return late, lost
+
+
 def jobs(dead: Mapping[str, int], late: Mapping[str, timedelta]) -> list[Finding]:
     """Jobs given up, and jobs due for long."""
     findings = [ok("jobs dead", "没有", "none"), ok("jobs late", "没有", "none")]

@@ -21,8 +21,8 @@ from gateway.operations import checks
 from gateway.operations.checks import Finding
 from gateway.operations.figures import SEALS_COUNTED
 from gateway.ports import Partner
+from gateway.redemption import event_rows, queue
 from gateway.redemption import figures as redemptions
-from gateway.redemption import queue
 from gateway.runtime import connect, read_connections
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
@@ -183,6 +183,9 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     count, ages = sum(each.count for each in doubts), [_short(each.oldest) for each in doubts]
     found.append(checks.doubts(count, max(ages, default=timedelta()), settings))
     found += checks.stuck(await redemptions.stuck(tx, now=now, system_now=at, patience=PATIENCE))
+    events = await queue.events_depth(tx, now=now)
+    aside = await event_rows.set_aside(tx, since=now - event_rows.REMEMBERED)
+    found += checks.webhooks(events.waiting, _short(events.oldest), aside.count, aside.named)
     depths = await jobs.job_depths(tx, system_now=at)
     dead = {name: each.dead for name, each in depths.items() if each.dead}
     late = {name: _short(each.oldest) for name, each in depths.items()}

@@ -13,8 +13,8 @@ from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now
 from gateway.jobs import job_depths
 from gateway.oauth.breaker import Breaker
+from gateway.redemption import event_rows, queue
 from gateway.redemption import figures as redemptions
-from gateway.redemption import queue
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
 from gateway.telemetry import metrics, work
@@ -113,6 +113,8 @@ async def _redemptions(tx: AsyncConnection, now: datetime) -> None:
     events = await queue.events_depth(tx, now=now)
     metrics.EVENTS_WAITING.set(events.waiting)
     metrics.EVENTS_AGE.set(_seconds(events.oldest))
+    aside = await event_rows.set_aside(tx, since=now - event_rows.REMEMBERED)
+    metrics.EVENTS_ASIDE.set(aside.count)
 
 
 async def _jobs(tx: AsyncConnection, at: datetime) -> None:

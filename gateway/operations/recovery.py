@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from gateway import migrations
 from gateway.audit import service as audit
+from gateway.operations import occupancy
 from gateway.operations.backup import newest_record
 from gateway.redemption.recovery import Recovered, Recovery
 from gateway.runtime import Runtime
@@ -53,6 +54,13 @@ async def recover(
     Args:
         since: Business time of the backup; by default just before the newest record there is.
     """
+    with occupancy.holding(settings.url, "recover"):
+        return await _recover(settings, since, progress)
+
+
+async def _recover(
+    settings: Settings, since: datetime | None, progress: Callable[[str, int, int], None] | None
+) -> Report:
     migrations.all_tables()
     runtime = await Runtime.open(settings)
     try:

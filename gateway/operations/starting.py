@@ -11,9 +11,12 @@ from authlib.common.security import is_secure_transport
 from gateway import migrations
 from gateway.db import Database, is_unavailable
 from gateway.oauth import service as oauth
+from gateway.oauth.service import WrongVault
 from gateway.runtime import read_connections
 from gateway.settings import Settings
 from gateway.telemetry import hide
+
+__all__ = ["CannotStart", "WrongVault", "check", "check_database"]
 
 log = logging.getLogger(__name__)
 

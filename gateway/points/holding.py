@@ -252,7 +252,7 @@ async def give_back(
 
     Args:
         kind: REVERSE or FARE_ADJUST.
-        points: By leg; a leg of 0 is left out.
+        points: By leg; a leg of 0 gets nothing back, and is left out unless HUB has lines of it.
         extend: A fault not the member's: lots end at the later of their end and now + 90 days.
 
     Returns:
@@ -265,13 +265,14 @@ async def give_back(
     taken = await _load(tx, redemption_id, epoch)
     if before := _given_back(taken, done, kind):
         return before
-    wanted = [one for one in taken if points.get(one.hold.leg_no)]
+    back = {no: points.get(no, 0) for no in {*points, *hub_lines}}
+    wanted = [one for one in taken if back.get(one.hold.leg_no) or hub_lines.get(one.hold.leg_no)]
     if not wanted:
         return []
-    moves = _back_moves(wanted, done, points)
+    moves = _back_moves(wanted, done, back)
     ends = await _ends(tx, moves, extend=extend, now=now)
     await _move_lots(tx, moves)
-    await store.return_points(tx, {one.hold.id: points[one.hold.leg_no] for one in wanted})
+    await store.return_points(tx, {one.hold.id: back[one.hold.leg_no] for one in wanted})
     longer = {lot_id: end for lot_id, end in ends.items() if extend and end is not None}
     await store.extend_lots(tx, longer)
     await _post(
@@ -280,10 +281,7 @@ async def give_back(
         moves,
         kind=kind,
         step=kind.lower(),
-        lines=lambda one: (
-            debit(_book(one), one.sink or "", points[one.hold.leg_no]),
-            credit(_book(one), _account(one, Part.AVAIL), points[one.hold.leg_no]),
-        ),
+        lines=lambda one: _back_lines(one, back[one.hold.leg_no]),
         hub_lines=hub_lines,
         actor=actor,
         now=now,
@@ -505,6 +503,16 @@ def _back_moves(
         given = give_back_order(burned, points[one.hold.leg_no])
         moves[one.hold.id] = [(lot_id, 0, n) for lot_id, n in given]
     return moves
+
+
+def _back_lines(one: Taken, points: int) -> tuple[Line, ...]:
+    """Out of the sink to what the member has; nothing, where only HUB has something."""
+    if not points:
+        return ()
+    return (
+        debit(_book(one), one.sink or "", points),
+        credit(_book(one), _account(one, Part.AVAIL), points),
+    )
 
 
 def _given_back(taken: Sequence[Taken], done: Sequence[sa.Row[Any]], kind: Kind) -> list[Returned]:

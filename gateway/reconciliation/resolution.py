@@ -107,7 +107,7 @@ async def approve_resolution(
         NotFound: There is no such proposal, or it was withdrawn.
         FourEyesRequired: The approver proposed it, or has too low a limit.
     """
-    proposal = await _proposal(tx, resolution_id)
+    found, proposal = await _proposal(tx, resolution_id)
     if proposal.state is ResolutionState.APPROVED:
         return proposal
     require_four_eyes(
@@ -116,7 +116,6 @@ async def approve_resolution(
         amount_fen=proposal.amount_fen,
         limit_fen=limit_fen,
     )
-    (found,) = await store.find_breaks(tx, store.breaks.c.break_id == proposal.break_id, lock=True)
     journal_id = await _post(tx, proposal, found, approver=actor, now=now)
     approved = replace(
         proposal,
@@ -161,7 +160,7 @@ async def reject_resolution(tx: AsyncConnection, *, resolution_id: str) -> Resol
     Raises:
         NotFound: There is no such proposal, or it is decided already.
     """
-    proposal = await _proposal(tx, resolution_id)
+    _, proposal = await _proposal(tx, resolution_id)
     if proposal.state is not ResolutionState.PROPOSED:
         raise NotFound(id=resolution_id)
     await _withdraw(tx, proposal.break_id)
@@ -189,13 +188,18 @@ async def _open_break(tx: AsyncConnection, break_id: str) -> Break:
     return found[0]
 
 
-async def _proposal(tx: AsyncConnection, resolution_id: str) -> Resolution:
+async def _proposal(tx: AsyncConnection, resolution_id: str) -> tuple[Break, Resolution]:
+    """A proposal that stands, or is approved, with its break; the break is locked first."""
     where = store.resolutions.c.resolution_id == resolution_id
-    found = await store.find_resolutions(tx, where, lock=True)
-    states = (ResolutionState.PROPOSED, ResolutionState.APPROVED)
-    if not found or found[0].state not in states:
+    named = await store.find_resolutions(tx, where)
+    if not named:
         raise NotFound(id=resolution_id)
-    return found[0]
+    mine = store.breaks.c.break_id == named[0].break_id
+    (found,) = await store.find_breaks(tx, mine, lock=True)
+    (proposal,) = await store.find_resolutions(tx, where, lock=True)
+    if proposal.state not in (ResolutionState.PROPOSED, ResolutionState.APPROVED):
+        raise NotFound(id=resolution_id)
+    return found, proposal
 
 
 async def _withdraw(tx: AsyncConnection, break_id: str) -> None:

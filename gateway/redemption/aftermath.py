@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.db import Clock, Database
-from gateway.errors import Refused
+from gateway.errors import OutcomeUnknown, Refused
 from gateway.ports import Outcome, Partner, past_held
 from gateway.redemption import compensation, effects, store
 from gateway.redemption.answers import answered
@@ -70,11 +70,12 @@ class Aftermath:
             fact = answered(await self.partners[redemption.merchant_id].fence(op_key), op_key)
         finally:
             past_held.reset(token)
-        if fact.outcome is Outcome.CONFIRMED:  # It says that it has sold what it held.
-            async with self.database.transaction() as tx:
-                await effects.apply_fact(
-                    tx, fact, source="fence", settings=self.settings, now=self.clock.now()
-                )
+        if fact.outcome in (Outcome.HELD, Outcome.IN_FLIGHT):
+            raise OutcomeUnknown(op_key=op_key)  # It is not let go: again, later.
+        async with self.database.transaction() as tx:  # Fenced, or it has sold what it held.
+            await effects.apply_fact(
+                tx, fact, source="fence", settings=self.settings, now=self.clock.now()
+            )
 
     async def compensate_again(self, payload: Mapping[str, Any]) -> bool:
         """Try a compensation that waited for its slice; True when it was issued."""

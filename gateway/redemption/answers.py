@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from gateway.errors import NoAnswer, OutcomeUnknown, PartnerRejected
-from gateway.ports import KEY_CONFLICT, Fact
+from gateway.errors import NoAnswer, OutcomeUnknown, PartnerRejected, PartnerUnavailable
+from gateway.ports import KEY_CONFLICT, Fact, Outcome
 from gateway.redemption.model import CallState, Patience, Redemption, credible, poll_delay
 from gateway.settings import Settings
 from gateway.values import spread
 
+_RETRY_AFTER = 30  # seconds, if the partner does not say
 _LONGEST_WAIT = timedelta(minutes=5)  # However long a partner asks to be left alone.
 
 
@@ -36,6 +37,20 @@ def answered(fact: Fact, op_key: str) -> Fact:
         return credible(fact, op_key)
     except ValueError as error:
         raise OutcomeUnknown(op_key=op_key, reason=str(error)) from error
+
+
+def told(answer: Answer, op_key: str) -> Fact | None:
+    """What an answer says about its op key: a no is a fact, too, with what it names."""
+    if answer.refusal is None:
+        return answer.fact
+    no = answer.refusal
+    return Fact(op_key, Outcome.REJECTED, reason=no.code, context=no.context)
+
+
+def unreached(redemption: Redemption, silence: NoAnswer | None = None) -> PartnerUnavailable:
+    """What the caller is told when nothing was ever sent."""
+    wait = seconds(silence) or _RETRY_AFTER
+    return PartnerUnavailable(merchant=redemption.merchant_id, retry_after_seconds=wait)
 
 
 def silent(error: NoAnswer | PartnerRejected) -> NoAnswer:

@@ -4,22 +4,26 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db, telemetry
 from gateway.compliance import service as compliance
+from gateway.errors import Refused
 from gateway.jobs import enqueue
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
-from gateway.points.model import compensation
+from gateway.points.model import Programme, compensation
 from gateway.promotions import service as promotions
 from gateway.redemption import telling
 from gateway.redemption.model import Leg, Redemption
 from gateway.settlement import service as settlement
 from gateway.values import half_up
 
+log = telemetry.log(__name__)
+
 
 async def compensate(
     tx: AsyncConnection, redemption: Redemption, leg: Leg, *, now: datetime
 ) -> bool:
-    """Issue a leg's compensation out of the issuer's slice COMP; it waits if the slice is empty.
+    """Issue a leg's compensation out of the issuer's slice COMP; it waits while it may not be.
 
     The redeemer owes a foreign issuer the declared value. Source: contracts §5.6.
 
@@ -38,10 +42,35 @@ async def compensate(
         return True
     value_fen = programme.rate.floor(count)
     if await compliance.budget_left(tx, leg.issuer, "COMP") < value_fen:
-        payload = {"redemption": redemption.id, "leg": leg.leg_no}
-        key = f"{redemption.id}:{leg.leg_no}"
-        await enqueue(tx, name="compensate", key=key, payload=payload)
-        return False
+        return await _later(tx, redemption, leg)
+    try:
+        async with tx.begin_nested():
+            await _issue(tx, redemption, leg, programme, count, op_key=op_key, now=now)
+            await db.flush(tx)
+    except Refused as refusal:  # What the points cost comes back all the same.
+        log.warning("compensation waits", redemption=redemption.id, code=refusal.code)
+        return await _later(tx, redemption, leg)
+    await telling.compensated(tx, redemption, leg, count, now=now)
+    return True
+
+
+async def _later(tx: AsyncConnection, redemption: Redemption, leg: Leg) -> bool:
+    payload = {"redemption": redemption.id, "leg": leg.leg_no}
+    key = f"{redemption.id}:{leg.leg_no}"
+    await enqueue(tx, name="compensate", key=key, payload=payload)
+    return False
+
+
+async def _issue(
+    tx: AsyncConnection,
+    redemption: Redemption,
+    leg: Leg,
+    programme: Programme,
+    count: int,
+    *,
+    op_key: str,
+    now: datetime,
+) -> None:
     hub_lines: tuple[Line, ...] = ()
     if not leg.own:
         owed_fen = half_up(count * programme.rate.num, programme.rate.den)
@@ -69,5 +98,3 @@ async def compensate(
         actor=redemption.merchant_id,
         now=now,
     )
-    await telling.compensated(tx, redemption, leg, count, now=now)
-    return True

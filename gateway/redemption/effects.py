@@ -19,7 +19,7 @@ from gateway.jobs import enqueue, queued
 from gateway.ledger.model import Kind, Line
 from gateway.points import service as points
 from gateway.points.service import InsufficientPoints
-from gateway.ports import Fact, Outcome
+from gateway.ports import Fact, Outcome, QuoteExpired
 from gateway.redemption import compensation, races, review_rows, store, telling
 from gateway.redemption.model import (
     BURNED,
@@ -42,6 +42,10 @@ from gateway.values import amount, new_id
 TOO_OLD = "DOUBT_TOO_OLD"
 REVIEW_WITHIN = timedelta(hours=24)  # A person answers within a day (default).
 _CANCEL_LATE = "cancel_late"
+_UNCOVERED = (
+    *(InsufficientPoints, settlement.AgreementCap, settlement.CoverExceeded),
+    *(settlement.NoAgreement, QuoteExpired),  # The agreement has ended, or has other terms.
+)
 _GONE = {Outcome.REJECTED, Outcome.FENCED, Outcome.RELEASED, Outcome.CANCELLED}
 
 
@@ -80,6 +84,8 @@ async def to_review(
     tx: AsyncConnection, redemption: Redemption, *, reason: str, now: datetime
 ) -> Redemption:
     """The rules are exhausted: a person decides. What it was before is kept for them."""
+    if redemption.state is State.NEEDS_REVIEW:  # One has it already.
+        return redemption
     await review_rows.open_one(
         tx,
         {
@@ -120,7 +126,7 @@ async def apply_fact(
     if redemption is None or redemption.epoch < epoch:
         raise NotFound(id=fact.op_key)
     holds = held(*holding) if redemption.epoch == epoch else None
-    await _record(tx, redemption, fact, source=source, now=now)
+    await record(tx, redemption, fact, source=source, now=now)
     if any(_contradict(Outcome(row.outcome), row.version, fact) for row in known):
         detail = f"v{fact.version} {fact.outcome} against {known[-1].outcome}"
         await store.add_finding(
@@ -138,10 +144,17 @@ async def apply_fact(
             return await _cancel_fact(tx, redemption, fact, now=now)
 
 
-async def _record(
+async def record(
     tx: AsyncConnection, redemption: Redemption, fact: Fact, *, source: str, now: datetime
 ) -> None:
-    body = {"hold_ref": fact.hold_ref, "reason": fact.reason, "artefacts": dict(fact.artefacts)}
+    """Keep what a partner said, as it was said."""
+    body: dict[str, Any] = {
+        "hold_ref": fact.hold_ref,
+        "reason": fact.reason,
+        "artefacts": dict(fact.artefacts),
+    }
+    if fact.context:
+        body["context"] = dict(fact.context)
     row = {
         "op_key": fact.op_key,
         "version": fact.version,
@@ -205,7 +218,7 @@ async def apply_expected(
     else:
         assert holds, "what is burned is known"
         moved = await commit(tx, redemption, fact, holds=holds, unless_known=fact.op_key, now=now)
-    await _record(tx, redemption, fact, source="answer", now=now)
+    await record(tx, redemption, fact, source="answer", now=now)
     return moved
 
 
@@ -220,7 +233,7 @@ async def _hold_fact(
 ) -> Redemption:
     waiting = redemption.state is State.HOLDING or doubts(redemption, Step.HOLD)
     if fact.outcome is Outcome.HELD:
-        if waiting:
+        if waiting and redemption.state is not State.NEEDS_REVIEW:
             values = _held_values(redemption, fact, now)
             return await move(tx, redemption, State.HELD, now=now, **values)
         if redemption.state is State.RELEASED:
@@ -245,7 +258,7 @@ async def _hold_fact(
         )
     if fact.outcome in _GONE and redemption.state is State.RELEASING:
         return await move(tx, redemption, State.RELEASED, now=now, released_at=now)
-    if fact.outcome is Outcome.CONFIRMED and redemption.state is State.RELEASING:
+    if fact.outcome is Outcome.CONFIRMED and redemption.state in (State.RELEASED, State.RELEASING):
         return await confirmed_late(tx, redemption, fact, settings=settings, now=now)
     return redemption
 
@@ -452,13 +465,13 @@ async def late_confirm(
     released_at = redemption.released_at or now
     if redemption.state is State.RELEASING:
         redemption = await move(tx, redemption, State.RELEASED, now=now, released_at=now)
-    if redemption.fenced:
+    if await queued(tx, name=_CANCEL_LATE, key=redemption.id):
+        return redemption
+    if await races.fenced(tx, redemption):
         detail = f"confirmed as {fact.booking_ref} after its fence"
         await store.add_finding(
             tx, redemption_id=redemption.id, code="FENCE_VIOLATED", detail=detail, now=now
         )
-        return redemption
-    if await queued(tx, name=_CANCEL_LATE, key=redemption.id):
         return redemption
     again = replace(redemption, epoch=redemption.epoch + 1, state=State.RELEASED)
     in_time = now <= released_at + timedelta(seconds=settings.late_confirm_seconds)
@@ -478,7 +491,7 @@ async def late_confirm(
                 changes = {"epoch": again.epoch}
                 await store.update(tx, redemption.id, changes)
                 return await commit(tx, again, fact, now=now, state=State.LATE_CONFIRMED)
-        except (InsufficientPoints, settlement.AgreementCap, settlement.CoverExceeded):
+        except _UNCOVERED:
             pass  # The savepoint is gone; the booking must go too.
     payload = {"redemption": redemption.id, "booking_ref": fact.booking_ref}
     lane = redemption.merchant_id
@@ -558,8 +571,8 @@ async def _adjust_fare(
         )
     back = {no: by_no[no].points - points_kept for no, (points_kept, _) in kept.items()}
     back = {no: count for no, count in back.items() if count}
-    if not back:
-        return redemption
+    if not back and not any(hub_lines.values()):
+        return redemption  # Less than a point, and less than is rounded.
     await points.give_back(
         tx,
         redemption_id=redemption.id,

@@ -7,15 +7,15 @@ then nothing is stored here, and `Saga` judges the answer with the row locked.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import telemetry
+from gateway import db, telemetry
 from gateway.batch import Raced
 from gateway.db import is_race
 from gateway.ports import HoldExpired, Outcome
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from gateway.redemption.saga import Saga
 
 log = telemetry.log(__name__)
+
+T = TypeVar("T")
+TRIES = 5  # Who loses a race is run again, from what is committed.
 
 
 def confirming(saga: Saga, redemption: Redemption) -> dict[str, Any]:
@@ -152,3 +155,29 @@ async def storing(saga: Saga, redemption: Redemption) -> AsyncIterator[AsyncConn
         saga.under_way.discard(redemption.id)
         raise
     saga.under_way.discard(redemption.id)
+
+
+async def stored(
+    saga: Saga, redemption: Redemption, work: Callable[[AsyncConnection], Awaitable[T]]
+) -> T:
+    """Store an answer, again after a conflict: it is here only, and would be lost."""
+    try:
+        done = await tried(saga, work)
+    except Exception:
+        saga.under_way.discard(redemption.id)
+        raise
+    saga.under_way.discard(redemption.id)
+    return done
+
+
+async def tried(saga: Saga, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """A transaction of a saga under way, again after a conflict.
+
+    Its caller must not begin anew: it would meet its own idempotency key.
+    """
+
+    async def once(_sure: bool) -> T:
+        async with saga.database.transaction() as tx:
+            return await work(tx)
+
+    return await db.tried(once, times=TRIES)

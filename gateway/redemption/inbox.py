@@ -5,20 +5,33 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import telemetry
-from gateway.db import Clock, Database, is_conflict
+from gateway.db import Clock, Database, is_race, is_unavailable
 from gateway.errors import NotFound, Refused
 from gateway.ports import EventKind, Fact, Outcome, Partner, PartnerEvent
-from gateway.redemption import effects, failpoint, races, store
-from gateway.redemption.model import Fault, Redemption, State, Step, credible, parse_op_key
+from gateway.redemption import effects, event_rows, failpoint, races, store
+from gateway.redemption.model import (
+    Fault,
+    Incredible,
+    Redemption,
+    State,
+    Step,
+    credible,
+    credible_event,
+    parse_op_key,
+    poll_delay,
+)
 from gateway.settings import Settings
 
 log = telemetry.log(__name__)
 
 _USES = (EventKind.FULFILLED, EventKind.NO_SHOW)
+_TRIES = 5  # Of a webhook that breaks; the last comes 15 s after the first.
+_OUTCOME = 500  # Characters that are kept of why.
+_NOT_YET = ("55P03",)  # A lock that was not to be had in time.
 
 
 class Inbox:
@@ -54,41 +67,52 @@ class Inbox:
         failpoint.reached(self.settings, "event", "stored")
         try:
             await self.apply_stored(limit=20)
-        except SQLAlchemyError:  # It is stored: the worker applies it.
+        except Exception:  # It is stored: the worker applies it.
             log.exception("events wait", merchant=merchant_id, event_id=event_id)
         failpoint.reached(self.settings, "event", "applied")
         return True
 
     async def apply_stored(self, *, limit: int) -> int:
-        """Apply webhooks that are stored and not yet applied, oldest first."""
+        """Apply webhooks that are stored and not yet applied, oldest first.
+
+        One that fails waits for its next try, or is set aside; those after it are applied.
+
+        Returns:
+            How many are done with.
+        """
         done = 0
         for _ in range(limit):
-            async with self.database.transaction() as tx:
-                waiting = await store.waiting_events(tx, limit=1)
-                if not waiting:
-                    return done
-                await self._apply_stored(tx, waiting[0])
+            row = None
+            try:
+                async with self.database.transaction() as tx:
+                    if self.settings.sandbox:  # Another process may have moved the clock.
+                        await self.clock.refresh(tx)
+                    row = await event_rows.next_event(tx, now=self.clock.now())
+                    if row is None:
+                        return done
+                    await self._apply_stored(tx, row)
                 done += 1
+            except Exception as error:
+                if row is None:
+                    raise
+                await self._failed(row, error)
         return done
 
     async def _apply_stored(self, tx: AsyncConnection, row: sa.Row[Any]) -> None:
-        if self.settings.sandbox:  # Another process may have moved the clock before it came.
-            await self.clock.refresh(tx)
         now = self.clock.now()
         redemption_id = use_version = None
         try:
+            event = self._read(row)
+            redemption_id = event.op_key.split(":")[0]
+            use_version = event.version if event.kind in _USES else None
             async with tx.begin_nested():
-                event = self.partners[row.merchant_id].event(row.body)
-                redemption_id = event.op_key.split(":")[0]
-                use_version = event.version if event.kind in _USES else None
                 outcome = await self.apply_event(tx, row.merchant_id, event, now=now)
-        except (ValueError, Refused) as error:
+        except Incredible as error:
+            outcome = f"{event_rows.SET_ASIDE}{error}"
+            log.warning("event set aside", merchant=row.merchant_id, event_id=row.event_id)
+        except Refused as error:
             outcome = f"ignored: {error}"
-        except Exception as error:
-            if is_conflict(error):
-                raise  # It stays stored, and is applied later.
-            log.exception("event failed", merchant=row.merchant_id, event_id=row.event_id)
-            outcome = f"failed: {error!r}"
+        outcome = outcome[:_OUTCOME]
         log.info("event", merchant=row.merchant_id, event_id=row.event_id, outcome=outcome)
         await store.close_event(
             tx,
@@ -99,6 +123,35 @@ class Inbox:
             now=now,
             use_version=use_version,
         )
+
+    def _read(self, row: sa.Row[Any]) -> PartnerEvent:
+        """What a stored webhook says.
+
+        Raises:
+            Incredible: It says what cannot be.
+        """
+        try:
+            return credible_event(self.partners[row.merchant_id].event(row.body))
+        except Incredible:
+            raise
+        except (ValueError, ArithmeticError) as error:
+            raise Incredible(str(error)) from error
+
+    async def _failed(self, row: sa.Row[Any], error: Exception) -> None:
+        """Let a webhook wait, longer each time; set it aside if the fault seems to be in it.
+
+        What the database had no time or place for is not lost, however often: it was answered.
+        """
+        tries, now = (row.tries or 0) + 1, self.clock.now()
+        told = {"merchant": row.merchant_id, "event_id": row.event_id, "tries": tries}
+        again = _may_end_better(error) or tries < _TRIES
+        log.error("event failed", **told, again=again, exc_info=error)
+        async with self.database.transaction() as tx:
+            if again:
+                await event_rows.put_off(tx, row, until=now + poll_delay(tries - 1))
+            else:
+                outcome = f"{event_rows.FAILED}{error!r}"[:_OUTCOME]
+                await event_rows.give_up(tx, row, outcome=outcome, now=now)
 
     async def apply_event(
         self, tx: AsyncConnection, merchant_id: str, event: PartnerEvent, *, now: datetime
@@ -142,6 +195,7 @@ class Inbox:
             op_key = redemption.op_key(Step.CONFIRM)
             fact = Fact(op_key, Outcome.CONFIRMED, 0, event.booking_ref, artefacts=event.artefacts)
             redemption = await effects.commit(tx, redemption, fact, now=now)
+            await effects.record(tx, redemption, fact, source="webhook", now=now)
         elif redemption.state in (State.RELEASING, State.RELEASED):
             redemption = await self._after_release(tx, redemption, event, now=now)
         if _undecided(redemption):
@@ -185,7 +239,10 @@ class Inbox:
                 tx, credible(fact, op_key), source="webhook", settings=settings, now=now
             )
         fact = Fact(op_key, Outcome.CONFIRMED, version, ref, artefacts=event.artefacts)
-        return await effects.confirmed_late(tx, redemption, fact, settings=settings, now=now)
+        moved = await effects.confirmed_late(tx, redemption, fact, settings=settings, now=now)
+        if moved.state is State.LATE_CONFIRMED:
+            await effects.record(tx, redemption, fact, source="webhook", now=now)
+        return moved
 
 
 def _undecided(redemption: Redemption) -> bool:
@@ -194,3 +251,12 @@ def _undecided(redemption: Redemption) -> bool:
         return redemption.reason != races.TIE
     doubted = redemption.state is State.IN_DOUBT and redemption.doubt is Step.CANCEL
     return redemption.state is State.CANCELLING or doubted
+
+
+def _may_end_better(error: Exception) -> bool:
+    """Whether a failure says nothing about the webhook: the database, or another, was in the way.
+
+    57014, a cancelled statement, is among what `is_unavailable` knows.
+    """
+    locked = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") in _NOT_YET
+    return locked or is_race(error) or is_unavailable(error)

@@ -21,7 +21,12 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
            SELECT j.cause_id FROM ledger_journals j WHERE j.kind = 'COMMIT'
              AND j.cause_id LIKE 'red\\_%' ESCAPE '\\'
              AND NOT EXISTS (SELECT 1 FROM redemptions r WHERE r.id = j.cause_id
-                             AND r.committed_at IS NOT NULL)""",
+                             AND r.committed_at IS NOT NULL)
+           UNION ALL
+           SELECT r.id FROM redemptions r WHERE r.committed_at IS NOT NULL
+             AND r.created_at >= (SELECT occurred_at FROM events ORDER BY number LIMIT 1)
+             AND NOT EXISTS (SELECT 1 FROM partner_facts f WHERE f.redemption_id = r.id
+                             AND f.outcome = 'confirmed')""",
     ),
     (
         "R2",

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gateway.errors import Refused
-from gateway.ports import Fact, Outcome
-from gateway.values import InvalidInput, legible
+from gateway.ports import Fact, Outcome, PartnerEvent
+from gateway.values import MAX_AMOUNT, InvalidInput, legible
 
 MAX_VERSION = 2**31 - 1
 
@@ -263,23 +263,65 @@ def parse_op_key(op_key: str) -> tuple[str, Step, int]:
     return redemption_id, Step(step), int(epoch)
 
 
+class Incredible(ValueError):
+    """A partner says what cannot be, or cannot be kept."""
+
+
 def credible(fact: Fact, op_key: str) -> Fact:
     """A fact, if it is about what was asked and can be kept.
 
     Raises:
-        ValueError: It speaks of another op key, names no booking, or cannot be stored.
+        Incredible: It speaks of another op key, names no booking, or cannot be stored.
     """
     unnamed = {Outcome.HELD: fact.hold_ref, Outcome.CONFIRMED: fact.booking_ref}
     if fact.op_key != op_key or unnamed.get(fact.outcome, op_key) is None:
-        raise ValueError(f"{fact.op_key} {fact.outcome} is no answer to {op_key}")
+        raise Incredible(f"{fact.op_key} {fact.outcome} is no answer to {op_key}")
     if not 0 <= fact.version <= MAX_VERSION:
-        raise ValueError(f"version {fact.version}")
+        raise Incredible(f"version {fact.version}")
     said = [fact.hold_ref, fact.booking_ref, fact.reason, dict(fact.artefacts)]
     try:
         legible(said, "answer")
     except InvalidInput as error:
-        raise ValueError("a text that cannot be stored") from error
+        raise Incredible("a text that cannot be stored") from error
     return fact
+
+
+def credible_event(event: PartnerEvent) -> PartnerEvent:
+    """A webhook, if every field of it can be true and can be kept.
+
+    Raises:
+        Incredible: One cannot; the text begins with its name.
+    """
+    if getattr(event.occurred_at, "tzinfo", None) is None:
+        raise Incredible("occurred_at: an instant with a time zone")
+    _number(event.version, "version", MAX_VERSION)
+    if event.final_fare_fen is not None:
+        _number(event.final_fare_fen, "final_fare_fen", MAX_AMOUNT)
+    for field in ("event_id", "op_key"):
+        _words(getattr(event, field), field)
+    for field in ("booking_ref", "reason"):
+        if getattr(event, field) is not None:
+            _words(getattr(event, field), field)
+    artefacts: object = event.artefacts
+    if not isinstance(artefacts, Mapping):
+        raise Incredible("artefacts: texts by name")
+    for text in (*artefacts, *artefacts.values()):
+        _words(text, "artefacts")
+    return event
+
+
+def _number(value: object, field: str, most: int) -> None:
+    if type(value) is not int or not 0 <= value <= most:
+        raise Incredible(f"{field}: a whole number from 0 to {most}")
+
+
+def _words(value: object, field: str) -> None:
+    if not isinstance(value, str):
+        raise Incredible(f"{field}: a text")
+    try:
+        legible(value, field)
+    except InvalidInput as error:
+        raise Incredible(f"{field}: {error.context['rule']}") from error
 
 
 def ways_out(came_from: State, *, committed: bool) -> tuple[Resolve, ...]:

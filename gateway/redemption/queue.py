@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.db import one_of
 from gateway.jobs import Depth
 from gateway.redemption import store
 from gateway.redemption.model import WORKED, State
@@ -61,14 +62,14 @@ async def lease_due(
     )
     found = [(row.id, row.merchant_id) for row in await tx.execute(query)]
     if found:
-        taken = _r.id.in_([redemption_id for redemption_id, _ in found])
+        taken = one_of(tx, _r.id, [redemption_id for redemption_id, _ in found])
         await tx.execute(sa.update(store.redemptions).where(taken).values(leased_until=until))
     return found
 
 
 async def hand_back(tx: AsyncConnection, redemption_ids: Sequence[str]) -> None:
     """End the leases of what is not done: it is due for any worker, at once."""
-    mine = _r.id.in_(redemption_ids) & _worked
+    mine = one_of(tx, _r.id, redemption_ids) & _worked
     await tx.execute(sa.update(store.redemptions).where(mine).values(leased_until=None))
 
 

@@ -61,6 +61,17 @@ async def refused(tx: AsyncConnection, op_key: str) -> bool:
     return any(row.outcome == Outcome.REJECTED for row in known)
 
 
+async def fenced(tx: AsyncConnection, redemption: Redemption) -> bool:
+    """Whether a booking that comes after the release breaks a fence, which may be known since.
+
+    The fence is that of the confirm; of the hold, if no confirm was ever sent: a hold that is let
+    go after a refused confirm is fenced, too, and promises nothing about the confirm.
+    Source: contracts §5.5 (4).
+    """
+    (known,) = await db.read(tx, store.ask_facts(redemption.op_key(redemption.last_step)))
+    return any(row.outcome == Outcome.FENCED for row in known)
+
+
 async def overtaken(tx: AsyncConnection, redemption: Redemption, version: int) -> bool:
     """Whether the partner has told a cancellation of the booking that is newer than a version.
 

@@ -9,10 +9,13 @@ never stay taken for a booking that is gone: so none is lost, none doubled, nobo
     known, hold gone there          RELEASED
     unknown, held there             fenced: hold and confirm never take effect again
     unknown, confirmed there        cancelled there (fault GATEWAY), on the op key it would have had
+    known, named by another         told, and nothing done: it is not that merchant's
     unknown, and not cancellable    REVIEW: a break MISSING_US of the day's reconciliation, which
                                     two people resolve; the member's points stay untouched
 
-Every step asks first and may be run again; what a partner does not answer waits for the next run.
+What two merchants name is ended at each by its own keys: nothing that one says ends what stands at
+the other. Every step asks first and may be run again; what a partner does not answer waits for the
+next run.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -56,7 +59,7 @@ _COMMITTED = frozenset({State.COMMITTED, State.LATE_CONFIRMED})
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of one redemption that a partner knew."""
+    """What became of one redemption at a partner that knew it."""
 
     redemption_id: str
     merchant_id: str
@@ -89,7 +92,7 @@ class Recovery:
             merchants: Those with a system of their own.
 
         Returns:
-            Every redemption that was found, in this run or one before it.
+            Every redemption that was found, in this run or one before it, by who named it.
         """
         told: list[tuple[str, str, dict[str, Any]]] = []
         for number, merchant in enumerate(merchants):
@@ -149,24 +152,30 @@ class Recovery:
         async with self.database.transaction() as tx:
             here = await store.find_many(tx, list(seen))
             for redemption_id, operations in seen.items():
-                known = here.get(redemption_id)
-                if known is not None and known.merchant_id != merchant:
-                    continue  # It speaks of another merchant's redemption.
                 row: dict[str, Any] = {"redemption_id": redemption_id, "merchant_id": merchant}
-                row |= {"known": known is not None, "found_at": now}
+                row |= {"known": redemption_id in here, "found_at": now}
                 evidence = [_evidence(each) for each in operations]
                 await recovery_rows.add_recovery(tx, row | {"evidence": evidence})
-                await recovery_rows.set_recovery(tx, redemption_id, state="FOUND", ended_at=None)
+                await recovery_rows.set_recovery(
+                    tx, redemption_id, merchant, state="FOUND", ended_at=None
+                )
 
     # -- ending -------------------------------------------------------------------------------
 
     async def _end(self, redemption_id: str, merchant: str) -> None:
-        """Bring one redemption to its end, as far as the partner answers."""
+        """Bring what one merchant has of a redemption to its end, as far as it answers.
+
+        What our books know belongs to the merchant of the books: another that names it is told of,
+        and nothing is done, at either.
+        """
         token = past_held.set(True)
         try:
             async with self.database.reading() as tx:
                 known = await store.find(tx, redemption_id)
-            if known is not None:
+            if known is not None and known.merchant_id != merchant:
+                log.warning("another's redemption", redemption=redemption_id, merchant=merchant)
+                state, result = "ENDED", f"claimed, but it is {known.merchant_id}'s: nothing done"
+            elif known is not None:
                 state, result = await self._align(known)
             else:
                 state, result = await self._undo(redemption_id, self.redemptions.partners[merchant])
@@ -185,9 +194,10 @@ class Recovery:
         now = self.redemptions.clock.now()
         values: dict[str, Any] = {"state": state, "result": result[:500]}
         async with self.database.transaction() as tx:
-            before = await recovery_rows.recovery_result(tx, redemption_id)
+            before = await recovery_rows.recovery_result(tx, redemption_id, merchant)
+            ended_at = None if state == "FOUND" else now
             await recovery_rows.set_recovery(
-                tx, redemption_id, **values, ended_at=None if state == "FOUND" else now
+                tx, redemption_id, merchant, **values, ended_at=ended_at
             )
             if state != "FOUND" and before != values["result"]:
                 body = values | {"merchant": merchant}

@@ -1,4 +1,8 @@
-"""What partners knew after a restore, and what became of it: a row a redemption."""
+"""What partners knew after a restore, and what became of it: a row a redemption and merchant.
+
+Whoever names a redemption speaks of its own keys only: what one merchant says has no say in what
+stands at another.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,11 +15,11 @@ from gateway.db import Instant, Json, insert_missing, metadata
 from gateway.redemption.model import WORKED, State
 from gateway.redemption.store import redemptions
 
-recoveries = sa.Table(  # what partners knew after a restore: one row a redemption
+recoveries = sa.Table(  # what partners knew after a restore
     "redemption_recoveries",
     metadata,
     sa.Column("redemption_id", sa.String, primary_key=True),  # also of none that is known here
-    sa.Column("merchant_id", sa.String, nullable=False),
+    sa.Column("merchant_id", sa.String, primary_key=True),  # who named it, or whose it is
     sa.Column("known", sa.Boolean, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("result", sa.String, nullable=False),  # what became of it, or why it waits
@@ -32,21 +36,28 @@ async def add_recovery(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
     await tx.execute(insert_missing(tx, recoveries), first | dict(row))
 
 
-async def set_recovery(tx: AsyncConnection, redemption_id: str, **values: Any) -> None:
-    mine = recoveries.c.redemption_id == redemption_id
+async def set_recovery(
+    tx: AsyncConnection, redemption_id: str, merchant_id: str, **values: Any
+) -> None:
+    mine = _named_by(redemption_id, merchant_id)
     await tx.execute(sa.update(recoveries).where(mine).values(values))
 
 
-async def recovery_result(tx: AsyncConnection, redemption_id: str) -> str | None:
-    """What became of a redemption in a recovery before this one."""
-    query = sa.select(recoveries.c.result).where(recoveries.c.redemption_id == redemption_id)
+async def recovery_result(tx: AsyncConnection, redemption_id: str, merchant_id: str) -> str | None:
+    """What became of a redemption at a merchant in a recovery before this one."""
+    query = sa.select(recoveries.c.result).where(_named_by(redemption_id, merchant_id))
     found: str | None = await tx.scalar(query)
     return found
 
 
+def _named_by(redemption_id: str, merchant_id: str) -> sa.ColumnElement[bool]:
+    c = recoveries.c
+    return sa.and_(c.redemption_id == redemption_id, c.merchant_id == merchant_id)
+
+
 async def list_recoveries(tx: AsyncConnection, *states: str) -> list[sa.Row[Any]]:
     """What partners knew, by redemption, which is by its making."""
-    query = sa.select(recoveries).order_by(recoveries.c.redemption_id)
+    query = sa.select(recoveries).order_by(recoveries.c.redemption_id, recoveries.c.merchant_id)
     if states:
         query = query.where(recoveries.c.state.in_(states))
     return list(await tx.execute(query))

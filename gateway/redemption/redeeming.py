@@ -20,10 +20,10 @@ from gateway.db import Clock, Database
 from gateway.errors import NotFound, Refused
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import HoldExpired, Partner, PriceChanged
-from gateway.redemption import expected, store, taking
+from gateway.redemption import expected, refused, store, taking
 from gateway.redemption.aftermath import Aftermath
 from gateway.redemption.inbox import Inbox
-from gateway.redemption.model import Redemption, State
+from gateway.redemption.model import Redemption, State, Step
 from gateway.redemption.saga import Saga
 from gateway.redemption.taking import Held
 from gateway.settings import Settings
@@ -98,12 +98,12 @@ class Redeeming:
                 member_id, quote_id, claim, auto_confirm=auto_confirm, sure=sure
             )
         )
-        if call is None:
-            return redemption, True
         try:
+            if call is None:
+                return await self._again(redemption, Step.HOLD), True
             redemption = await self.saga.hold(redemption, call.attempt)
         except PriceChanged as change:
-            raise await self._new_price(quote, change) from change
+            raise await self._new_price(quote, redemption, change) from change
         if redemption.state is State.HELD and call.holds:
             _keep(self._left, redemption.id, Left(redemption, call.holds))
         return redemption, False
@@ -158,32 +158,48 @@ class Redeeming:
         self._quotes.pop(quote_id, None)
         return quote, redemption, Queued(attempt, holds)
 
-    async def _new_price(self, quote: StoredQuote, change: PriceChanged) -> PriceChanged:
-        """The partner asks another price: quote again; nothing is accepted for the member."""
+    async def _again(self, redemption: Redemption, *steps: Step) -> Redemption:
+        """What a key that was seen before has made; a refused step is refused again."""
+        async with self.database.reading() as tx:
+            await refused.raise_again(tx, redemption, *steps)
+        return redemption
+
+    async def _new_price(
+        self, quote: StoredQuote, redemption: Redemption, change: PriceChanged
+    ) -> PriceChanged:
+        """The partner asks another price: quote again; nothing is accepted for the member.
+
+        Once for a redemption: who asks again is told the same quote.
+        """
+        claim = {"scope": f"{quote.member_id}:newPrice", "key": redemption.id, "input": {}}
         legs = [LegInput(leg.programme_id, leg.points) for leg in quote.legs[:-1]]
         legs.append(LegInput(quote.legs[-1].programme_id, None))
         try:
-            again = await self.request_quote(
+            wanted = quotes.Request(
                 member_id=quote.member_id,
                 offer_id=quote.offer_id,
                 slot=quote.slot,
                 quantity=quote.quantity,
                 bill_fen=quote.bill_fen,
-                legs=legs,
+                legs=tuple(legs),
                 cash_fen=quote.cash_fen,
             )
+            again, _ = await self.quote_once(wanted, claim=claim)
         except Refused:
-            return PriceChanged(
+            stale = PriceChanged(
                 old_points=quote.legs[-1].points,
                 new_points=None,
                 new_quote=None,
                 new_list_fen=change.context.get("new_list_fen"),
             )
-        return PriceChanged(
-            old_points=quote.legs[-1].points,
-            new_points=again.legs[-1].points,
-            new_quote=again.id,
-        )
+        else:
+            stale = PriceChanged(
+                old_points=quote.legs[-1].points,
+                new_points=again.legs[-1].points,
+                new_quote=again.id,
+            )
+        stale.replayed = change.replayed
+        return stale
 
     async def request_quote(
         self,
@@ -250,7 +266,7 @@ class Redeeming:
             lambda sure: self._queue_confirm(member_id, redemption_id, claim, sure=sure)
         )
         if call is None:
-            return redemption, replayed
+            return await self._again(redemption, Step.CONFIRM) if replayed else redemption, replayed
         confirmed = self.saga.confirm(redemption, call.attempt, holds=call.holds)
         return await confirmed, replayed
 
@@ -337,7 +353,9 @@ class Redeeming:
         if drafted.quote is None:
             assert drafted.replay
             async with self.database.reading() as tx:
-                return await existing(tx, drafted.replay.object_id), True
+                made = await existing(tx, drafted.replay.object_id)
+                first = await quotes.quote(tx, made.quote_id)
+            return await self._redeemed(first, made), True
         return await self._redeem(drafted.quote, claim)
 
     async def _draft(self, wanted: quotes.Request, claim: Mapping[str, Any]) -> quotes.Draft:
@@ -365,24 +383,39 @@ class Redeeming:
             )
         )
         if call is None:
-            return redemption, True
+            return await self._redeemed(quote, redemption), True
         try:
             redemption, attempt = await expected.hold_to_confirm(
                 self.saga, redemption, call.attempt
             )
         except PriceChanged as change:
-            raise await self._new_price(quote, change) from change
+            raise await self._new_price(quote, redemption, change) from change
         if attempt is not None:
             return await self.saga.confirm(redemption, attempt, holds=call.holds), False
         if redemption.state is not State.HELD:
             return redemption, False
-        async with self.database.transaction() as tx:
-            current = await store.find(tx, redemption.id, lock=True)
-            assert current
-            if current.state is not State.HELD:
-                return current, False  # The worker was first.
-            current, attempt = await self.saga.queue_confirm(tx, current)
+        current, attempt = await expected.tried(
+            self.saga, lambda tx: self._confirming(tx, redemption.id)
+        )
+        if attempt is None:
+            return current, False  # The worker was first.
         return await self.saga.confirm(current, attempt), False
+
+    async def _redeemed(self, quote: StoredQuote, redemption: Redemption) -> Redemption:
+        """As `_again`, of `redeem`."""
+        try:
+            return await self._again(redemption, Step.HOLD, Step.CONFIRM)
+        except PriceChanged as change:
+            raise await self._new_price(quote, redemption, change) from change
+
+    async def _confirming(
+        self, tx: AsyncConnection, redemption_id: str
+    ) -> tuple[Redemption, int | None]:
+        current = await store.find(tx, redemption_id, lock=True)
+        assert current
+        if current.state is not State.HELD:
+            return current, None
+        return await self.saga.queue_confirm(tx, current)
 
 
 def _keep(kept: OrderedDict[str, Kept], key: str, value: Kept) -> None:

@@ -26,7 +26,7 @@ from gateway.ports import (
     past_held,
 )
 from gateway.redemption import answers, effects, expected, failpoint, figures, races, store
-from gateway.redemption.answers import Answer, answered, conflicting, pause, seconds, silent
+from gateway.redemption.answers import Answer, answered, conflicting, pause, silent
 from gateway.redemption.model import (
     CallState,
     Next,
@@ -212,7 +212,7 @@ class Saga:
             case State.CANCELLING:
                 await self._poll_cancel(redemption)
             case State.RELEASING:
-                await self._tell_released(redemption)
+                await self.tell_released(redemption)
             case State.IN_DOUBT:
                 assert redemption.doubt, "doubt names its step"
                 if redemption.doubt is Step.CANCEL:
@@ -239,35 +239,22 @@ class Saga:
                 return
         await self.confirm(current, attempt)
 
-    async def release(self, redemption_id: str, *, reason: str) -> Redemption:
-        """Give up a HELD redemption: points back at once, then the partner is told."""
-        async with self.database.transaction() as tx:
-            redemption = await store.find(tx, redemption_id, lock=True)
-            assert redemption
-            if redemption.state is not State.HELD:
-                return redemption
-            until, now = self.lease(), self.clock.now()
-            redemption = await effects.release(
-                tx, redemption, reason=reason, tell_partner=True, leased_until=until, now=now
-            )
-        return await self._tell_released(redemption)
-
-    async def _tell_released(self, redemption: Redemption) -> Redemption:
+    async def tell_released(self, redemption: Redemption) -> Redemption:
         """Fence the hold (and the confirm, if one was tried) so that nothing stays reserved."""
         if redemption.hold_ref is None:
-            now = self.clock.now()
-            async with self.database.transaction() as tx:
-                current = await store.find(tx, redemption.id, lock=True)
-                assert current
-                if current.state is not State.RELEASING:
-                    return current
-                return await effects.move(tx, current, State.RELEASED, now=now, released_at=now)
+            return await expected.tried(self, lambda tx: self._released(tx, redemption.id))
         return await self._fence(redemption, Step.HOLD)
 
+    async def _released(self, tx: AsyncConnection, redemption_id: str) -> Redemption:
+        current, now = await store.find(tx, redemption_id, lock=True), self.clock.now()
+        assert current
+        if current.state is not State.RELEASING:
+            return current
+        return await effects.move(tx, current, State.RELEASED, now=now, released_at=now)
+
     async def _status(self, redemption: Redemption, step: Step) -> Fact:
-        op_key = redemption.op_key(step)
-        fact = await self._past_held(lambda: self._partner(redemption).status(op_key))
-        return answered(fact, op_key)
+        op_key, status = redemption.op_key(step), self._partner(redemption).status
+        return answered(await self._past_held(lambda: status(op_key)), op_key)
 
     async def _poll(self, redemption: Redemption, step: Step) -> None:
         """Ask the status of a step in doubt, and do what it means."""
@@ -290,7 +277,9 @@ class Saga:
             case Next.TAKE | Next.UNDO:
                 if fact.outcome is Outcome.NOT_FOUND:  # Final after t_final.
                     fact = replace(fact, outcome=Outcome.RELEASED, reason="NOT_FOUND")
-                await self._apply(fact, source="poll")
+                ended = await self._apply(fact, source="poll")
+                if ended.waits_for(step):  # It cannot be so: a person looks, in the end.
+                    await self._wait(redemption, step, Answer(CallState.ANSWERED, fact=fact))
             case Next.RESEND:
                 await self._resend(redemption, step)
             case Next.FENCE:
@@ -316,8 +305,10 @@ class Saga:
     async def _fence(self, redemption: Redemption, step: Step) -> Redemption:
         """Make sure the step can never take effect; only the acknowledgement settles anything."""
         op_key = redemption.op_key(step)
-        async with self.database.transaction() as tx:
-            attempt = await self.queue(tx, redemption, step, "fence", {"op_key": op_key})
+        body = {"op_key": op_key}
+        attempt = await expected.tried(
+            self, lambda tx: self.queue(tx, redemption, step, "fence", body)
+        )
 
         async def ask() -> Fact:
             return await self._partner(redemption).fence(op_key)
@@ -327,11 +318,18 @@ class Saga:
             self.under_way.discard(redemption.id)
             await self._wait(redemption, step, answer, verb="fence", attempt=attempt)
             return redemption
-        async with expected.storing(self, redemption) as tx:
+        fact, now = answer.fact, self.clock.now()
+
+        async def store_it(tx: AsyncConnection) -> Redemption:
             await self.close(tx, op_key, "fence", attempt, answer)
-            redemption = await effects.apply_fact(
-                tx, answer.fact, source="fence", settings=self.settings, now=self.clock.now()
+            ended = await effects.apply_fact(
+                tx, fact, source="fence", settings=self.settings, now=now
             )
+            if ended.waits_for(step):  # Nothing was fenced: again, later.
+                ended = await self._doubt(tx, ended, step, None, now=now)
+            return ended
+
+        redemption = await expected.stored(self, redemption, store_it)
         failpoint.reached(self.settings, "fence", "stored")
         return redemption
 
@@ -356,8 +354,8 @@ class Saga:
             await self._wait(redemption, Step.CANCEL, unknown)
             return
         if fact.outcome is not Outcome.NOT_FOUND:
-            await self._apply(fact, source="poll")
-            if fact.outcome is Outcome.IN_FLIGHT:
+            ended = await self._apply(fact, source="poll")
+            if ended.waits_for(Step.CANCEL):
                 await self._wait(redemption, Step.CANCEL, Answer(CallState.ANSWERED, fact=fact))
             return
         async with self.database.transaction() as tx:
@@ -458,37 +456,37 @@ class Saga:
         self, redemption: Redemption, step: Step, verb: str, attempt: int, answer: Answer
     ) -> Redemption:
         """Record how a call ended together with its effect, then raise a no."""
-        op_key = redemption.op_key(step)
-        fact, refusal = answer.fact, answer.refusal
-        error: PartnerRejected | PartnerUnavailable | None = refusal
-        if refusal is not None:
-            fact = Fact(op_key, Outcome.REJECTED, reason=refusal.code)
-        now = self.clock.now()
-        async with expected.storing(self, redemption) as tx:
+        op_key, now = redemption.op_key(step), self.clock.now()
+        if answer.refusal is not None:
+            answer.refusal.context.setdefault("merchant", redemption.merchant_id)
+
+        async def store_it(
+            tx: AsyncConnection,
+        ) -> tuple[Redemption, PartnerRejected | PartnerUnavailable | None]:
             await self.close(tx, op_key, verb, attempt, answer)
             if answer.state is CallState.NOT_SENT and not await store.may_have_acted(
                 tx, op_key=op_key, verb=verb, but=attempt
             ):
-                wait = seconds(answer.silence) or 30
-                error = PartnerUnavailable(
-                    merchant=redemption.merchant_id, retry_after_seconds=wait
-                )
-                redemption = await self._not_sent(tx, redemption, step, now=now)
-            elif fact is None:
-                redemption = await self._doubt(tx, redemption, step, answer.silence, now=now)
-            elif fact.outcome is Outcome.IN_FLIGHT:
-                redemption = await self._postpone(tx, redemption, now=now)
-            else:
-                redemption = await effects.apply_fact(
-                    tx, fact, source="answer", settings=self.settings, now=now
-                )
+                undone = await self._not_sent(tx, redemption, step, now=now)
+                return undone, answers.unreached(redemption, answer.silence)
+            fact = answers.told(answer, op_key)
+            if fact is None:
+                doubted = await self._doubt(tx, redemption, step, answer.silence, now=now)
+                return doubted, answer.refusal
+            if fact.outcome is Outcome.IN_FLIGHT:
+                return await self._postpone(tx, redemption, now=now), answer.refusal
+            ended = await effects.apply_fact(
+                tx, fact, source="answer", settings=self.settings, now=now
+            )
+            return ended, answer.refusal
+
+        ended, error = await expected.stored(self, redemption, store_it)
         failpoint.reached(self.settings, verb, "stored")
-        if redemption.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
-            redemption = await self._tell_released(redemption)
+        if ended.state is State.RELEASING and answer.state is not CallState.NOT_SENT:
+            ended = await self.tell_released(ended)
         if error is not None:
-            error.context.setdefault("merchant", redemption.merchant_id)
             raise error
-        return redemption
+        return ended
 
     async def _not_sent(
         self, tx: AsyncConnection, redemption: Redemption, step: Step, *, now: datetime

@@ -19,12 +19,13 @@ from gateway.ports import (
     QuoteExpired,
     past_held,
 )
-from gateway.redemption import effects, queue, store
+from gateway.redemption import effects, queue, refused, store
 from gateway.redemption.model import (
     AlreadyUsed,
     OwnerMismatch,
     Redemption,
     State,
+    Step,
     VoucherExpired,
 )
 from gateway.redemption.redeeming import DONE_WITH_HOLD, Redeeming, existing
@@ -47,19 +48,30 @@ class Redemptions(Redeeming):
             HoldAlreadyResolved: It is no longer HELD.
         """
         scope = f"{member_id}:releaseRedemption"
+        now = self.clock.now()
         async with self.database.transaction() as tx:
             replay = await db.claim_key(
                 tx,
                 scope=scope,
                 key=key,
                 input={"redemption": redemption_id},
-                now=self.clock.now(),
+                object_id=redemption_id,
+                now=now,
             )
-            redemption = await self._mine(tx, redemption_id, member_id)
-            if redemption.state is not State.HELD and redemption.state not in DONE_WITH_HOLD:
+            redemption = await self._mine(tx, redemption_id, member_id, lock=True)
+            if replay or redemption.state in DONE_WITH_HOLD:
+                return redemption, replay is not None
+            if redemption.state is not State.HELD:
                 raise HoldAlreadyResolved(hold=redemption_id, state=redemption.state)
-            await db.settle_key(tx, scope=scope, key=key, object_id=redemption_id)
-        return await self.saga.release(redemption_id, reason="MEMBER"), replay is not None
+            redemption = await effects.release(
+                tx,
+                redemption,
+                reason="MEMBER",
+                tell_partner=True,
+                leased_until=self.saga.lease(),
+                now=now,
+            )
+        return await self.saga.tell_released(redemption), False
 
     async def cancel_quote(self, *, member_id: str, redemption_id: str) -> sa.Row[Any]:
         """Ask what cancelling now would give back; step one of two.
@@ -116,6 +128,8 @@ class Redemptions(Redeeming):
                 tx, scope=scope, key=key, input=asked, object_id=redemption_id, now=now
             )
             redemption = await self._mine(tx, redemption_id, member_id, lock=True)
+            if replay:
+                await refused.raise_again(tx, redemption, Step.CANCEL)
             if replay or redemption.state in (State.CANCELLED, State.CANCELLING):
                 return redemption, replay is not None
             offered = await store.find_cancel_quote(tx, cancel_quote_id)
@@ -164,6 +178,12 @@ class Redemptions(Redeeming):
             )
             if replay:
                 return await existing(tx, replay.object_id), True
+            named = await store.voucher_by_code(tx, merchant_id, code)
+            if named is None:
+                raise NotFound(id=code)
+            # Its redemption is locked before it, as by all that change vouchers; then it counts.
+            redemption = await store.find(tx, named.redemption_id, lock=True)
+            assert redemption
             voucher = await store.voucher_by_code(tx, merchant_id, code)
             if voucher is None or voucher.state == "VOID":
                 raise NotFound(id=code)
@@ -173,8 +193,6 @@ class Redemptions(Redeeming):
                 raise VoucherExpired(voucher=code, last_on=voucher.last_on)
             if holder is not None and holder != voucher.holder:
                 raise OwnerMismatch(voucher=code)
-            redemption = await store.find(tx, voucher.redemption_id, lock=True)
-            assert redemption
             redemption = await self._fulfil(tx, redemption, None, actor=merchant_id, now=now)
             await db.settle_key(tx, scope=scope, key=key, object_id=redemption.id)
         return redemption, False

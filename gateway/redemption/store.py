@@ -116,7 +116,7 @@ facts = sa.Table(
     sa.Column("booking_ref", sa.String),
     sa.Column("body", Json, nullable=False),
     sa.Column("recorded_at", Instant, nullable=False),
-    sa.Column("fact_id", sa.String, default=lambda: new_id("fct"), index=True),  # null: before 0002
+    sa.Column("fact_id", sa.String, index=True),  # null: written by 0001
     info={"append_only": True, "sealed": "fact_id"},
 )
 
@@ -128,8 +128,10 @@ events = sa.Table(
     sa.Column("body", Json, nullable=False),
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("applied_at", Instant),
-    sa.Column("outcome", sa.String),  # applied; ignored: why; postponed
+    sa.Column("outcome", sa.String),  # applied; postponed; ignored, set aside or failed: why
     sa.Column("use_version", sa.Integer),  # of a use that was postponed
+    sa.Column("tries", sa.Integer),  # that failed
+    sa.Column("due_at", Instant),  # the next try after one that failed
     sa.Column("redemption_id", sa.String, index=True),
 )
 
@@ -476,7 +478,7 @@ def ask_facts(op_key: str) -> Ask:
 
 async def add_fact(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
     """Store a fact, if it is new, with the transaction's next batch."""
-    await db.write(tx, insert_missing(tx, facts), [row])
+    await db.write(tx, insert_missing(tx, facts), [{"fact_id": new_id("fct"), **row}])
 
 
 async def add_finding(
@@ -498,13 +500,6 @@ async def list_findings(tx: AsyncConnection, *where: sa.ColumnElement[bool]) -> 
 async def add_event(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
     """Store a webhook; False when its id was seen before."""
     return bool((await tx.execute(insert_missing(tx, events), row)).rowcount)
-
-
-async def waiting_events(tx: AsyncConnection, *, limit: int) -> list[sa.Row[Any]]:
-    """Webhooks stored and not yet applied, oldest first."""
-    query = sa.select(events).where(events.c.applied_at.is_(None))
-    query = query.order_by(events.c.received_at, events.c.event_id).limit(limit)
-    return list(await tx.execute(query.with_for_update(skip_locked=True)))
 
 
 async def reopen_events(tx: AsyncConnection, redemption_id: str) -> None:
@@ -556,9 +551,9 @@ async def voucher_of(tx: AsyncConnection, redemption_ids: Sequence[str]) -> dict
 
 
 async def voucher_by_code(tx: AsyncConnection, merchant_id: str, code: str) -> sa.Row[Any] | None:
-    """A merchant's voucher by the code the holder shows."""
+    """A merchant's voucher by its code; it stays as it is while its redemption is locked."""
     mine = (vouchers.c.merchant_id == merchant_id) & (vouchers.c.code == code)
-    return (await tx.execute(sa.select(vouchers).where(mine).with_for_update())).one_or_none()
+    return (await tx.execute(sa.select(vouchers).where(mine))).one_or_none()
 
 
 _SET_VOUCHER = sa.update(vouchers).where(vouchers.c.redemption_id == sa.bindparam("redemption"))

@@ -123,6 +123,8 @@ async def acknowledge_leg(
         NotFound: The merchant is no party of an instructed leg.
     """
     roles = [side.role for side in await _sides(tx, leg_id, merchant) if not side.acknowledged_at]
+    if Role.CREDITOR in roles:
+        await store.lock_settlement(tx, (await leg(tx, leg_id)).settlement_id)
     if roles:
         values = {"ack_client_id": client_id, "ack_signature": signature, "acknowledged_at": now}
         await store.update_party(tx, leg_id, roles=roles, **values)
@@ -153,7 +155,8 @@ async def book_leg(tx: AsyncConnection, *, leg_id: str, actor: str, now: datetim
         NotFound: There is no such leg, or it is not instructed.
     """
     found = await leg(tx, leg_id)
-    settlement = await _settlement(tx, found.settlement_id, lock=True)
+    settlement = await store.lock_settlement(tx, found.settlement_id)
+    assert settlement, "a leg is of a settlement"
     unbooked = store.legs.c.state.in_((LegState.APPROVED, LegState.SENT))
     values = {"state": LegState.BOOKED, "booked_at": now}
     if not await store.update_legs(tx, store.legs.c.leg_id == leg_id, unbooked, **values):
@@ -234,9 +237,9 @@ async def _settle_leg(
     await settle_flows(tx, settlement.id, flows)
 
 
-async def _settlement(tx: AsyncConnection, settlement_id: str, *, lock: bool = False) -> Settlement:
+async def _settlement(tx: AsyncConnection, settlement_id: str) -> Settlement:
     where = store.settlements.c.settlement_id == settlement_id
-    return (await store.find_settlements(tx, where, lock=lock))[0]
+    return (await store.find_settlements(tx, where))[0]
 
 
 async def _sides(tx: AsyncConnection, leg_id: str, merchant: str) -> list[LegParty]:

@@ -509,6 +509,16 @@ async def find_settlements(
     return [settlement_of(row) for row in rows]
 
 
+async def lock_settlement(tx: AsyncConnection, settlement_id: str) -> Settlement | None:
+    """One settlement, locked after its window; none if there is none."""
+    mine = settlements.c.settlement_id == settlement_id
+    window_id = await tx.scalar(sa.select(settlements.c.window_id).where(mine))
+    if window_id is None:
+        return None
+    await find_window(tx, window_id, lock=True)
+    return (await find_settlements(tx, mine, lock=True))[0]
+
+
 async def add_settlement(tx: AsyncConnection, settlement: Settlement) -> None:
     row = asdict(settlement)
     row["settlement_id"] = row.pop("id")

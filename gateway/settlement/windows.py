@@ -45,7 +45,7 @@ from gateway.settlement.model import (
     window_after,
     window_id_of,
 )
-from gateway.values import new_id
+from gateway.values import InvalidInput, new_id
 
 
 class WindowNotOpen(Refused):
@@ -77,7 +77,7 @@ async def ensure_window(tx: AsyncConnection, *, now: datetime) -> Window:
 
 
 async def close_window(
-    tx: AsyncConnection, *, now: datetime, window_id: str | None = None
+    tx: AsyncConnection, *, now: datetime, window_id: str | None = None, begun: bool = False
 ) -> Window:
     """The cut: close the open window and open the next, with all postings held off.
 
@@ -85,6 +85,7 @@ async def close_window(
 
     Args:
         window_id: Close this one only; None closes the one that is open.
+        begun: Close none whose week has not begun.
 
     Returns:
         The closed window.
@@ -92,11 +93,14 @@ async def close_window(
     Raises:
         WindowNotOpen: The window named is not the open one.
         NotFound: There is no such window.
+        InvalidInput: The open window's week has not begun.
     """
     await db.lock_exclusive(tx, store.WINDOW_LOCK)
     window = await ensure_window(tx, now=now)
     if window_id not in (None, window.id):
         raise await _wrong_state(tx, str(window_id), {WindowState.OPEN})
+    if begun and window.id > window_id_of(now):
+        raise InvalidInput("window", "named: {window} has not begun", window=window.id)
     return await _cut(tx, window, now=now)
 
 
@@ -247,11 +251,9 @@ async def approve_settlement(
         StaleNetHash: The window's net is another now, or the approver saw another.
         FourEyesRequired: The approver proposed it, or has too low a limit.
     """
-    where = store.settlements.c.settlement_id == settlement_id
-    found = await store.find_settlements(tx, where, lock=True)
-    if not found:
+    settlement = await store.lock_settlement(tx, settlement_id)
+    if settlement is None:
         raise NotFound(id=settlement_id)
-    settlement = found[0]
     if settlement.state is not SettlementState.DRAFT:
         raise await _wrong_state(tx, settlement.window_id, {WindowState.PUBLISHED})
     await _window_in(tx, settlement.window_id, {WindowState.PUBLISHED})

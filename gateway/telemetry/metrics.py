@@ -122,6 +122,10 @@ OUTBOX = _gauge("gateway_outbox_calls", "Partner calls queued and without an ans
 OUTBOX_AGE = _gauge("gateway_outbox_oldest_seconds", "Age of the oldest of them.")
 EVENTS_WAITING = _gauge("gateway_partner_events", "Partners' webhooks not yet applied.")
 EVENTS_AGE = _gauge("gateway_partner_events_oldest_seconds", "Age of the oldest of them.")
+EVENTS_ASIDE = _gauge(
+    "gateway_partner_events_set_aside",
+    "Partners' webhooks of the last 7 days that could not be applied, or cannot be true.",
+)
 
 # -- work behind the requests -------------------------------------------------------------------
 

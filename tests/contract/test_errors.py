@@ -18,7 +18,6 @@ LEAVES = docgen.leaves()
 
 # Code -> why its texts differ from the registry's.
 DIFFERENCES = {
-    "LEG_LIMIT": "also refuses a programme named twice",
     "QUOTE_EXPIRED": "names the instant, which the registry has in the context only",
     "QUOTE_STALE": "the partner tells fen; it knows no points",
     "SCHEMA_BREAKING": "one is as many as several",

@@ -7,9 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.audit import invariants, service, store
-from gateway.audit.model import BrokenChain, Fault, head_of, id_floor
-from gateway.db import Database, metadata
+from gateway.audit.model import HEAD_TYPE, BrokenChain, Fault, head_of, id_floor
+from gateway.db import Database, metadata, system_now
 from gateway.oauth import jose
+from gateway.oauth.store import signing_keys
 from gateway.values import new_id
 from tests.support import evidence
 from tests.support.evidence import KEY, NOW
@@ -17,6 +18,7 @@ from tests.support.issuers import open_books
 
 CHAIN = ("audit_seals", "audit_heads")
 TABLES = ("ledger_journals", "ledger_lines", "compliance_decisions", "audit_entries")
+AGO = timedelta(hours=2)
 
 
 async def broken(tx, **given) -> BrokenChain:
@@ -255,3 +257,125 @@ async def test_the_database_refuses_changes_of_evidence(database: Database, tabl
         with pytest.raises(sa.exc.DBAPIError, match="is append-only"):
             async with database.transaction() as tx:
                 await tx.execute(change)
+
+
+async def _old_entry(tx, before: timedelta) -> str:
+    """An entry that was made so long ago."""
+    made = id_floor(new_id("aud"), margin_ms=before // timedelta(milliseconds=1)) + "0" * 16
+    row = {"entry_id": made, "kind": "k", "subject": "s", "actor": "a", "body": {}}
+    await store.insert_entry(tx, row | {"recorded_at": NOW})
+    return made
+
+
+async def test_rows_whose_links_are_all_gone_are_named(database: Database) -> None:
+    async with database.transaction() as tx:
+        await our_keys(tx, KEY, jose.new_key())
+        old = await _old_entry(tx, timedelta(minutes=11))
+    await evidence.sealed_after(database, 1)
+    async with database.transaction() as tx:
+        await evidence.sign_head(tx)
+        await open_books(tx, *CHAIN)
+        await tx.execute(store.heads.delete())
+        await tx.execute(store.seals.delete())
+        found = await broken(tx)
+    assert (found.table, found.row_id, found.fault) == ("audit_entries", old, Fault.UNSEALED)
+
+
+async def test_rows_whose_heads_and_tail_are_gone_are_named(database: Database) -> None:
+    async with database.transaction() as tx:
+        await _old_entry(tx, 2 * AGO)
+        cut = await _old_entry(tx, AGO)
+    await evidence.sealed_after(database, 2)
+    async with database.transaction() as tx:
+        await open_books(tx, *CHAIN)
+        await tx.execute(store.seals.delete().where(store.seals.c.number > 1))
+        found = await broken(tx)
+    assert (found.table, found.row_id, found.fault) == ("audit_entries", cut, Fault.UNSEALED)
+
+
+async def test_what_was_committed_just_now_may_wait(database: Database) -> None:
+    async with database.transaction() as tx:
+        await _old_entry(tx, AGO)
+    await evidence.sealed_after(database, 1)
+    async with database.transaction() as tx:
+        await evidence.write(tx, "new")
+        await _old_entry(tx, timedelta(minutes=59))
+        assert (await service.verify(tx)).links == 4
+
+
+async def our_keys(tx, *keys, age: timedelta = timedelta(days=1)) -> None:
+    """Keys of the gateway, the first the oldest; the last signs next."""
+    states = ["NEXT", "ACTIVE", "RETIRED"]
+    for number, (key, state) in enumerate(zip(reversed(keys), states, strict=False)):
+        row = {"kid": key.kid, "state": state, "jwk": key.as_dict(private=False), "sealed": ""}
+        row["retired_at"] = system_now() if state == "RETIRED" else None
+        row["created_at"] = system_now() - age - number * timedelta(days=1)
+        await tx.execute(sa.insert(signing_keys).values(row))
+
+
+async def test_links_without_any_head_are_named(database: Database) -> None:
+    async with database.transaction() as tx:
+        await our_keys(tx, KEY, jose.new_key())
+        await _old_entry(tx, timedelta(minutes=11))
+    await evidence.sealed_after(database, 1)
+    async with database.transaction() as tx:
+        found = await broken(tx)
+        await evidence.sign_head(tx)
+        assert (await service.verify(tx)).heads == 1
+    assert (found.table, found.fault) == ("audit_heads", Fault.HEADS_DELETED)
+
+
+async def test_the_first_links_wait_for_their_head(database: Database) -> None:
+    await evidence.sealed(database, 1)
+    async with database.transaction() as tx:
+        await our_keys(tx, KEY, jose.new_key())
+        assert (await service.verify(tx)).heads == 0
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"token": "x"},
+        {"token": jose.encode({"number": 9}, KEY, typ=HEAD_TYPE)},
+        {"token": jose.encode({"number": 9}, KEY, typ="at+jwt")},
+        {"made_at": NOW + timedelta(days=1)},
+        {"seal": "0" * 64},
+        {"number": 8},
+    ],
+    ids=["no token", "no head", "another type", "another instant", "another seal", "another link"],
+)
+async def test_a_changed_head_is_named(database: Database, change: dict, ours: bool) -> None:
+    await evidence.sealed(database)
+    async with database.transaction() as tx:
+        if ours:
+            await our_keys(tx, KEY, jose.new_key())
+        await evidence.sign_head(tx)
+        assert (await service.verify(tx)).heads == 1
+        await open_books(tx, "audit_heads")
+        await tx.execute(store.heads.update().values(change))
+        found = await broken(tx)
+    assert (found.table, found.fault) == ("audit_heads", Fault.HEAD_CHANGED)
+    assert found.row_id.startswith("hed_")
+
+
+async def test_a_head_of_somebody_elses_key_is_named(database: Database) -> None:
+    other = jose.new_key()
+    await evidence.sealed(database)
+    async with database.transaction() as tx:
+        await our_keys(tx, KEY, jose.new_key())
+        await service.sign_head(
+            tx, sign=evidence.signer(other), issuer="http://gateway", since=NOW, now=NOW
+        )
+        found = await broken(tx)
+    assert found.fault is Fault.HEAD_CHANGED
+    assert f"key {other.kid} is not ours" in found.detail
+
+
+async def test_a_head_of_a_key_that_is_gone_fits_by_its_copy(database: Database) -> None:
+    """It was made before the second of the keys that are left."""
+    await evidence.sealed(database)
+    async with database.transaction() as tx:
+        await evidence.sign_head(tx)
+        await our_keys(tx, jose.new_key(), jose.new_key(), age=-timedelta(minutes=1))
+        assert (await service.verify(tx)).heads == 1

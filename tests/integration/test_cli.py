@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,83 @@ def test_a_doctor_whose_reader_has_gone_ends_without_a_trace(tmp_path: Path) -> 
         doctor.stdout.close()
         told = doctor.stderr.read().decode()
     assert "rror" not in told
+
+
+COMMANDS = [("recover",), ("invariants",), ("audit", "verify"), ("backup", "1.backup")]
+NOWHERE = "postgresql+asyncpg://gateway:canary@127.0.0.1:1/gateway"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_mistyped_home_is_told_and_nothing_is_made(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = _run(*words, GATEWAY_HOME=str(tmp_path / "hoem"))
+    assert found.exit_code == 2
+    assert "gateway.db: no such database" in found.stderr
+    assert len([line for line in found.stderr.splitlines() if line.strip()]) == 1
+    assert "Traceback" not in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, ("restore", "here")], ids=" ".join)
+def test_a_server_that_is_not_reached_is_told_in_a_line(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").touch()
+    found = _run(*words, GATEWAY_DATABASE_URL=NOWHERE, GATEWAY_HOME=str(tmp_path))
+    assert found.exit_code == (1 if words[0] == "restore" else 3)
+    assert found.stderr.strip()
+    assert "Traceback" not in found.stderr
+    assert "canary" not in found.stderr
+
+
+def test_a_database_without_a_schema_is_told(tmp_path: Path) -> None:
+    (tmp_path / "gateway.db").touch()
+    found = _run("invariants", GATEWAY_HOME=str(tmp_path))
+    assert found.exit_code == 2
+    assert "has no schema" in found.stderr
+
+
+def test_what_a_path_refuses_is_a_reason(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path / "home")}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    for words in (("restore", str(tmp_path), "--force"), ("backup", "/proc/x")):
+        found = _run(*words, **home)
+        assert (found.exit_code, "Traceback" in found.stderr) == (1, False)
+        assert found.stderr.strip()
+
+
+def test_since_may_have_a_fraction_of_a_second(tmp_path: Path) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path)}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    for since in ("2026-11-20T10:00:00.123456+08:00", "2026-11-20T10:00:00Z"):
+        assert _run("recover", "--since", since, **home).exit_code == 0
+
+
+def test_a_restore_is_refused_under_a_running_worker_and_not_after_it_was_killed(
+    tmp_path: Path,
+) -> None:
+    home = {"GATEWAY_HOME": str(tmp_path / "home")}
+    assert _run("db", "upgrade", **home).exit_code == 0
+    copy = str(tmp_path / "1.backup")
+    assert _run("backup", copy, **home).exit_code == 0
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "worker"],
+        env=os.environ | home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        lock = tmp_path / "home" / "gateway.db.lock"
+        until = time.monotonic() + 30
+        while not (lock.exists() and lock.stat().st_size) and time.monotonic() < until:
+            time.sleep(0.05)
+        refused = _run("restore", copy, "--force", **home)
+        assert refused.exit_code == 1
+        assert f"worker {worker.pid}" in refused.stderr
+        worker.kill()
+        worker.wait()
+        assert _run("restore", copy, "--force", **home).exit_code == 0
+    finally:
+        worker.kill()
+        worker.wait()

@@ -61,7 +61,7 @@ async def _changed(settings: Settings, *statements: str, **values: Any) -> dict[
 async def test_on_a_good_day_all_is_well(settings: Settings) -> None:
     found = await _found(settings)
     assert {each.check: each for each in found.values() if each.verdict is not Verdict.OK} == {}
-    assert len(found) == 19
+    assert len(found) == 21
     assert found["database"].en.startswith("answers: ")
     assert all(each.zh and each.en for each in found.values())
 
@@ -89,6 +89,18 @@ async def test_on_a_good_day_all_is_well(settings: Settings) -> None:
             "warn",
             "INSERT INTO jobs (job_id, name, key, payload, state, attempts, due_at)"
             " VALUES ('j1', 'notice', 'k1', '{}', 'DUE', 0, :long_ago)",
+        ),
+        (
+            "webhooks late",
+            "fail",
+            "INSERT INTO partner_events (merchant_id, event_id, body, received_at)"
+            " VALUES ('M05', 'e1', '{}', :long_ago)",
+        ),
+        (
+            "webhooks set aside",
+            "warn",
+            "INSERT INTO partner_events (merchant_id, event_id, body, received_at, applied_at,"
+            " outcome) VALUES ('M05', 'e1', '{}', :long_ago, CURRENT_TIMESTAMP, 'set aside: x')",
         ),
         (
             "settlement window",
@@ -185,7 +197,7 @@ async def test_it_is_told_as_lines_and_as_json(settings: Settings) -> None:
             assert set(rows[0]) == {"check", "verdict", "zh", "en", "next_zh", "next_en"}
         else:
             assert "✓ database: 可达" in out.getvalue()
-            assert out.getvalue().endswith("19 ok\n")
+            assert out.getvalue().endswith("21 ok\n")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gateway.catalog.model import (
     OfferSuspended,
     StoredQuote,
 )
-from gateway.catalog.pricing import LegInput, LegLimit, LegSum, OffsetCap, PartPaymentNotAllowed
+from gateway.catalog.pricing import LegInput, LegSum, OffsetCap, PartPaymentNotAllowed
 from gateway.db import Database
 from gateway.errors import NotFound, PartnerUnavailable, Refused
 from gateway.members import service as members
@@ -245,7 +245,10 @@ REFUSED: list[tuple[Any, ...]] = [
     ("mbr_wanglei", "CA-99", [("P-CA", None)], {}, NotFound, {"id": "CA-99"}),
     ("mbr_nobody", "CA-01", [("P-CA", None)], {}, NotFound, {"id": "mbr_nobody"}),
     ("mbr_wanglei", "CA-01", [("P-XX", None)], {}, NotFound, {"id": "P-XX"}),
-    ("mbr_wanglei", "CA-01", [("P-CA", 10), ("P-CA", None)], {}, LegLimit, {"given": 2}),
+    (
+        "mbr_wanglei", "CA-01", [("P-CA", 10), ("P-CA", None)], {}, InvalidInput,
+        {"rule": "each programme once"},
+    ),
     ("mbr_wanglei", "CA-01", [("P-CA", None)], {"quantity": 0}, InvalidAmount, {"value": 0}),
     (
         "mbr_wanglei", "CA-01", [("P-CA", None)], {"bill_fen": 100}, InvalidInput,

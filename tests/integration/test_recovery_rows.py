@@ -324,5 +324,37 @@ async def test_another_merchants_redemption_is_none_of_its_business(coalition: C
     fact = Fact(done.op_key(Step.CONFIRM), Outcome.CANCELLED, 9, "b")
     claims = (Claim("M02", 5),)
     partner.listed = (Operation(MORNING, fact, claims=claims), Operation(MORNING, fact))
-    assert await run(coalition) == {}
+    told = "claimed, but it is M02's: nothing done"
+    assert await run(coalition) == {done.id: Recovered(done.id, "M05", True, "ENDED", told)}
     assert (await coalition.get(done)).state is State.COMMITTED
+    assert [verb for verb, _ in partner.calls if verb != "operations"] == []
+
+
+async def test_a_claim_of_another_is_no_end_of_what_stands_at_the_merchant(
+    coalition: Coalition,
+) -> None:
+    """Both name what we have lost; it is booked at M05, whatever M02 says, and whoever is first."""
+    owner = played_by(coalition, Listing)
+    other = Listing("M02", coalition.partners["M02"].prices, coalition.clock.now)
+    coalition.redemptions.partners._adapters["M02"] = other
+    op_key = f"{LOST}:confirm:1"
+    owner.inner.operations[op_key] = booked = owner.inner.booked(op_key)
+    owner.listed = other.listed = (Operation(MORNING, booked),)
+    told = "hold let go: nothing can take effect any more"
+    given_back = f"{booked.booking_ref} cancelled, at the gateway's fault"
+    already = f"{booked.booking_ref} was cancelled already"
+
+    async def ended(*merchants: str) -> list[Recovered]:
+        return await Recovery(coalition.redemptions).run(since=BEFORE, merchants=merchants)
+
+    theirs = Recovered(LOST, "M02", False, "ENDED", told)
+    assert await ended("M02") == [theirs]  # It ends here: the run is broken off.
+    assert "cancel" not in {verb for verb, _ in owner.calls}
+    mine = Recovered(LOST, "M05", False, "ENDED", given_back)
+    assert await ended("M02", "M05") == [theirs, mine]
+    assert [key for verb, key in owner.calls if verb == "cancel"] == [f"{LOST}:cancel:1"]
+    assert "cancel" not in {verb for verb, _ in other.calls}
+    owner.inner.operations[op_key] = replace(booked, outcome=Outcome.CANCELLED)
+    assert await ended("M05", "M02") == [theirs, replace(mine, result=already)]
+    said = [(body["merchant"], body["result"]) for _, _, body in await audited(coalition)]
+    assert said == [("M02", told), ("M05", given_back), ("M05", already)]

@@ -100,8 +100,9 @@ async def test_what_was_found_after_a_restore_is_noted_once_in_order(coalition: 
         for name in ("red_3", "red_1", "red_2"):
             await recovery_rows.add_recovery(tx, row | {"redemption_id": name})
         await recovery_rows.set_recovery(
-            tx, "red_2", state="ENDED", result="over", ended_at=MORNING
+            tx, "red_2", "M05", state="ENDED", result="over", ended_at=MORNING
         )
+        await recovery_rows.set_recovery(tx, "red_2", "M01", result="it is mine")
         await recovery_rows.add_recovery(tx, row | {"redemption_id": "red_2"})
         found = await recovery_rows.list_recoveries(tx)
         assert [(each.redemption_id, each.state, each.result) for each in found] == [
@@ -109,8 +110,8 @@ async def test_what_was_found_after_a_restore_is_noted_once_in_order(coalition: 
         ]  # fmt: skip
         waiting = await recovery_rows.list_recoveries(tx, "FOUND")
         assert [each.redemption_id for each in waiting] == ["red_1", "red_3"]
-        assert await recovery_rows.recovery_result(tx, "red_2") == "over"
-        assert await recovery_rows.recovery_result(tx, "red_9") is None
+        assert await recovery_rows.recovery_result(tx, "red_2", "M05") == "over"
+        assert await recovery_rows.recovery_result(tx, "red_9", "M05") is None
 
 
 async def doubtful(coalition: Coalition, after: float, merchant: str, *order: Any) -> Redemption:

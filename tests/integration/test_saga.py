@@ -282,7 +282,8 @@ async def test_an_event_is_applied_by_the_clock_that_was_set_before_it_came(
     inbox.clock = Clock()  # Another process's, which has not looked since.
     async with coalition.database.transaction() as tx:
         await Clock().set(tx, tomorrow)
-    await inbox.receive("M05", "e1", {"id": "e1", "kind": "booking.cancelled", "op_key": "none"})
+    body = {"id": "e1", "kind": "booking.cancelled", "op_key": "none", "version": 1}
+    await inbox.receive("M05", "e1", body)
     async with coalition.database.reading() as tx:
         (applied_at,) = await tx.scalars(sa.select(store.events.c.applied_at))
     assert applied_at >= tomorrow

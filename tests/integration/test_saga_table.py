@@ -46,6 +46,7 @@ Late confirmations, contracts §5.5:
 3 refused, as consumed  test_a_late_confirmation_that_was_consumed_is_uncovered
   its end was lost      test_a_late_cancellation_that_nobody_noted_is_not_done_twice
 4 after a fence         test_a_confirmation_after_the_fence_is_the_partners
+  known since           test_fences.py: test_an_acknowledgement_that_comes_after_the_release_counts
 
 Whatever the table says, a partner that fails often is asked nothing new, and a merchant that is
 paused neither; what is past HELD goes its way: the tests at the end.

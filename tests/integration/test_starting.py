@@ -79,8 +79,8 @@ async def sealed(settings: Settings) -> None:
 
 
 def files(folder: Path) -> list[str]:
-    """What lies there, but for what SQLite makes and takes away beside its file."""
-    return sorted(each.name for each in folder.iterdir() if "gateway.db-" not in each.name)
+    """What lies there, but for the logs and the lock beside the database's file."""
+    return sorted(each.name for each in folder.iterdir() if "gateway.db" not in each.name)
 
 
 @pytest.mark.parametrize("word", ["serve", "worker"])

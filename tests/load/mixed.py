@@ -17,6 +17,7 @@ import asyncpg
 from rich.progress import Progress
 
 from gateway.demo.clients import STAFF_CONSOLE, MemberApp, Merchant, Person, Unexpected, Wire
+from gateway.settlement.model import cut_of, window_after
 from tests.load import floor as floors
 from tests.load.buyers import Buyer, Refusal, Tally, document
 from tests.load.place import DURABLE, PAIRS, Stand, stand
@@ -30,6 +31,7 @@ EXPECTED = {  # What a client of a busy coalition must live with, and why.
     "HOLD_ALREADY_RESOLVED": "its twin was faster",
     "BUDGET_EXCEEDED": "the issuer's year is full",
     "ALREADY_USED": "the other till was faster",
+    "verifyVoucher: NOT_FOUND": "its holder has cancelled it",
 }
 MERCHANTS = {"XH-03": "M05", "CW-01": "M06", "YT-05": "M11"}
 PROGRAMMES = ("P-LL", "P-CA", "P-YQ")
@@ -37,12 +39,13 @@ READ = "{ me { wallets { programme { id } available held } } }"
 PAGE = """query Page { offers(first: 10, filter: {kind: "voucher"}) {
   edges { node { id cashFen prices { points programme { id } } } } } }"""
 _REDEMPTION = "redemption { id state }"
+_BOUGHT = "redemption { id state voucher { code } }"
 DOCUMENTS = {
     name: document(name, wanted)
     for name, wanted in {
         "requestQuote": "quote { id }",
         "holdRedemption": _REDEMPTION,
-        "confirmRedemption": _REDEMPTION,
+        "confirmRedemption": _BOUGHT,
         "redeemOffer": _REDEMPTION,
         "releaseRedemption": _REDEMPTION,
         "requestCancellation": "cancelQuote { id }",
@@ -60,12 +63,13 @@ class Mixed:
     refused: Counter[str] = field(default_factory=Counter)
     windows: int = 0
     bought: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=1_000))
+    shown: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=1_000))
 
     def unexpected(self) -> dict[str, int]:
         return {
             name: count
             for name, count in self.refused.items()
-            if name.rpartition(" ")[2] not in EXPECTED
+            if not {name, name.rpartition(" ")[2]} & EXPECTED.keys()
         }
 
 
@@ -139,8 +143,12 @@ class Member:
     async def buys(self) -> str:
         order = self.order()
         redemption = await self.holds(order)
-        await self.do("confirmRedemption", redemption=redemption)
-        self.mixed.bought.append((MERCHANTS[order["offer"]], redemption))
+        made = await self.do("confirmRedemption", redemption=redemption)
+        merchant, voucher = MERCHANTS[order["offer"]], made["redemption"]["voucher"]
+        if voucher and self.random.random() < 0.5:
+            self.mixed.shown.append((merchant, voucher["code"]))
+        else:
+            self.mixed.bought.append((merchant, redemption))
         return redemption
 
     async def buys_at_once(self) -> None:
@@ -204,7 +212,8 @@ async def _load(here: Stand, mixed: Mixed, asked: Asked, progress: Progress) -> 
             await act()
 
     acts = [client.act for client in clients]
-    acts += [_earner(here, wire, mixed), _fulfiller(here, wire, mixed), _closer(here, wire, mixed)]
+    staff = (_earner, _fulfiller, _tills, _closer)
+    acts += [make(here, wire, mixed) for make in staff]
     bar = progress.add_task("mixed", total=asked.seconds)
 
     async def show() -> None:
@@ -261,30 +270,62 @@ def _fulfiller(here: Stand, wire: Wire, mixed: Mixed) -> Callable[[], Awaitable[
     return fulfil
 
 
+def _tills(here: Stand, wire: Wire, mixed: Mixed) -> Callable[[], Awaitable[None]]:
+    """Two tills of a shop take the voucher that its holder shows, and may be cancelling."""
+    tills = {
+        merchant: [
+            Merchant(wire, merchant_id=merchant, key=here.made.merchant_key(merchant))
+            for _ in range(2)
+        ]
+        for merchant in MERCHANTS.values()
+    }
+
+    async def take() -> None:
+        if not mixed.shown:
+            await asyncio.sleep(0.02)
+            return
+        merchant, code = mixed.shown.popleft()
+        taken = [
+            _staff(till, mixed, "verifyVoucher", _REDEMPTION, code=code) for till in tills[merchant]
+        ]
+        await asyncio.gather(*taken)
+
+    return take
+
+
 def _closer(here: Stand, wire: Wire, mixed: Mixed) -> Callable[[], Awaitable[None]]:
     finance = Person(
         wire, login="usr_fin_maker", password=here.made.password, client_id=STAFF_CONSOLE
     )
 
+    named: dict[str, str] = {}  # After the first one they are of weeks to come.
+
     async def close() -> None:
         await asyncio.sleep(1)
-        await _staff(finance, mixed, "closeSettlementWindow", "window { id }")
-        mixed.windows += 1
+        closed = await _staff(finance, mixed, "closeSettlementWindow", "window { id }", **named)
+        if closed:
+            last = closed["window"]["id"]
+            named["window"] = window_after(last, now=cut_of(last))
+            mixed.windows += 1
 
     return close
 
 
-async def _staff(caller: Any, mixed: Mixed, name: str, wanted: str, **given: Any) -> None:
+async def _staff(
+    caller: Any, mixed: Mixed, name: str, wanted: str, **given: Any
+) -> dict[str, Any] | None:
+    """What a mutation answered; none if it was refused."""
     try:
         payload = await caller.do(name, wanted, **given)
     except Unexpected as error:
         if "UNAUTHENTICATED" not in str(error):
             mixed.refused[f"{name}: {error}"[:200]] += 1
         caller._token = None  # It lives for ten minutes: another one, then.
-        return
+        return None
     for error in payload["errors"]:
         mixed.refused[f"{name}: {error['code']}"] += 1
     mixed.done[name] += not payload["errors"]
+    return None if payload["errors"] else dict(payload)
 
 
 async def _figures(here: Stand, mixed: Mixed) -> dict[str, Any]:

@@ -308,11 +308,13 @@ def shared_rows(sagas: Iterable[floors.Saga]) -> list[str]:
 
 
 def _memory(memory: watch.Memory, warm: float) -> dict[str, Any]:
-    slope = memory.slope(skip=max(warm, (memory.at[-1] - memory.at[0]) / 4))
+    """Its slope is that of the second half: in the first, each connection learns its statements."""
+    slope = memory.slope(skip=max(warm, (memory.at[-1] - memory.at[0]) / 2))
     return {
         "start_mb": round(memory.mb[min(len(memory.mb) - 1, int(warm))], 1),
         "end_mb": round(memory.mb[-1], 1),
         "mb_per_hour": round(slope, 1),
+        "by_minute": memory.by_minute(),
         "verdict": _verdict(slope, memory.at[-1] - memory.at[0]),
     }
 

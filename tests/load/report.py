@@ -50,7 +50,12 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         (name, one["start_mb"], one["end_mb"], one["mb_per_hour"], one["verdict"])
         for name, one in found["memory"].items()
     ]
-    table(console, "Memory", ("process", "MB at first", "MB at last", "MB/h", "verdict"), memory)
+    table(
+        console,
+        "Memory",
+        ("process", "MB at first", "MB at last", "MB/h, 2nd half", "verdict"),
+        memory,
+    )
     if floor := found.get("floor"):
         sides = [
             ("redemptions/s", found["per_second"], floor["per_second"]),

@@ -68,6 +68,11 @@ class Memory:
         spread = sum((t - mean_t) ** 2 for t, _ in pairs)
         return sum((t - mean_t) * (m - mean_m) for t, m in pairs) / spread * 3600 if spread else 0.0
 
+    def by_minute(self) -> list[float]:
+        """The last sample of each minute."""
+        last = {int((at - self.at[0]) // 60): mb for at, mb in zip(self.at, self.mb, strict=True)}
+        return [round(mb, 1) for mb in last.values()]
+
 
 class Watch:
     """Samples several processes; the server of the database by its family.

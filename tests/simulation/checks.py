@@ -58,8 +58,10 @@ _FAST: tuple[tuple[str, str], ...] = (
                              AND f.outcome IN ('rejected','fenced','released','cancelled'))""",
     ),
     (
-        "§5.5 (4) points are taken again after a fence was acknowledged",
-        "SELECT id, state FROM redemptions WHERE fenced AND epoch > 1",
+        "§4.1 what a fence answered is not kept",
+        """SELECT c.op_key, c.attempt FROM partner_calls c
+           WHERE c.verb = 'fence' AND c.state = 'ANSWERED'
+             AND NOT EXISTS (SELECT 1 FROM partner_facts f WHERE f.op_key = c.op_key)""",
     ),
     (
         "R4 two epochs hold or have burned",
@@ -99,6 +101,7 @@ _FAST: tuple[tuple[str, str], ...] = (
                            WHERE o.window_id = w.window_id)""",
     ),
 )
+_FENCED = "SELECT 1 FROM partner_facts WHERE op_key = ? AND outcome = 'fenced'"
 _LINES = """SELECT journal_id, book, sum(amount) FROM ledger_lines WHERE rowid > ?
             GROUP BY journal_id, book HAVING sum(amount) <> 0"""
 
@@ -162,6 +165,8 @@ class StepCheck:
                 world.wrong(f"{ref} went back to version {version}")
             if epoch not in (before[1][1], before[1][1] + 1):
                 world.wrong(f"{ref} jumped to epoch {epoch}")
+            if epoch != before[1][1] and self.rows(_FENCED, f"{ref}:confirm:{before[1][1]}"):
+                world.wrong(f"§5.5 (4) {ref} takes points again after its fence was acknowledged")
 
     def _legal(self, ref: str, old: State, new: State) -> None:
         """`new` follows `old`, or follows in one transaction through a state between."""

@@ -291,6 +291,9 @@ class Merchant:
             return self._current(known)
         elif ":confirm:" in op_key and world.strikes("ignore_fence"):
             self._lie(op_key, "ignore_fence")
+            if (known is None or known.outcome is Outcome.IN_FLIGHT) and self._says_no_first():
+                self._refuse(op_key, "FENCED")
+                self.tell(EventKind.REJECTED, op_key, 1)
             hold = self.truth.holds.get("h/" + op_key.replace(":confirm:", ":hold:"))
             if hold is not None:
                 world.loop.call_later(world.faults.rng.uniform(1, 200), self._break, op_key, hold)
@@ -298,6 +301,10 @@ class Merchant:
         self.truth.facts[op_key] = made
         world.saw("partner fenced", op_key)
         return made
+
+    def _says_no_first(self) -> bool:
+        """Whether a no is under way before the acknowledgement of a fence that will be broken."""
+        return self.world.faults.rng.random() < 0.5
 
     def _break(self, op_key: str, hold: Hold) -> None:
         if self.truth.booking_of(op_key) is None:

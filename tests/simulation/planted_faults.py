@@ -140,8 +140,16 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a booking after the fence is burned",
         EFFECTS,
-        "    if redemption.fenced:\n",
+        "    if await races.fenced(tx, redemption):\n",
         "    if False:\n",
+        100,
+        weather={"ignore_fence": 1.0, "pending": 0.9, "jump": 0.9},
+    ),
+    Mutant(
+        "a fence acknowledged after the release is forgotten",
+        EFFECTS,
+        "    if await races.fenced(tx, redemption):\n",
+        "    if redemption.fenced:\n",
         100,
         weather={"ignore_fence": 1.0, "pending": 0.9, "jump": 0.9},
     ),

@@ -39,11 +39,16 @@ async def write(tx: AsyncConnection, name: str) -> None:
 
 async def sealed(database: Database, count: int = 3) -> None:
     """`count` rows of each table, each in a transaction of its own, all sealed."""
+    await sealed_after(database, 0, count=count)
+
+
+async def sealed_after(database: Database, before: int, *, count: int = 1) -> None:
+    """The same after so many rows that are there and not sealed; all are."""
     for number in range(count):
         async with database.transaction() as tx:
             await write(tx, f"{number}")
     async with database.transaction() as tx:
-        assert await audit.seal(tx, limit=1_000) == 3 * count
+        assert await audit.seal(tx, limit=1_000) == before + 3 * count
 
 
 def signer(key: ECKey = KEY) -> audit.Signer:

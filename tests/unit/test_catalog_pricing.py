@@ -270,7 +270,11 @@ def test_parts_that_do_not_fit_are_refused(
             LegLimit,
             {"max": 3, "given": 4},
         ),
-        ({"legs": [LegInput("P-HM", 10), LegInput("P-HM")]}, LegLimit, {"max": 3, "given": 2}),
+        (
+            {"legs": [LegInput("P-HM", 10), LegInput("P-HM")]},
+            InvalidInput,
+            {"field": "legs", "rule": "each programme once"},
+        ),
         ({"legs": [LegInput("P-HM", 0)]}, InvalidAmount, {"value": 0}),
         ({"legs": [LegInput("P-HM", -10)]}, InvalidAmount, {"value": -10}),
         ({"legs": [LegInput("P-HM")], "cash_fen": -1}, InvalidAmount, {"value": -1}),

@@ -45,7 +45,7 @@ CODES: Mapping[str, str] = {
     "resendEvents": "NOT_FOUND INVALID_INPUT",
     "publishSubgraph": "COMPOSITION_FAILED SCHEMA_BREAKING INVALID_INPUT",
     "unpublishSubgraph": "NOT_FOUND COMPOSITION_FAILED SCHEMA_BREAKING",
-    "closeSettlementWindow": "NOT_FOUND WINDOW_NOT_OPEN",
+    "closeSettlementWindow": "NOT_FOUND WINDOW_NOT_OPEN INVALID_INPUT",
     "proposeSettlement": "NOT_FOUND WINDOW_NOT_OPEN",
     "approveSettlement": "NOT_FOUND FOUR_EYES_REQUIRED STALE_NET_HASH",
     "startReconciliationRun": "INVALID_INPUT BILL_DUPLICATE RUN_LOCKED",

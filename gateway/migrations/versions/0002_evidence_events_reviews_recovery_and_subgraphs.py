@@ -1,4 +1,4 @@
-"""Evidence, events, reviews, recovery and subgraphs. Written by `make migration` until its release."""
+"""Evidence events reviews recovery and subgraphs. Written by `make migration` until its release."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ KIND = "expand"
 
 
 def upgrade() -> None:
-    """Evidence, events, reviews, recovery and subgraphs."""
+    """Evidence events reviews recovery and subgraphs."""
     op.create_table(
         "audit_entries",
         sa.Column("entry_id", sa.String(), nullable=False),
@@ -88,7 +88,9 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state IN ('FOUND', 'ENDED', 'REVIEW')", name=op.f("ck_redemption_recoveries_state")
         ),
-        sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemption_recoveries")),
+        sa.PrimaryKeyConstraint(
+            "redemption_id", "merchant_id", name=op.f("pk_redemption_recoveries")
+        ),
     )
     op.create_table(
         "subgraph_operations",
@@ -286,6 +288,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("lane", sa.String(), nullable=True))
     op.add_column("partner_calls", sa.Column("traceparent", sa.String(), nullable=True))
     op.add_column("partner_events", sa.Column("use_version", sa.Integer(), nullable=True))
+    op.add_column("partner_events", sa.Column("tries", sa.Integer(), nullable=True))
+    op.add_column("partner_events", sa.Column("due_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("partner_facts", sa.Column("fact_id", sa.String(), nullable=True))
     op.add_column(
         "redemptions", sa.Column("told", sa.Integer(), server_default="0", nullable=False)

@@ -1,0 +1,71 @@
+"""The no that a partner gave, told again to who asks again with the same key."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway import db
+from gateway.errors import PartnerRejected, PartnerUnavailable, published
+from gateway.ports import Outcome
+from gateway.redemption import answers, store
+from gateway.redemption.model import CallState, Redemption, State, Step
+
+_RELEASED = frozenset({State.RELEASED, State.RELEASING})
+_UNDONE = {
+    Step.HOLD: _RELEASED,
+    Step.CONFIRM: _RELEASED,
+    Step.CANCEL: frozenset({State.COMMITTED, State.LATE_CONFIRMED, State.FULFILLED}),
+}
+_NO = (CallState.REJECTED, CallState.NOT_SENT)
+
+
+async def raise_again(tx: AsyncConnection, redemption: Redemption, *steps: Step) -> None:
+    """Nothing, unless who asked first was told that one of the steps was refused.
+
+    Who was told IN_DOUBT was given the redemption, and finds it again, however it has ended.
+
+    Args:
+        steps: What the caller asked for, in order.
+
+    Raises:
+        PartnerRejected, PartnerUnavailable: As the first time, marked as replayed.
+    """
+    steps = tuple(step for step in steps if redemption.state in _UNDONE[step])
+    calls = await store.call_log(tx, redemption.id) if steps else []
+    for step in steps:
+        first = _told(calls, redemption, step)
+        if first in _NO:
+            raise _again(await _refusal(tx, redemption, step, first))
+        if first is not CallState.ANSWERED:
+            return
+
+
+def _told(calls: Sequence[sa.Row[Any]], redemption: Redemption, step: Step) -> CallState | None:
+    """How the call ended whose end the caller was told; none if there was none, or it is unsure."""
+    op_key = redemption.op_key(step)
+    tries = [row for row in calls if (row.op_key, row.verb) == (op_key, str(step))]
+    ends = [CallState(row.state) for row in sorted(tries, key=lambda row: int(row.attempt))]
+    if step is Step.CANCEL:  # Refused, it may be asked for again: under the same op key.
+        while ends[1:] and ends[0] in _NO:
+            del ends[0]
+    return ends[0] if ends else None
+
+
+async def _refusal(
+    tx: AsyncConnection, redemption: Redemption, step: Step, end: CallState
+) -> PartnerRejected | PartnerUnavailable:
+    if end is CallState.NOT_SENT:
+        return answers.unreached(redemption)
+    (known,) = await db.read(tx, store.ask_facts(redemption.op_key(step)))
+    row = next(row for row in known if row.outcome == Outcome.REJECTED)
+    leaves = {leaf.code: leaf for leaf in published(PartnerRejected)}
+    leaf = leaves.get(row.body["reason"], PartnerRejected)
+    assert issubclass(leaf, PartnerRejected)
+    return leaf(**row.body.get("context", {"merchant": redemption.merchant_id}))
+
+
+def _again(error: PartnerRejected | PartnerUnavailable) -> PartnerRejected | PartnerUnavailable:
+    error.replayed = True
+    return error
