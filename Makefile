@@ -9,7 +9,7 @@ UV := uv==0.13.9
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo node serve test check bench load simulate simulate-mutants chaos federation mutate docs migration lock clean
+.PHONY: demo node serve test check check-migrations bench load simulate simulate-mutants chaos federation mutate docs migration lock clean
 
 demo: .venv/ready node  ## the whole coalition day, played from outside; ends 0 only if it all holds
 	$(BIN)/gateway demo $(ARGS)
@@ -24,12 +24,16 @@ serve: .venv/ready  ## gateway, worker and partner stand-ins, until stopped
 test: .venv/ready node  ## all tests, on SQLite and PostgreSQL; ARGS="-k word" picks some
 	$(BIN)/python -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
-check: .venv/ready  ## style, types, import directions, generated docs
+check: .venv/ready  ## style, types, import directions, generated docs, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/gateway docs --check
+	$(BIN)/python -m gateway.migrations.generate --check
+
+check-migrations: .venv/ready  ## each revision expands or contracts, released ones as they were
+	$(BIN)/python -m gateway.migrations.generate --check
 
 bench: .venv/ready  ## figures as ratios to a floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)

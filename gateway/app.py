@@ -63,7 +63,7 @@ def create_app(
                 stack.push_async_callback(here.close)
             await here.oauth.start()
             app.state.runtime = here
-            health.database = here.database
+            health.database, health.vault = here.database, here.oauth.vault
             graphs = app.state.graphs = _graphs(here, stack)
             services = app.state.services = _services(here, graphs)
             await stack.enter_async_context(graphs.following())

@@ -28,6 +28,9 @@ RULES: Mapping[str, str] = {
     "Unicode text": "须为有效的 Unicode 文字",
     "not nested so deeply": "嵌套层数过多",
     "1 to {most} characters": "须为 1 到 {most} 个字符",
+    "{least} to {most} characters": "须为 {least} 到 {most} 个字符",
+    "given with the role partner, and only then": "角色为 partner 时须填写,否则不得填写",
+    "https, or http on 127.0.0.1 or [::1]": "须为 https,或 127.0.0.1、[::1] 上的 http",
     "1 to 32 letters, digits, - and _": "须为 1 到 32 个字母、数字、- 或 _",
     # pages
     "a cursor of this list": "须为本列表的游标",

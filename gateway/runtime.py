@@ -23,6 +23,7 @@ from gateway.oauth.addresses import LoopbackToo, PublicOnly
 from gateway.oauth.breaker import Breaker
 from gateway.oauth.client import PartnerClient, lean_wire, partner_client, wire
 from gateway.oauth.server import OAuth
+from gateway.oauth.service import require_vault
 from gateway.ports import Partner
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
@@ -53,7 +54,8 @@ class Runtime:
         """Connect to the database and make a client for each partner.
 
         Raises:
-            ValueError: The partners file says something that is not known.
+            ValueError: The partners file says something that is not known, or the database has
+                sealed keys and the vault key is not its own.
         """
         database = MeasuredDatabase(
             settings.url,
@@ -61,8 +63,13 @@ class Runtime:
             wait_seconds=settings.database_wait_seconds,
         )
         clock = Clock()
-        async with database.reading() as tx:
-            await clock.refresh(tx)
+        try:
+            async with database.reading() as tx:
+                await clock.refresh(tx)
+                await require_vault(tx, settings.vault_key_path)
+        except BaseException:
+            await database.close()
+            raise
         oauth = OAuth(database, settings)
         connections = read_connections(settings)
         conceal(settings, connections.values())

@@ -1,5 +1,6 @@
 """One frozen Settings object, read from GATEWAY_* at the edges; docs/settings.md is generated."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -9,6 +10,40 @@ from typing import Any
 
 HIDDEN = "***"
 _SECRETS = ("metrics_token",)
+_LAST_PORT = 65_535
+_DRIVERS = ("postgresql+asyncpg://", "sqlite+aiosqlite://")
+_WORDS = {"mode": ("sandbox", "live"), "log_level": ("DEBUG", "INFO", "WARNING", "ERROR")}
+_ABOVE_ZERO = frozenset(
+    {
+        "database_connections",
+        "database_wait_seconds",
+        "worker_poll_seconds",
+        "feed_poll_seconds",
+        "lease_seconds",
+        "worker_concurrency",
+        "worker_partner_concurrency",
+        "partner_timeout_seconds",
+        "live_timeout_seconds",
+        "partner_concurrency",
+        "quote_ttl_seconds",
+        "points_hold_ttl_seconds",
+        "partner_hold_ttl_seconds",
+        "confirm_deadline_seconds",
+        "leg_step_points",
+        "onboarding_code_hours",
+        "access_token_seconds",
+        "refresh_token_seconds",
+        "login_tries_per_minute",
+        "request_head_seconds",
+        "request_body_seconds",
+        "request_head_bytes",
+        "webhook_timeout_seconds",
+        "events_poll_seconds",
+        "subgraphs_poll_seconds",
+        "subgraph_seconds",
+        "subscription_init_seconds",
+    }
+)  # Nothing would work with 0; of the other numbers 0 is the least.
 
 
 def _setting(default: Any, what: str) -> Any:
@@ -75,7 +110,11 @@ class Settings:
     shutdown_delay_seconds: float = _setting(
         0.0, "time between unready and the end of accepting, for a load balancer to notice"
     )
-    otel_endpoint: str = _setting("", "OTLP/HTTP URL for spans; needs coalition-gateway[otel]")
+    otel_endpoint: str = _setting(
+        "",
+        "OTLP/HTTP URL for spans with its path, as in http://127.0.0.1:4318/v1/traces; "
+        "needs coalition-gateway[otel]",
+    )
     webhook_timeout_seconds: float = _setting(5.0, "time a merchant has to answer an event")
     events_poll_seconds: float = _setting(0.25, "pause between two looks for subscribers' events")
     subgraphs_poll_seconds: float = _setting(1.0, "pause between two looks for another graph")
@@ -140,9 +179,32 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
     settings = Settings(**given)
-    if settings.mode not in ("sandbox", "live"):
-        raise ValueError("GATEWAY_MODE: sandbox or live")
+    for item in fields(Settings):
+        if why := _out_of_range(item.name, getattr(settings, item.name)):
+            raise ValueError(f"GATEWAY_{item.name.upper()}: {why}")
     return settings
+
+
+def _out_of_range(name: str, value: Any) -> str | None:
+    """What a value must be, if it is not."""
+    if isinstance(value, str):
+        wanted = _WORDS.get(name, (value,))
+        if name == "database_url":
+            wanted = _DRIVERS if value and not value.startswith(_DRIVERS) else (value,)
+        return None if value in wanted else " or ".join(wanted)
+    if isinstance(value, bool | Path):
+        return None
+    return _number_out_of_range(name, value)
+
+
+def _number_out_of_range(name: str, value: float) -> str | None:
+    if not math.isfinite(value):
+        return "a finite number"
+    if name in _ABOVE_ZERO and value <= 0:
+        return "above 0"
+    if name.endswith("port") and value > _LAST_PORT:
+        return f"0 to {_LAST_PORT}"
+    return "at least 0" if value < 0 else None
 
 
 def shown(settings: Settings) -> dict[str, str]:
@@ -159,6 +221,11 @@ def _without_password(text: str) -> str:
 
 
 def _parse(text: str, kind: type) -> Any:
+    if kind is int or kind is float:
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise ValueError(f"a {'whole ' if kind is int else ''}number") from error
     if kind is bool:
         if text.lower() not in ("0", "1", "true", "false"):
             raise ValueError("true or false")

@@ -118,7 +118,8 @@ def serve(
     alone = descriptor is not None or not settings.embedded
     try:
         if alone:
-            databases.start(lambda: serving.plain(settings, descriptor=descriptor))
+            given = {"descriptor": descriptor, "announce": _print_lines}
+            databases.start(lambda: serving.plain(settings, **given))
         else:
             databases.start(lambda: serving.embedded(settings, announce=_print_lines))
     except OSError as error:

@@ -28,13 +28,14 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], *, url: str | None = None) -
 
 
 def start(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """The result of a task that may find the database absent, or somebody else's."""
+    """The result of a task that may find the database absent, not its own, or somebody else's."""
     occupancy = importlib.import_module("gateway.operations.occupancy")
+    starting = importlib.import_module("gateway.operations.starting")
     try:
         return asyncio.run(work())
     except occupancy.Absent as error:
         raise _ended(str(error), _USAGE) from error
-    except occupancy.Occupied as error:
+    except (occupancy.Occupied, starting.CannotStart, starting.WrongVault) as error:
         raise _ended(str(error), _CHECK_FAILED) from error
 
 

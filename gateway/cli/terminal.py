@@ -1,6 +1,5 @@
 """What the commands share: settings, tables, progress, exit codes, errors in words."""
 
-import asyncio
 import contextlib
 import importlib
 import json
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from gateway.cli import databases
 from gateway.errors import Denied, Refused
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _column(name: str, values: Sequence[str]) -> Column:
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """The result of a task; what is not there, or not here, is a usage error."""
     try:
-        return asyncio.run(work)
+        return databases.start(lambda: work)
     except (ValueError, Refused, Denied) as error:
         err.print(_worded(error), highlight=False)
         raise typer.Exit(USAGE) from error

@@ -154,7 +154,7 @@ def _write_sandbox(made: Install, settings: Settings, port: int) -> None:
     connections_file = made.sandbox / "connections.json"
     if connections_file.exists():
         document = json.loads(made.simulators_file.read_text(encoding="utf-8"))
-        for stand in document["merchants"]:
+        for stand in document["merchants"] if port else ():  # 0: it is not known here.
             stand["webhook"]["url"] = f"{gateway_url}/events/{stand['id']}"
         sandbox.write_secret(made.simulators_file, document)
     else:

@@ -19,6 +19,7 @@ class Process:
 
     Args:
         program: None: the Python that runs us.
+        tied: Its standard input ends when we do, however we end.
         more_environment: Beside ours.
     """
 
@@ -29,6 +30,7 @@ class Process:
         home: Path,
         *,
         program: str | None = None,
+        tied: bool = False,
         more_environment: Mapping[str, str] | None = None,
         **more: Any,
     ) -> None:
@@ -39,7 +41,7 @@ class Process:
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(  # noqa: S603  # Our own program.
                 [program or sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which then stops them.
@@ -68,3 +70,5 @@ class Process:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
+        if self._popen.stdin:
+            self._popen.stdin.close()

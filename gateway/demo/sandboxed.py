@@ -1,16 +1,20 @@
 """What the operator's commands do in a sandbox: certify a partner, run stand-ins, set the clock."""
 
+import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
 from gateway.db import Clock, Database, SandboxOnly
 from gateway.demo import install
 from gateway.demo.data import catalog
+from gateway.demo.supervisor import listening
 from gateway.oauth.client import PartnerClient, partner_client
 from gateway.runtime import read_connections
 from gateway.settings import Settings
@@ -18,6 +22,8 @@ from partners import Connection, conformance
 from partners.conformance import report
 from partners.conformance.stand_in import at
 from partners.simulators import __main__ as stand_ins
+from partners.simulators.config import Config
+from partners.simulators.config import read as read_config
 from partners.simulators.remote import Control
 
 
@@ -101,15 +107,47 @@ async def _control(settings: Settings) -> AsyncIterator[Control | None]:
 
 
 def run_simulators(settings: Settings) -> None:
-    """Run the stand-ins of an installation until SIGTERM."""
+    """Run the stand-ins of an installation until SIGTERM.
+
+    They listen where they did last, so that who is connected to them stays so; where such a port
+    is taken they take another, and the partners file says which.
+    """
     made = install.prepare(settings, port=settings.port)
-    stand_ins.main(
-        [
-            *("--config", str(made.simulators_file)),
-            *("--state", str(made.sandbox / "state")),
-            *("--ports-file", str(made.ports_file)),
-        ]
+    config = _where_they_were(read_config(made.simulators_file), made)
+    asyncio.run(
+        stand_ins.run(
+            config,
+            made.sandbox / "state",
+            ports_file=made.ports_file,
+            listening=lambda ports: install.connect(made, settings, ports),
+        )
     )
+
+
+def _where_they_were(config: Config, made: install.Install) -> Config:
+    """The configuration with the ports of the last run, as far as they are free."""
+    try:
+        last = json.loads(made.ports_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return config
+    return replace(
+        config,
+        control_port=_if_free(last["control"]),
+        merchants=tuple(
+            replace(each, port=_if_free(last["merchants"].get(each.id, "")))
+            for each in config.merchants
+        ),
+    )
+
+
+def _if_free(url: str) -> int:
+    """The port of a loopback address, or 0 if somebody listens there."""
+    port = urlsplit(url).port or 0
+    try:
+        with listening("127.0.0.1", port):
+            return port
+    except OSError:
+        return 0
 
 
 async def set_clock(settings: Settings, instant: datetime) -> datetime:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -15,10 +16,13 @@ from gateway.api.endpoint import BODY_LIMIT
 from gateway.app import create_app
 from gateway.demo import install, supervisor
 from gateway.demo.supervisor import on_signals
+from gateway.operations import starting
 from gateway.operations.occupancy import holding
 from gateway.runtime import settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75  # Longer than clients keep a connection, so that none is cut in use.
 Announce = Callable[[list[str]], None]
@@ -41,28 +45,44 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def plain(settings: Settings, *, descriptor: int | None) -> None:
+async def plain(settings: Settings, *, descriptor: int | None, announce: Announce) -> None:
     """The gateway alone, until it is asked to end.
 
     Args:
         descriptor: A bound socket that was handed on; None binds the settings' address.
+
+    Raises:
+        CannotStart: The database or its key is not as a start needs it.
     """
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(holding(settings.url, "serve"))
+        await starting.check(settings)
         if descriptor is not None:
             bound = stack.enter_context(socket.socket(fileno=descriptor))
         else:
             bound = stack.enter_context(supervisor.listening(settings.host, settings.port))
-        settings = replace(settings, port=bound.getsockname()[1])
-        await _serve(settings, bound, settle)
+        host, port = bound.getsockname()[:2]
+        settings = replace(settings, port=port)
+        lines = [f"listening {host}:{port}", f"API       {settings.base_url}/graphql"]
+
+        def ready() -> None:
+            settle()
+            announce(lines)
+
+        await _serve(settings, bound, ready)
 
 
 async def embedded(settings: Settings, *, announce: Announce) -> None:
-    """The embedded default: a seeded database, the partners' stand-ins, gateway and worker."""
+    """The embedded default: a seeded database, the partners' stand-ins, gateway and worker.
+
+    Raises:
+        CannotStart: The database or its key is not as a start needs it.
+    """
     with (
         holding(settings.url, "serve"),
         supervisor.listening(settings.host, settings.port) as bound,
     ):
+        await starting.check(settings)
         settings = replace(settings, port=bound.getsockname()[1])
         made = install.prepare(settings, port=settings.port)
         stand_ins = supervisor.simulators(made)
@@ -88,7 +108,12 @@ async def _serve(settings: Settings, bound: socket.socket, ready: Callable[[], N
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
     )
-    server = _Server(config, ready)
+
+    def answers() -> None:
+        log.info("listening on %s:%s", *bound.getsockname()[:2])
+        ready()
+
+    server = _Server(config, answers)
     loop = asyncio.get_running_loop()
 
     def end() -> None:

@@ -50,7 +50,7 @@ def simulators(made: Install) -> Process:
     made.ports_file.unlink(missing_ok=True)
     arguments = ["-m", "partners.simulators", "--config", str(made.simulators_file)]
     arguments += ["--state", str(made.sandbox / "state"), "--ports-file", str(made.ports_file)]
-    return Process("simulators", arguments, made.home)
+    return Process("simulators", [*arguments, "--tied"], made.home, tied=True)
 
 
 async def wait_for_ports(made: Install, process: Process, settings: Settings) -> None:

@@ -28,7 +28,7 @@ async def token(settings: Settings, who: str, *, key: Path | None = None) -> str
         raise SandboxOnly
     wire = Wire.open(settings.base_url)
     try:
-        caller = _caller(wire, settings.home, who, key)
+        caller = _caller(wire, settings, who, key)
         await caller.log_in()
     except httpx2.TransportError as error:
         raise ValueError(f"no gateway at {settings.base_url}: `make serve` starts one") from error
@@ -37,14 +37,23 @@ async def token(settings: Settings, who: str, *, key: Path | None = None) -> str
     return caller.headers()["authorization"].removeprefix("Bearer ")
 
 
-def _caller(wire: Wire, home: Path, who: str, key: Path | None) -> Caller:
+def _nobody(settings: Settings) -> str:
+    if settings.embedded:
+        return f"no sandbox in {settings.home}: `make serve` makes one"
+    return (
+        f"no demo people in {settings.home}: a database of one's own (GATEWAY_DATABASE_URL) begins "
+        "without; `gateway access add-person` adds one, who logs in with a browser"
+    )
+
+
+def _caller(wire: Wire, settings: Settings, who: str, key: Path | None) -> Caller:
     if key is not None:
         jwk = json.loads(key.read_text(encoding="utf-8"))
         return Merchant(wire, merchant_id=who, key=jwk)
     try:
-        made = install.opened(home)
+        made = install.opened(settings.home)
     except FileNotFoundError as error:
-        raise ValueError(f"no sandbox in {home}: `make serve` makes one") from error
+        raise ValueError(_nobody(settings)) from error
     for person in install.people():
         if person.login != who:
             continue

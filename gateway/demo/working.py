@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.demo.supervisor import on_signals
-from gateway.operations import listener, occupancy
+from gateway.operations import listener, occupancy, starting
 from gateway.runtime import Runtime, settle
 from gateway.settings import Settings
 from gateway.telemetry import tracing
@@ -11,8 +11,13 @@ from gateway.worker import Worker
 
 
 async def work(settings: Settings) -> None:
-    """Work until asked to end; then what is under way is finished, or handed back."""
+    """Work until asked to end; then what is under way is finished, or handed back.
+
+    Raises:
+        CannotStart: The database or its key is not as a start needs it.
+    """
     with occupancy.holding(settings.url, "worker"):
+        await starting.check(settings)
         await _work(settings)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -233,23 +234,52 @@ def write(title: str | None, *, stopped_using: str | None = None) -> Path | None
         title: What it is for; None keeps the title of the one in its place.
 
     Raises:
-        Undecided: It is an expansion, and breaks the rules of one.
+        Undecided: It breaks the rules of its kind; every file is as it was.
     """
-    for path in pending():
-        title = title or _title(rules.load(path))
-        path.unlink()
-    title = title or "next"
-    last = files()[-1].stem[:4]
+    replaced = pending()
+    title = title or next((_title(rules.load(path)) for path in replaced), "next")
+    last = next(path.stem[:4] for path in reversed(files()) if path not in replaced)
     revision = f"{int(last) + 1:04}"
     made = text(revision=revision, down_revision=last, title=title, stopped_using=stopped_using)
+    if made is not None:
+        _require_rules(made)
+    for path in replaced:
+        path.unlink()
     if made is None:
         return None
     path = VERSIONS / f"{revision}_{re.sub(r'[^a-z0-9]+', '_', title.lower()).strip('_')}.py"
     path.write_text(made, encoding="utf-8")
-    broken = rules.violations(rules.load(path), sealed=migrations.sealed())
+    return path
+
+
+def _require_rules(made: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "next.py")
+        path.write_text(made, encoding="utf-8")
+        broken = rules.violations(rules.load(path), sealed=migrations.sealed())
     if broken:
         raise Undecided("\n".join(broken))
-    return path
+
+
+def _release(text: str) -> str:
+    if not re.fullmatch(r"\d+\.\d+\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text}: a release, as in 0.2.0")
+    return text
+
+
+def wrong() -> list[str]:
+    """What is wrong with the revisions there are: changed, against the rules, or out of date."""
+    found: list[str] = []
+    for path in files():
+        if digest(path) != RELEASED.get(path.stem[:4], digest(path)):
+            found.append(f"{path.name}: released, and changed since")
+        found += rules.violations(rules.load(path), sealed=migrations.sealed())
+    for path in pending():
+        if again(path) != path.read_text("utf-8"):
+            found.append(f"{path.name}: not what the tables say: run `make migration`")
+    if not pending() and difference(str(migrations.newest())):
+        found.append("the tables are not what the newest revision makes: run `make migration`")
+    return found
 
 
 def _title(module: ModuleType) -> str:
@@ -259,8 +289,15 @@ def _title(module: ModuleType) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the next revision.")
     parser.add_argument("title", nargs="*", help="what it is for; as before by default")
-    parser.add_argument("--contract", metavar="RELEASE", help="the release that stopped using it")
+    told = "the release that stopped using it"
+    parser.add_argument("--contract", metavar="RELEASE", type=_release, help=told)
+    parser.add_argument("--check", action="store_true", help="write nothing; end 1 if one is wrong")
     given = parser.parse_args()
+    if given.check:
+        if found := wrong():
+            sys.exit("\n".join(found))
+        sys.stdout.write(f"{len(files())} revisions keep to the rules\n")
+        return
     try:
         path = write(" ".join(given.title) or None, stopped_using=given.contract)
     except Undecided as error:

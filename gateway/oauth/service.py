@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,6 +64,39 @@ async def opens_signing_key(tx: AsyncConnection, vault: keys.Vault) -> bool:
     except InvalidTag:
         return False
     return True
+
+
+class WrongVault(ValueError):
+    """The database has keys that this vault key does not open; nothing was made."""
+
+
+async def has_sealed_keys(tx: AsyncConnection) -> bool:
+    """Whether the database has keys that only its own vault key opens."""
+    return bool(await tx.scalar(sa.select(sa.exists(sa.select(store.signing_keys.c.kid)))))
+
+
+async def require_vault(tx: AsyncConnection, path: Path) -> None:
+    """Refuse a vault key that is not the database's; one that is yet to be made is fine.
+
+    Raises:
+        WrongVault: The database has sealed keys, and the file is missing or another.
+    """
+    vault = _vault_at(path)
+    if await signing_since(tx) is None:
+        if vault is not None or not await has_sealed_keys(tx):
+            return
+    elif vault is not None and await opens_signing_key(tx, vault):
+        return
+    what = "is missing" if vault is None else "is another database's"
+    raise WrongVault(
+        f"the database has sealed keys and {path} {what}: bring back the vault key that belongs "
+        "to this database (GATEWAY_VAULT_KEY_FILE says where it is)"
+    )
+
+
+def _vault_at(path: Path) -> keys.Vault | None:
+    """The vault of a key file; none is made."""
+    return keys.Vault.open(path) if path.exists() else None
 
 
 async def register_client(

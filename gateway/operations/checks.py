@@ -296,18 +296,41 @@ def window(late: timedelta | None) -> Finding:
     )
 
 
-def secret_file(name: str, mode: int | None, *, needed: bool, why: str = "") -> Finding:
+def no_vault_key(*, sealed: bool | None) -> Finding:
+    """The vault key is not there.
+
+    Args:
+        sealed: Whether the database has keys that only it opens; None if that is not known.
+    """
+    if sealed:
+        return fail(
+            "vault key",
+            "文件不存在,而数据库中有用它封存的密钥",
+            "the file is not there, and the database has keys that it seals",
+            "请先找回与此数据库配套的 vault.key 再启动",
+            "bring back the vault key that belongs to this database before any start",
+        )
+    if sealed is None:
+        return fail(
+            "vault key",
+            "文件不存在,数据库是否需要它未知",
+            "the file is not there, and whether the database needs it is not known",
+            "用过的数据库:找回 vault.key;新数据库:首次启动即生成",
+            "of a used database: bring it back; for a new one the first start makes it",
+        )
+    step = "数据库尚无密钥,首次启动即生成", "the database has no keys yet: the first start makes it"
+    return fail("vault key", "文件不存在", "the file is not there", *step)
+
+
+def secret_file(name: str, mode: int | None, *, why: str = "") -> Finding:
     """A file that only the gateway's user may read.
 
     Args:
-        mode: Its permission bits; None if it is not there.
+        mode: Its permission bits; None if it is not there, and need not be.
         why: What is wrong with its contents.
     """
     if mode is None:
-        if not needed:
-            return ok(name, "没有此文件", "there is none")
-        step = "首次启动即生成;否则找回备份", "the first start makes it; else bring it back"
-        return fail(name, "文件不存在", "the file is not there", *step)
+        return ok(name, "没有此文件", "there is none")
     if mode & 0o077:
         step = f"chmod 600 {name}", f"chmod 600 {name}"
         return fail(name, f"权限为 {mode:04o}", f"its mode is {mode:04o}", *step)

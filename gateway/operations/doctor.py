@@ -68,12 +68,12 @@ async def examine(
     for finding in checks.settings(settings):
         yield finding
     yield _disk(settings)
-    vault, finding = _vault(settings)
-    yield finding
-    yield _secret_file(settings.partners_path, "partners file", needed=False)
-    progress("database")
     database = Database(settings.url)
     try:
+        vault, finding = await _vault(settings, database)
+        yield finding
+        yield checks.secret_file("partners file", _mode(settings.partners_path))
+        progress("database")
         looked = _of_the_database(database, settings, vault, books, progress)
         async with aclosing(looked) as found:  # Who listens may leave at any finding.
             async for finding in found:
@@ -94,21 +94,33 @@ def _disk(settings: Settings) -> Finding:
     return checks.disk(usage.free, usage.total)
 
 
-def _vault(settings: Settings) -> tuple[Vault | None, Finding]:
+async def _vault(settings: Settings, database: Database) -> tuple[Vault | None, Finding]:
     """The vault key, opened but never made."""
     path = settings.vault_key_path
-    finding = _secret_file(path, "vault key", needed=True)
+    if _mode(path) is None:
+        return None, checks.no_vault_key(sealed=await _sealed(database))
+    finding = checks.secret_file("vault key", _mode(path))
     if finding.verdict is not checks.Verdict.OK:
         return None, finding
     try:
         return Vault.open(path), finding
     except (OSError, ValueError) as error:
         why = str(error) if isinstance(error, ValueError) else type(error).__name__
-        return None, checks.secret_file("vault key", _mode(path), needed=True, why=why)
+        return None, checks.secret_file("vault key", _mode(path), why=why)
 
 
-def _secret_file(path: Path, name: str, *, needed: bool) -> Finding:
-    return checks.secret_file(name, _mode(path), needed=needed)
+async def _sealed(database: Database) -> bool | None:
+    """Whether the database has sealed keys; None if it does not tell."""
+    if database.file is not None and _mode(database.file) is None:
+        return False
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            if await migrations.current(database) is None:
+                return False
+            async with database.reading() as tx:
+                return await oauth.has_sealed_keys(tx)
+    except (sa.exc.SQLAlchemyError, OSError, TimeoutError):
+        return None
 
 
 def _mode(path: Path) -> int | None:

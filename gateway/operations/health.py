@@ -1,7 +1,7 @@
 """Whether this process lives and whether it should be given requests, with the reasons.
 
 Alive: the event loop answers. Ready: the database answers with a schema this version knows, a
-signing key is there, the worker inside has a pulse, and the process is not about to end.
+signing key is there and opens, the worker inside has a pulse, and the process is not about to end.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from gateway import migrations
 from gateway.db import Database
 from gateway.oauth import service as oauth
+from gateway.oauth.keys import Vault
 from gateway.telemetry import work
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Health:
         kept: float = KEPT,
     ) -> None:
         self.database = database  # None until the process has one.
+        self.vault: Vault | None = None  # With it, whether it opens the signing key.
         self.signing = signing
         self.working = working
         self.stopping = False
@@ -85,7 +87,7 @@ class Health:
             ("schema", _schema),
         ]
         if self.signing:
-            looks.append(("keys", _keys))
+            looks.append(("keys", self._keys))
         found = []
         for name, look in looks:
             try:
@@ -100,6 +102,14 @@ class Health:
             if why != "ok":
                 break  # What comes next needs it.
         return found
+
+    async def _keys(self, database: Database) -> str:
+        async with database.reading() as tx:
+            if await oauth.signing_since(tx) is None:
+                return "no signing key"
+            if self.vault is not None and not await oauth.opens_signing_key(tx, self.vault):
+                return "sealed by another vault key"
+        return "ok"
 
     def _worker(self) -> Check:
         age = work.pulse()
@@ -132,8 +142,3 @@ async def _schema(database: Database) -> str:
     """Newer than ours is fine: a schema is widened before the version that needs it."""
     found = await migrations.current(database)
     return "ok" if found and found not in migrations.superseded() else "not the newest"
-
-
-async def _keys(database: Database) -> str:
-    async with database.reading() as tx:
-        return "ok" if await oauth.signing_since(tx) else "no signing key"

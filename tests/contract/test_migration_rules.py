@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from gateway import migrations
 from gateway.migrations import generate, rules
 
+ROOT = Path(__file__).parents[2]
 _REVISION = """\
 import sqlalchemy as sa
 from alembic import op
@@ -209,3 +210,47 @@ def test_what_is_taken_away_needs_a_contract(tables: sa.MetaData, tmp_path: Path
     path.write_text(written("0.2.0"), encoding="utf-8")
     assert 'STOPPED_USING = "0.2.0"' in path.read_text("utf-8")
     assert rules.violations(rules.load(path)) == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the revisions, to write in."""
+    for path in generate.files():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    style = f'extend = "{ROOT / "pyproject.toml"}"\nsrc = ["{ROOT}"]\n'
+    (tmp_path / "ruff.toml").write_text(style, encoding="utf-8")
+    monkeypatch.setattr(generate, "VERSIONS", tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.py")}
+
+
+def test_what_is_refused_leaves_every_file_as_it_was(
+    tables: sa.MetaData, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables.remove(tables.tables["ledger_seals"])
+    before = contents(folder)
+    with pytest.raises(generate.Undecided, match="drops a table"):
+        generate.write("drop the old chain")
+    monkeypatch.setattr("sys.argv", ["generate", "drop the old chain", "--contract", "nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        generate.main()
+    assert ended.value.code == 2
+    assert contents(folder) == before
+    made = generate.write("drop the old chain", stopped_using="0.2.0")
+    assert made
+    assert made.name.endswith("_drop_the_old_chain.py")
+    assert generate.pending() == [made]
+
+
+def test_the_check_names_what_is_wrong(folder: Path) -> None:
+    assert generate.wrong() == []
+    (first,) = folder.glob("0001*.py")
+    first.write_text(first.read_text("utf-8") + "# a remark\n", encoding="utf-8")
+    assert [f"{first.name}: released, and changed since"] == generate.wrong()
+    for path in generate.pending():
+        path.write_text(path.read_text("utf-8") + "# a remark\n", encoding="utf-8")
+    if generate.pending():
+        assert "run `make migration`" in generate.wrong()[-1]

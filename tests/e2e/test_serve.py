@@ -6,11 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -139,3 +142,75 @@ async def _claims(url: str, token: str) -> dict[str, Any]:
         await wire.aclose()
     (signed_by,) = [key for key in keys if key["kid"] == jose.header(token)["kid"]]
     return jose.decode(token, jose.load(signed_by))[1]
+
+
+def command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command beside the server, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *words],
+        cwd=ROOT,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def stand_ins(home: Path) -> Iterator[dict[str, Any]]:
+    """`gateway simulators` beside no server, and what it says once it listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "simulators"],
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        process.stdout.close()
+
+
+def test_the_recovery_drill_of_the_book(home: Path) -> None:
+    """Backup, disaster, restore; the stand-ins run on their own, and recovery reaches them."""
+    with served(home):
+        assert command(home, "backup", str(home / "of.backup")).returncode == 0
+    ports = json.loads((home / "sandbox/ports.json").read_text())["merchants"]
+    partners = (home / "partners.json").read_text()
+    assert command(home, "restore", str(home / "of.backup"), "--force").returncode == 0
+    with stand_ins(home) as listening:
+        assert listening["merchants"] == ports
+        done = command(home, "recover")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (home / "partners.json").read_text() == partners
+    taken = urlsplit(ports["M05"])
+    with socket.create_server((str(taken.hostname), int(taken.port or 0))), stand_ins(home) as now:
+        assert now["merchants"]["M05"] != ports["M05"]
+        assert command(home, "recover").returncode == 0
+
+
+def test_the_stand_ins_end_with_a_server_that_is_killed(home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"],
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    at = urlsplit(json.loads((home / "sandbox/ports.json").read_text())["control"])
+    while True:
+        try:
+            socket.create_connection((str(at.hostname), int(at.port or 0))).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.05)
