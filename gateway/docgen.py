@@ -50,8 +50,8 @@ The last try comes about three days after the first, and no setting shortens tha
 it. `gateway events list --failed --since 1h` shows what fails or was given up (`DUE`, `DEAD`), and
 so do `gateway doctor` and `deliveries(failed: true)` of a webhook. `gateway events resend EVENT`
 tries a failing one at once and counts its tries on. To rehearse a dead letter in a sandbox, let the
-endpoint answer 500 once, set its row's `attempts` in `webhook_deliveries` to 10 and resend it: after
-that try it is `DEAD`; resent then, it has all its tries again.
+endpoint answer 500 once, set its row's `attempts` in `webhook_deliveries` to 10 and resend it:
+after that try it is `DEAD`; resent then, it has all its tries again.
 
 **Subscriptions** (graphql-transport-ws at `/graphql`): `redemptionUpdated(id, after)` for members
 and `partnerEvents(after)` for merchants go on after what was seen last. `connection_init` carries
