@@ -36,6 +36,23 @@ STEPS (± 20 %),
 or when a `Retry-After` of at most an hour asks, if that is later; then given up: the events after
 it go on, and `resendEvents` sends it again under its old id.
 
+```graphql
+mutation {
+  registerWebhook(input: {
+    url: "https://shop.example/events"
+    types: ["redemption.*", "settlement.published"]
+    idempotencyKey: "webhook-1"
+  }) { webhook { id state } secret errors { code message field nextStep } }
+}
+```
+
+The last try comes about three days after the first, and no setting shortens that: partners rely on
+it. `gateway events list --failed --since 1h` shows what fails or was given up (`DUE`, `DEAD`), and
+so do `gateway doctor` and `deliveries(failed: true)` of a webhook. `gateway events resend EVENT`
+tries a failing one at once and counts its tries on. To rehearse a dead letter in a sandbox, let the
+endpoint answer 500 once, set its row's `attempts` in `webhook_deliveries` to 10 and resend it:
+after that try it is `DEAD`; resent then, it has all its tries again.
+
 **Subscriptions** (graphql-transport-ws at `/graphql`): `redemptionUpdated(id, after)` for members
 and `partnerEvents(after)` for merchants go on after what was seen last. `connection_init` carries
 `{"authorization": "Bearer <token>"}`. A socket ends with its token.

@@ -136,6 +136,31 @@ class Depth:
     dead: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is due in a queue and nobody's, since when its oldest item is, and who was there last.
+
+    `leased_until` is the end of the lease that runs longest or did: None if there is none.
+    """
+
+    waiting: int
+    oldest: timedelta
+    leased_until: datetime | None
+
+
+async def left(tx: AsyncConnection, *, system_now: datetime) -> Left:
+    """Jobs that are due and that no worker holds."""
+    free = sa.or_(jobs.c.leased_until.is_(None), jobs.c.leased_until < system_now)
+    mine = sa.and_(jobs.c.due_at <= system_now, free)
+    query = sa.select(
+        sa.func.count(sa.case((mine, 1))),
+        sa.func.min(sa.case((mine, jobs.c.due_at))),
+        sa.func.max(jobs.c.leased_until),
+    ).where(jobs.c.state == "DUE")
+    count, since, until = (await tx.execute(query)).one()
+    return Left(count, system_now - since if since else timedelta(0), until)
+
+
 async def job_depths(tx: AsyncConnection, *, system_now: datetime) -> dict[str, Depth]:
     """Jobs by name: due now, the age of the oldest, and those given up."""
     overdue = sa.and_(jobs.c.state == "DUE", jobs.c.due_at <= system_now)

@@ -90,7 +90,9 @@ RULES: Mapping[str, str] = {
     "in the years {least} to {most}": "年份须在 {least} 到 {most} 之间",
     "a business day that has begun": "须为已开始的营业日",
     "an open break": "须为未关闭的差异",
-    "the partner's booking, for COMMIT only": "仅 COMMIT 须填商户的预订凭据",
+    "COMMIT needs the partner's booking; no other outcome takes one": (
+        "COMMIT 必须填写商户的预订凭据,其他结论不得填写"
+    ),
     "one of {values}, for CANCEL only": "仅 CANCEL 须填,且为以下之一:{values}",
     "why": "请说明原因",
     # federation

@@ -349,8 +349,10 @@ def upgrade() -> None:
 @events_app.command("list")
 def list_events(
     failed: Annotated[bool, typer.Option("--failed", help="only failing deliveries")] = False,
-    since: Annotated[str | None, typer.Option(help="as in 30m, 1h or 2d")] = None,
-    limit: Annotated[int, typer.Option(help="the newest so many")] = 50,
+    since: Annotated[
+        str | None, typer.Option(help="as in 30m, 1h or 2d; with --failed, of the last try")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="the newest so many")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List events with their deliveries, newest first."""
@@ -370,7 +372,8 @@ def resend_events(
     """Send events again under their old ids; exit 3 if an address of --to does not take one."""
     forwarding, tell = load("gateway.demo.forwarding"), typer.echo
     if to is None:
-        tell(f"{run(forwarding.resend(read_settings(), events))} will be sent again")
+        count, reasons = run(forwarding.resend(read_settings(), events))
+        tell("\n".join([f"{count} will be sent again", *reasons]))
         return
     sending = forwarding.send_to(read_settings(), events, to, merchant=merchant, tell=tell)
     if not run(sending):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from gateway.db import system_now
 from gateway.events import desk, service
 from gateway.events.desk import Sent, span
 from gateway.runtime import Runtime
@@ -15,12 +16,15 @@ async def listed(
 ) -> list[tuple[str, ...]]:
     """Events with their deliveries, newest first; `since` is a time such as `1h`, back from now.
 
+    With `failed` it is of the last try, in system time; else of the event, in business time.
+
     Raises:
         ValueError: `since` is none.
     """
     runtime = await Runtime.open(settings)
     try:
-        start = None if since is None else runtime.clock.now() - span(since)
+        now = system_now() if failed else runtime.clock.now()
+        start = None if since is None else now - span(since)
         rows = await desk.listed(runtime.database, failed=failed, since=start, limit=limit)
     finally:
         await runtime.close()
@@ -30,8 +34,8 @@ async def listed(
     ]
 
 
-async def resend(settings: Settings, event_ids: Sequence[str]) -> int:
-    """Queue events again; returns how many will be sent.
+async def resend(settings: Settings, event_ids: Sequence[str]) -> tuple[int, list[str]]:
+    """Queue events again; returns how many will be sent, and why others are not.
 
     Raises:
         NotFound: There is no such event.

@@ -66,11 +66,15 @@ async def listed(
 
     Args:
         failed: Only deliveries whose last try failed.
-        since: Those that occurred then or later.
+        since: Those that occurred then or later (business time); with `failed`, those whose last
+            try was (system time).
     """
+    tried, occurred = (since, None) if failed else (None, since)
     async with database.reading() as tx:
         endpoints = {each.id: each for each in await service.endpoints(tx)}
-        sent = await service.deliveries_of(tx, failed=failed, since=since, limit=limit)
+        sent = await service.deliveries_of(
+            tx, failed=failed, since=occurred, tried_since=tried, limit=limit
+        )
         events = [] if failed else await service.newest_events(tx, since=since, limit=limit)
     rows = {}
     for each in sent:
@@ -90,16 +94,19 @@ def _row(event: Event, merchant: str, state: str, attempts: str, answer: str) ->
     return Row(at, event.id, event.type, merchant, state, attempts, answer)
 
 
-async def resend(database: Database, event_ids: Sequence[str]) -> int:
-    """Queue events again for every endpoint they concern; returns how many will be sent.
+async def resend(database: Database, event_ids: Sequence[str]) -> tuple[int, list[str]]:
+    """Queue events again for every endpoint they concern.
+
+    Returns:
+        How many will be sent, and why others are not, or not at once.
 
     Raises:
         NotFound: There is no such event.
     """
+    now = system_now()
     async with database.transaction() as tx:
-        return await service.resend(
-            tx, merchant_id=None, event_ids=event_ids, system_now=system_now()
-        )
+        count = await service.resend(tx, merchant_id=None, event_ids=event_ids, system_now=now)
+        return count, await service.held_back(tx, event_ids, system_now=now)
 
 
 async def send_to(

@@ -121,6 +121,16 @@ class Delivery:
     event: Event
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Deliveries to active endpoints that fail, or were given up; who wants no more at all."""
+
+    failing: int
+    since: datetime | None  # System time: when the oldest of them was first to be sent.
+    dead: Mapping[str, int]  # by merchant
+    gone: Sequence[str]  # merchants whose endpoint answered 410
+
+
 def parse_id(event_id: str) -> tuple[str, int]:
     """Object and sequence of an event's id.
 

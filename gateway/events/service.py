@@ -20,6 +20,7 @@ from gateway.events.model import (
     Endpoint,
     EndpointState,
     Event,
+    Trouble,
     check_types,
     check_url,
     parse_id,
@@ -250,13 +251,15 @@ async def deliveries_of(
     endpoint_ids: Collection[str] | None = None,
     failed: bool = False,
     since: datetime | None = None,
+    tried_since: datetime | None = None,
     limit: int,
 ) -> list[Delivery]:
     """Deliveries, newest first.
 
     Args:
         failed: Those only whose last try failed.
-        since: Of events that occurred then or later.
+        since: Of events that occurred then or later; business time.
+        tried_since: Those whose last try was then or later; system time.
     """
     d = store.deliveries.c
     where: list[sa.ColumnElement[bool]] = []
@@ -266,7 +269,14 @@ async def deliveries_of(
         where += [d.state != DeliveryState.DELIVERED, d.sent_at.is_not(None)]
     if since is not None:
         where.append(store.events.c.occurred_at >= since)
+    if tried_since is not None:
+        where.append(d.sent_at >= tried_since)
     return await store.find_deliveries(tx, *where, newest=limit)
+
+
+async def trouble(tx: AsyncConnection) -> Trouble:
+    """What does not arrive at its endpoint."""
+    return await store.trouble(tx)
 
 
 async def resend(
@@ -280,6 +290,8 @@ async def resend(
 ) -> int:
     """Send events again under their old ids, with all tries; one never sent to an endpoint, too.
 
+    One that failed and waits for its next try is tried at once, if it is asked for by its id.
+
     Args:
         merchant_id: Whose; None: the operator asks, for everybody.
         event_ids: These events; or
@@ -287,7 +299,7 @@ async def resend(
         endpoint_id: To this endpoint only.
 
     Returns:
-        How many will be sent. What waits for its first or next try anyway is not counted.
+        How many will be sent. What is to be sent now anyway is not counted.
 
     Raises:
         NotFound: An event or the endpoint is not this merchant's.
@@ -305,18 +317,40 @@ async def resend(
             where.append(d.number.in_(recent.where(store.events.c.occurred_at >= failed_since)))
         return await store.make_due(tx, *where, system_now=system_now)
     found = await events_by_id(tx, event_ids, merchant_id=merchant_id)
-    count = await store.make_due(
-        tx,
-        d.endpoint_id.in_(ids),
-        d.number.in_([event.number for event in found]),
-        system_now=system_now,
-    )
+    mine = d.endpoint_id.in_(ids), d.number.in_([event.number for event in found])
+    count = await store.try_now(tx, *mine, system_now=system_now)
+    count += await store.make_due(tx, *mine, system_now=system_now)
     rows = [
         row
         for event in found
         for row in due_rows(event, [each for each in targets if _told(each, event)], system_now)
     ]
     return count + (await _add_missing(tx, rows) if rows else 0)
+
+
+async def held_back(
+    tx: AsyncConnection, event_ids: Sequence[str], *, system_now: datetime
+) -> list[str]:
+    """Why events that were just asked for are not sent at once: a line for each delivery."""
+    found, told = await events_by_id(tx, event_ids), []
+    rows = await store.waiting(tx, [event.number for event in found])
+    for event in found:
+        mine = [row for row in rows if row.number == event.number]
+        reasons = [(row.merchant_id, _why_waiting(row, system_now)) for row in mine]
+        told += [f"{event.id} to {merchant}: {why}" for merchant, why in reasons if why]
+        if not mine:
+            told.append(f"{event.id}: nobody it concerns has an endpoint")
+    return told
+
+
+def _why_waiting(row: sa.Row[Any], system_now: datetime) -> str | None:
+    if row.state != EndpointState.ACTIVE:
+        return f"its endpoint is {row.state}; it is sent once the merchant makes it active"
+    if row.leased_until and row.leased_until >= system_now:
+        return "it is being sent"
+    if row.ahead:
+        return f"earlier ones of its object go first ({row.ahead}); resend those, too"
+    return "it was due already; `gateway worker` sends it" if row.due_at < system_now else None
 
 
 async def events_by_id(

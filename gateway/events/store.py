@@ -23,6 +23,7 @@ from gateway.events.model import (
     Endpoint,
     EndpointState,
     Event,
+    Trouble,
 )
 
 ROUTE_LOCK = 6_201  # advisory lock: one router at a time
@@ -354,6 +355,50 @@ async def make_due(
     over = deliveries.c.state != DeliveryState.DUE
     done = await tx.execute(sa.update(deliveries).where(*where, over).values(**again))
     return int(done.rowcount)
+
+
+async def try_now(tx: AsyncConnection, *where: sa.ColumnElement[bool], system_now: datetime) -> int:
+    """Let what waits after a failed try be tried at once; its tries are counted on."""
+    d = deliveries.c
+    free = sa.or_(d.leased_until.is_(None), d.leased_until < system_now)
+    waits = sa.and_(d.state == DeliveryState.DUE, d.attempts > 0, d.due_at > system_now, free)
+    change = sa.update(deliveries).where(*where, waits).values(due_at=system_now)
+    return int((await tx.execute(change)).rowcount)
+
+
+async def waiting(tx: AsyncConnection, numbers: Sequence[int]) -> list[sa.Row[Any]]:
+    """Deliveries of these events that are not done, with their endpoint's merchant and state.
+
+    `ahead` is how many of the same object go before; while `leased_until` lasts, it is being sent.
+    """
+    d, earlier = deliveries.c, deliveries.alias("earlier")
+    ahead = sa.select(sa.func.count()).where(
+        earlier.c.state == DeliveryState.DUE,
+        earlier.c.endpoint_id == d.endpoint_id,
+        earlier.c.object_id == d.object_id,
+        earlier.c.number < d.number,
+    )
+    query = sa.select(
+        *(d.number, d.due_at, d.leased_until, ahead.scalar_subquery().label("ahead")),
+        *(endpoints.c.merchant_id, endpoints.c.state),
+    ).join_from(deliveries, endpoints)
+    query = query.where(d.number.in_(numbers), d.state == DeliveryState.DUE)
+    return list(await tx.execute(query.order_by(d.number, d.endpoint_id)))
+
+
+async def trouble(tx: AsyncConnection) -> Trouble:
+    """What does not arrive."""
+    d, active = deliveries.c, endpoints.c.state == EndpointState.ACTIVE
+    fails = sa.and_(d.state == DeliveryState.DUE, d.sent_at.is_not(None))
+    routed = sa.select(sa.func.min(feed.c.routed_at)).where(feed.c.number == d.number)
+    since = sa.func.min(routed.scalar_subquery(), type_=Instant())
+    query = sa.select(sa.func.count(), since).join_from(deliveries, endpoints)
+    count, oldest = (await tx.execute(query.where(active, fails))).one()
+    lost = sa.select(endpoints.c.merchant_id, sa.func.count()).join_from(deliveries, endpoints)
+    lost = lost.where(active, d.state == DeliveryState.DEAD).group_by(endpoints.c.merchant_id)
+    dead = {row[0]: int(row[1]) for row in await tx.execute(lost)}
+    gone = await find_endpoints(tx, endpoints.c.state == EndpointState.GONE)
+    return Trouble(count, oldest, dead, sorted({each.merchant_id for each in gone}))
 
 
 async def forget_delivered(tx: AsyncConnection, *, before: datetime) -> None:

@@ -5,16 +5,19 @@ A finding says what was seen, and, when it is not well, what to do next.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import urlsplit
 
 from gateway.db import Durability
+from gateway.events.model import Trouble
+from gateway.jobs import Left
 from gateway.settings import Settings
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 _LATE = timedelta(minutes=10)
+_UNSEEN = timedelta(minutes=1)  # A worker takes what is due, and seals, within seconds.
 _OLD_KEY = timedelta(days=90)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
 
@@ -153,7 +156,9 @@ def clock(apart: timedelta, offset: timedelta, given: Settings) -> list[Finding]
         found = [fail("clock", zh, en, *step)]
     elif seconds > 2:
         found = [warn("clock", zh, en, *step)]
-    shift = f"{'-' if offset < timedelta() else '+'}{abs(offset)}"
+    minutes, rest = divmod(abs(offset) // timedelta(seconds=1), 60)
+    sign = "-" if offset < timedelta() else "+"
+    shift = f"{sign}{minutes // 60} h {minutes % 60} min {rest} s"
     zh, en = f"业务时钟偏移 {shift}", f"business time is offset by {shift}"
     if offset and not given.sandbox:
         step = "正式环境不得偏移:清空 clock_offset 表", "live mode allows none: empty clock_offset"
@@ -281,6 +286,67 @@ def seal(head: int, waiting: int, oldest: timedelta) -> Finding:
         step = "启动 gateway worker:由它封链", "start `gateway worker`: it seals"
         return fail("seal", zh, en, *step)
     return ok("seal", zh, en)
+
+
+def worker(
+    left: Sequence[Left], unsealed: tuple[int, timedelta], at: datetime, given: Settings
+) -> Finding:
+    """Whether somebody takes what is due.
+
+    Args:
+        left: Due redemptions and jobs that nobody holds.
+        unsealed: How many rows wait for the sealer, and how long the oldest.
+        at: System time.
+    """
+    leases = [each.leased_until for each in left if each.leased_until]
+    begun = max(leases, default=at) - timedelta(seconds=given.lease_seconds)
+    ago = timedelta(seconds=max(at - begun, timedelta()) // timedelta(seconds=1))
+    zh, en = "无进行中的租约", "no lease is known"
+    if leases:
+        zh, en = f"最近一次取活在 {ago} 前", f"work was last taken {ago} ago"
+    # A worker whose places are all taken, by a slow partner perhaps, leaves work but holds some.
+    idle = not leases or max(leases) < at
+    alone = [each for each in left if idle and each.waiting and each.oldest > _UNSEEN]
+    counts = [each.waiting for each in alone]
+    ages = [each.oldest for each in alone]
+    if unsealed[1] > _UNSEEN:
+        counts, ages = [*counts, unsealed[0]], [*ages, unsealed[1]]
+    if not counts:
+        return ok("worker", f"没有无人处理的到期工作;{zh}", f"nothing due is left alone; {en}")
+    many, oldest = sum(counts), timedelta(seconds=max(ages) // timedelta(seconds=1))
+    return fail(
+        "worker",
+        f"{many} 项到期工作无人处理,最久 {oldest};{zh}",
+        f"nobody works on {many} that are due, the oldest for {oldest}; {en}",
+        "启动 gateway worker,看其日志",
+        "start `gateway worker` and read its log",
+    )
+
+
+def webhooks(found: Trouble, at: datetime) -> Finding:
+    """Whether merchants get their events."""
+    zh, en = [], []
+    if found.dead:
+        many, names = sum(found.dead.values()), ", ".join(sorted(found.dead))
+        zh.append(f"已放弃 {many} 次投递:{names}")
+        en.append(f"{many} deliveries were given up: {names}")
+    if found.failing:
+        age = timedelta(seconds=(at - (found.since or at)) // timedelta(seconds=1))
+        zh.append(f"{found.failing} 次投递正在失败,最久 {age}")
+        en.append(f"{found.failing} deliveries fail, the oldest for {age}")
+    if found.gone:
+        zh.append(f"端点以 410 停止:{', '.join(found.gone)}")
+        en.append(f"stopped by 410: {', '.join(found.gone)}")
+    if not zh:
+        return ok("webhooks", "没有失败的投递", "no delivery fails")
+    verdict = fail if found.dead else warn
+    return verdict(
+        "webhooks",
+        ";".join(zh),
+        "; ".join(en),
+        "gateway events list --failed 查看原因;端点修好后 gateway events resend",
+        "`gateway events list --failed` says why; once mended, `gateway events resend`",
+    )
 
 
 def window(late: timedelta | None) -> Finding:

@@ -43,6 +43,8 @@ _OF_THE_DATABASE = (
     "redemptions",
     "jobs",
     "seal",
+    "worker",
+    "webhooks",
     "settlement window",
     "graph",
     "invariants",
@@ -192,6 +194,10 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     found += checks.jobs(dead, late)
     head, waiting, oldest = await audit.state(tx, limit=SEALS_COUNTED)
     found.append(checks.seal(head, waiting, _short(at - oldest) if oldest else timedelta()))
+    left = await queue.left(tx, now=now, system_now=at), await jobs.left(tx, system_now=at)
+    unsealed = (waiting, at - oldest) if oldest else (0, timedelta())
+    found.append(checks.worker(left, unsealed, at, settings))
+    found.append(checks.webhooks(await events.trouble(tx), at))
     found.append(checks.window(await _overdue(tx, now)))
     found.append(await _graph(tx))
     return found
@@ -225,11 +231,10 @@ async def _books(database: Database, progress: Progress) -> AsyncGenerator[Findi
         for result in results:
             held += result.ok
             if not result.ok:
-                told = f"{result.title}: {result.detail}"
                 yield checks.fail(
                     f"invariant {result.id}",
-                    told,
-                    told,
+                    f"不成立:{result.detail} (本应:{result.title})",
+                    f"is broken: {result.detail} (what should hold: {result.title})",
                     "停止结算,保留现场,查 docs/operations.md",
                     "stop settling, keep everything as it is, see docs/operations.md",
                 )

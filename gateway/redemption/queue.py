@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import one_of
-from gateway.jobs import Depth
+from gateway.jobs import Depth, Left
 from gateway.redemption import store
 from gateway.redemption.model import WORKED, State
 
@@ -78,6 +78,19 @@ async def depth(tx: AsyncConnection, *, now: datetime) -> Depth:
     query = sa.select(sa.func.count(), sa.func.min(_r.due_at)).where(_worked, _r.due_at <= now)
     count, since = (await tx.execute(query)).one()
     return Depth(count, now - since if since else timedelta(0))
+
+
+async def left(tx: AsyncConnection, *, now: datetime, system_now: datetime) -> Left:
+    """Redemptions that are due and that no worker holds."""
+    free = sa.or_(_r.leased_until.is_(None), _r.leased_until < system_now)
+    mine = sa.and_(_r.due_at <= now, free)
+    query = sa.select(
+        sa.func.count(sa.case((mine, 1))),
+        sa.func.min(sa.case((mine, _r.due_at))),
+        sa.func.max(_r.leased_until),
+    ).where(_worked)
+    count, since, until = (await tx.execute(query)).one()
+    return Left(count, now - since if since else timedelta(0), until)
 
 
 async def events_depth(tx: AsyncConnection, *, now: datetime) -> Depth:

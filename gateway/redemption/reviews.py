@@ -148,7 +148,9 @@ async def propose(
         raise InvalidInput("outcome", "one of {values}", values=found.outcomes)
     chosen = Resolve(outcome)
     if (chosen is Resolve.COMMIT) != bool(evidence and evidence.strip()):
-        raise InvalidInput("evidence", "the partner's booking, for COMMIT only")
+        raise InvalidInput(
+            "evidence", "COMMIT needs the partner's booking; no other outcome takes one"
+        )
     if fault not in (list(Fault) if chosen is Resolve.CANCEL else [None]):
         raise InvalidInput("fault", "one of {values}, for CANCEL only", values=[*Fault])
     if not note.strip():

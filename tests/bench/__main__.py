@@ -5,6 +5,7 @@ import asyncio
 import json
 import platform
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ from tests.bench import (
     statements,
 )
 from tests.bench.race import Figure, print_counts, print_figures
+from tests.support.arguments import refuse_unknown, whole
 from tests.support.postgres import Postgres, running
 
 Run = Callable[..., Awaitable[list[Figure]]]
@@ -67,14 +69,15 @@ def _on_server(names: list[str], rounds: int) -> list[server.Row]:
     return server.measure(rounds=rounds) if "server" in names else []
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     every = [*RUNS, "statements", "server", "router"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
     parser.add_argument("--database", choices=DATABASES, help="only on this one (both)")
-    parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
+    parser.add_argument("--rounds", type=whole(), default=10, help="interleaved rounds (10)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     asked = parser.parse_args()
+    refuse_unknown(parser, "benchmark", [one for one in asked.names if one not in every], every)
     began = time.monotonic()
     console = Console()
     console = Console(width=max(console.width, 130))
@@ -115,7 +118,11 @@ def main() -> None:
         document |= {"statements": counts, "server": on_server, "router": routed}
         text = json.dumps(document, ensure_ascii=False, indent=1)
         asked.json.write_text(text + "\n", encoding="utf-8")
+    if not (figures or any(counts.values()) or on_server or routed):
+        console.print(f"[red]nothing was measured: {', '.join(names)} has no part on this database")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,7 +18,9 @@ from rich.text import Text
 from tests.chaos import campaign, report
 from tests.chaos.campaign import Part
 from tests.chaos.checker import Verdict
+from tests.chaos.report import COUNTED
 from tests.support import postgres
+from tests.support.arguments import more_than_nothing, new_folder, whole
 
 SQLITE_SHARE = 0.2
 
@@ -65,10 +67,12 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=15.0, help="at most, for the kills")
-    parser.add_argument("--keep", type=Path, help="a new folder for logs and journals, kept")
+    parser.add_argument("--kills", type=whole(), default=500, help=f"of {COUNTED} (500)")
+    parser.add_argument("--seed", type=whole(0), default=1)
+    parser.add_argument(
+        "--minutes", type=more_than_nothing, default=15.0, help="at most, for the kills"
+    )
+    parser.add_argument("--keep", type=new_folder, help="a new folder for logs and journals, kept")
     parser.add_argument("--only", choices=["postgresql", "sqlite"])
     return parser.parse_args()
 

@@ -46,7 +46,7 @@ class Deaths:
     """What was killed, where, and how long until it was back."""
 
     killed: Counter[str] = field(default_factory=Counter)
-    at: Counter[str] = field(default_factory=Counter)
+    at: Counter[str] = field(default_factory=Counter)  # of those that are counted
     back: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed_starts: int = 0  # The database was down.
     surprises: list[str] = field(default_factory=list)
@@ -155,7 +155,8 @@ class Fleet(Box):
 
     def _count(self, kind: str, where: str) -> None:
         self.deaths.killed[kind] += 1
-        self.deaths.at[where] += 1
+        if kind != "partners":  # They are not counted, so their places are none of these.
+            self.deaths.at[where] += 1
 
     async def _postgresql_dies(self, life: Life, calm: asyncio.Event) -> None:
         assert self.server

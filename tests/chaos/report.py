@@ -10,6 +10,7 @@ from tests.chaos.campaign import Part
 from tests.chaos.checker import Verdict
 
 KINDS = ("gateway", "worker", "postgresql", "partners")
+COUNTED = "gateways, workers and PostgreSQL; the partners' simulators come on top"
 
 
 def table(parts: Sequence[Part], seed: int) -> Table:
@@ -33,15 +34,18 @@ def _rows(parts: Sequence[Part]) -> list[tuple[str, list[str]]]:
     def row(name: str, of: Callable[[Part], object]) -> tuple[str, list[str]]:
         return name, [str(of(part)) for part in parts]
 
-    def each(name: str, of: Callable[[Part, str], object]) -> list[tuple[str, list[str]]]:
-        return [row(name.format(kind), functools.partial(of, kind=kind)) for kind in KINDS]
+    def each(
+        name: str, of: Callable[[Part, str], object], kinds: Sequence[str] = KINDS
+    ) -> list[tuple[str, list[str]]]:
+        return [row(name.format(kind), functools.partial(of, kind=kind)) for kind in kinds]
 
     return [
         row("seconds", lambda part: f"{part.seconds:.0f}"),
-        row("kills", lambda part: part.deaths.counted),
+        row("kills (of the next three)", lambda part: part.deaths.counted),
+        *each("  of {}", lambda part, kind: part.deaths.killed[kind], KINDS[:3]),
         row("kills a second", lambda part: f"{part.deaths.counted / (part.seconds or 1):.2f}"),
-        *each("  of {}", lambda part, kind: part.deaths.killed[kind]),
         *_counted(parts, "  at ", lambda part: part.deaths.at),
+        row("kills of partners, besides", lambda part: part.deaths.killed["partners"]),
         row("starts without a database", lambda part: part.deaths.failed_starts),
         *each("{} back, p50/p99/max s", _spread),
         row("requests answered", lambda part: part.load.answered),

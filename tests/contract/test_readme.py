@@ -29,3 +29,23 @@ def test_shown_graphql_is_valid(schema: graphql.GraphQLSchema, text: str) -> Non
 
 def test_there_is_graphql_to_check() -> None:
     assert len(BLOCKS) >= 3
+
+
+@pytest.mark.parametrize(
+    ("page", "operation"),
+    [
+        ("events.md", "registerWebhook"),
+        ("operations.md", "proposeReviewResolution"),
+        ("operations.md", "approveReviewResolution"),
+    ],
+)
+def test_what_people_do_by_hand_has_an_example(page: str, operation: str) -> None:
+    shown = [block.values[0] for block in BLOCKS if str(block.id).startswith(page)]
+    assert any(f"{operation}(" in str(text) for text in shown)
+
+
+def test_an_argument_says_what_it_does_here(schema: graphql.GraphQLSchema) -> None:
+    webhook = schema.type_map["Webhook"]
+    assert isinstance(webhook, graphql.GraphQLObjectType)
+    told = webhook.fields["deliveries"].args["failed"].description
+    assert told == "True: those only whose last try failed."

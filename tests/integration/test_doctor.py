@@ -14,11 +14,14 @@ from rich.console import Console
 
 from gateway import db
 from gateway.audit import service as audit
+from gateway.audit.model import id_floor
 from gateway.db import Database
+from gateway.jobs import Left
 from gateway.oauth.server import OAuth
 from gateway.operations import checks, doctor, telling
 from gateway.operations.checks import MIB, Finding, Verdict
 from gateway.settings import Settings
+from gateway.values import new_id
 
 LIVE = replace(
     Settings(),
@@ -132,8 +135,95 @@ async def test_a_broken_book_is_named(settings: Settings) -> None:
     broken = [each for name, each in found.items() if name.startswith("invariant ")]
     assert broken
     assert all(each.verdict is Verdict.FAIL for each in broken)
+    for each in broken:  # What is wrong comes first, then what ought to be.
+        assert each.en.startswith("is broken: ")
+        assert each.zh.startswith("不成立:")
     without = await _found(settings, books=False)
     assert "invariants" not in without
+
+
+JOB = (
+    "INSERT INTO jobs (job_id, name, key, payload, state, attempts, due_at, leased_until)"
+    " VALUES ('j1', 'notice', 'k1', '{}', 'DUE', 0, :due, :leased)"
+)
+
+
+@pytest.mark.parametrize(
+    ("due", "leased", "verdict"),
+    [(120, 90, "fail"), (30, 20, "ok"), (120, -20, "ok")],  # Seconds ago.
+)
+async def test_work_that_nobody_takes_is_a_worker_that_is_away(
+    settings: Settings, due: int, leased: int, verdict: str
+) -> None:
+    now = datetime.now(UTC)
+    at = {"due": now - timedelta(seconds=due), "leased": now - timedelta(seconds=leased)}
+    worker = (await _changed(settings, JOB, **at))["worker"]
+    assert worker.verdict == verdict, worker
+    assert "work was last taken 0:" in worker.en
+    if verdict == "fail":
+        assert worker.en.startswith("nobody works on 1 that are due, the oldest for 0:02:0")
+        assert worker.en.endswith("work was last taken 0:02:00 ago")
+
+
+async def test_a_chain_that_nobody_seals_is_a_worker_that_is_away(settings: Settings) -> None:
+    made = datetime.now(UTC) - timedelta(minutes=2)
+    old = id_floor(new_id("jnl"), margin_ms=120_000)
+    statement = (
+        "INSERT INTO ledger_journals (journal_id, op_key, kind, cause_id, actor, effective_at,"
+        " recorded_at) SELECT 'OLD', 'op', kind, 'c', 'a', :at, :at FROM ledger_journals LIMIT 1"
+    ).replace("OLD", old)
+    worker = (await _changed(settings, statement, at=made))["worker"]
+    assert worker.verdict is Verdict.FAIL, worker
+
+
+def test_work_is_not_left_alone_while_a_worker_holds_other_work() -> None:
+    """A slow partner's lane is full: what waits behind it is no sign of a stopped worker."""
+    now = datetime.now(UTC)
+    waits = Left(3, timedelta(minutes=5), None)
+    held = Left(0, timedelta(), now + timedelta(seconds=20))
+    nothing = 0, timedelta()
+    assert checks.worker([waits, held], nothing, now, Settings()).verdict is Verdict.OK
+    assert checks.worker([waits], nothing, now, Settings()).verdict is Verdict.FAIL
+
+
+async def test_events_that_do_not_arrive_are_a_line(settings: Settings) -> None:
+    now = datetime.now(UTC)
+    endpoint = (
+        "INSERT INTO webhook_endpoints (id, merchant_id, url, types, state, sealed, created_at)"
+        " VALUES ('{0}', '{1}', 'http://127.0.0.1:1', '[]', '{2}', 'x', :now)"
+    )
+    event = (
+        "INSERT INTO events (number, object_id, seq, type, merchants, data, occurred_at)"
+        " VALUES (9001, 'agr_1', 9001, 'agreement.proposed', 'M04', '{}', :now)"
+    )
+    fed = "INSERT INTO event_feed VALUES ('M04', 9001, 9001, :routed)"
+    delivery = (
+        "INSERT INTO webhook_deliveries"
+        " (endpoint_id, number, object_id, state, attempts, due_at, status, sent_at)"
+        " VALUES ('we_1', 9001, 'agr_1', 'DUE', 5, :now, 500, :now)"
+    )
+    at = {"now": now, "routed": now - timedelta(minutes=42)}
+    first = endpoint.format("we_1", "M04", "ACTIVE")
+    found = (await _changed(settings, first, event, fed, delivery, **at))["webhooks"]
+    assert found.verdict is Verdict.WARN
+    assert found.en.startswith("1 deliveries fail, the oldest for 0:42:0")
+    gone = endpoint.format("we_2", "M05", "GONE")
+    found = (await _changed(settings, gone, **at))["webhooks"]
+    assert found.en.endswith("stopped by 410: M05")
+    found = (await _changed(settings, "UPDATE webhook_deliveries SET state = 'DEAD'"))["webhooks"]
+    assert found.verdict is Verdict.FAIL
+    assert found.en.startswith("1 deliveries were given up: M04; ")
+    paused = "UPDATE webhook_endpoints SET state = 'PAUSED'"  # Its merchant wants none.
+    assert (await _changed(settings, paused))["webhooks"].verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [(-10.75, "-10 h 45 min 0 s"), (10.75, "+10 h 45 min 0 s"), (-60, "-60 h 0 min 0 s")],
+)
+def test_an_offset_is_a_signed_duration(hours: float, told: str) -> None:
+    found = checks.clock(timedelta(), timedelta(hours=hours), Settings())
+    assert found[1].en == f"business time is offset by {told}"
 
 
 async def test_a_database_that_is_away_skips_what_needs_it(settings: Settings) -> None:

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from gateway.db import Database
 from gateway.errors import NotFound
+from gateway.events import desk, store, webhooks
 from gateway.events import service as events
-from gateway.events import store, webhooks
 from gateway.events.model import DeliveryState, EndpointState
 from gateway.events.service import Change
 from gateway.events.webhooks import Webhooks, client
@@ -158,6 +158,27 @@ async def test_who_asks_to_be_left_alone_is(coalition, hooks, receiver):
     (tried,) = await all_deliveries(coalition)
     wait = tried.due_at - tried.sent_at
     assert timedelta(minutes=30) <= wait < timedelta(minutes=31)
+
+
+async def test_a_dead_letter_is_rehearsed_as_the_page_says(coalition, hooks, receiver):
+    """One failed try, the row's count set to the last, sent again by hand: given up at once."""
+    await listen(coalition, receiver)
+    made = await coalition.redeemed("mbr_demo_01", "XH-01", LEGS)
+    receiver.answers = lambda event, attempt: 500 if event["sequence"] == 1 else 204
+    await hooks.turn()
+    first = next(each for each in await all_deliveries(coalition) if each.event.seq == 1)
+    assert (first.state, first.attempts) == (DeliveryState.DUE, 1)
+    async with coalition.database.transaction() as tx:
+        mine = store.deliveries.c.number == first.number
+        await tx.execute(sa.update(store.deliveries).where(mine).values(attempts=10))
+    count, why = await desk.resend(coalition.database, [f"evt_{made.id}_1", f"evt_{made.id}_2"])
+    assert count == 1
+    assert [line.partition(": ")[2] for line in why] == [
+        "earlier ones of its object go first (1); resend those, too"
+    ]
+    await hooks.turn()
+    by_seq = {each.event.seq: each for each in await all_deliveries(coalition)}
+    assert by_seq[1].state is DeliveryState.DEAD
 
 
 async def test_given_up_after_the_last_try_and_replayed_under_the_same_id(

@@ -6,12 +6,14 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import typer.testing
 
+from gateway import db
 from gateway.cli import app
 from gateway.db import Database
 from gateway.demo import forwarding
@@ -107,6 +109,71 @@ def test_an_event_is_sent_by_hand_and_queued_again(home, receiver):
     assert run(home, "events", "resend", "evt_agr_1_1", "--to", receiver.url).exit_code == 3
     assert run(home, "events", "resend", "evt_agr_1_1").output == "1 will be sent again\n"
     assert run(home, "events", "resend", "evt_none_1").exit_code == 2
+
+
+def broken(home: Path, *statements: str, **values: object) -> None:
+    async def execute() -> None:
+        database = Database(f"sqlite+aiosqlite:///{home / 'gateway.db'}")
+        async with database.transaction() as tx:
+            for statement in statements:
+                names = {name: at for name, at in values.items() if f":{name}" in statement}
+                bound = [sa.bindparam(name, type_=db.Instant) for name in names]
+                await tx.execute(sa.text(statement).bindparams(*bound), names)
+        await database.close()
+
+    asyncio.run(execute())
+
+
+def test_a_failing_event_is_sent_at_once_and_the_rest_is_explained(home, receiver):
+    change(home)
+    register(home, receiver)
+    change(home)
+    resend = "events", "resend", "evt_agr_1_1"
+    assert run(home, *resend).output == "1 will be sent again\n"  # Its first delivery.
+    failing = "UPDATE webhook_deliveries SET attempts = 5, status = 500, due_at = :due"
+    broken(home, f"{failing}, sent_at = :due", due=datetime.now(UTC) + timedelta(hours=3))
+    assert run(home, *resend).output == "1 will be sent again\n"
+    assert run(home, *resend).output == (
+        "0 will be sent again\nevt_agr_1_1 to M04: it was due already; `gateway worker` sends it\n"
+    )
+    later = run(home, "events", "resend", "evt_agr_1_2").output
+    assert later == (
+        "1 will be sent again\nevt_agr_1_2 to M04: earlier ones of its object go first (1);"
+        " resend those, too\n"
+    )
+    broken(
+        home,
+        "UPDATE webhook_deliveries SET leased_until = :until",
+        until=datetime.now(UTC) + timedelta(seconds=30),
+    )
+    assert run(home, *resend).output.endswith("evt_agr_1_1 to M04: it is being sent\n")
+    broken(home, "UPDATE webhook_endpoints SET state = 'PAUSED'")
+    assert "its endpoint is PAUSED" in run(home, *resend).output
+    broken(home, "DELETE FROM webhook_deliveries", "DELETE FROM webhook_endpoints")
+    told = "0 will be sent again\nevt_agr_1_1: nobody it concerns has an endpoint\n"
+    assert run(home, *resend).output == told
+
+
+def test_failing_deliveries_are_listed_by_their_last_try(home, receiver):
+    """The event may be old, in business time above all: it fails now."""
+    change(home)
+    register(home, receiver)
+    run(home, "events", "resend", "evt_agr_1_1")
+    now = datetime.now(UTC)
+    broken(
+        home,
+        "UPDATE webhook_deliveries SET attempts = 5, status = 500, sent_at = :tried",
+        "INSERT INTO clock_offset (one, offset_us) VALUES (1, 172800000000)",
+        tried=now - timedelta(minutes=10),
+    )
+    for since, count in (("1h", 1), ("5m", 0)):
+        asked = "events", "list", "--failed", "--since", since, "--json"
+        assert len(json.loads(run(home, *asked).output)) == count, since
+
+
+@pytest.mark.parametrize("limit", ["0", "-1"])
+def test_a_list_of_nothing_is_a_usage_error(home, limit):
+    assert run(home, "events", "list", "--limit", limit).exit_code == 2
 
 
 def test_outside_the_sandbox_events_are_sent_to_their_endpoints_only(home, receiver):

@@ -16,6 +16,7 @@ from gateway import migrations
 from gateway.db import Database
 from tests.load import closing, hot, mixed, redemptions, report, stopping
 from tests.load.place import DURABLE, stand
+from tests.support.arguments import more_than_nothing, whole
 from tests.support.postgres import running
 
 MODES = ("redemptions", "mixed", "stop", "hot", "close")
@@ -24,11 +25,15 @@ MODES = ("redemptions", "mixed", "stop", "hot", "close")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("mode", nargs="?", choices=MODES, default=MODES[0])
-    parser.add_argument("--minutes", type=float, default=10.0, help="of load that is counted (10)")
-    parser.add_argument("--clients", type=int, default=16, help="at once (16)")
-    parser.add_argument("--gateways", type=int, default=1, help="processes (1)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
-    parser.add_argument("--floor", type=float, default=30.0, help="seconds of raw SQL (30)")
+    parser.add_argument(
+        "--minutes", type=more_than_nothing, default=10.0, help="of load that is counted (10)"
+    )
+    parser.add_argument("--clients", type=whole(), default=16, help="at once (16)")
+    parser.add_argument("--gateways", type=whole(), default=1, help="processes (1)")
+    parser.add_argument("--workers", type=whole(), default=1, help="processes (1)")
+    parser.add_argument(
+        "--floor", type=more_than_nothing, default=30.0, help="seconds of raw SQL (30)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Whatever was started is ended.

@@ -113,4 +113,7 @@ def show_hot(console: Console, found: Mapping[str, Any]) -> None:
     columns = ("disk", "one pair /s", "different /s", "ratio", "waits, one", "waits, different")
     table(console, "Writers on one issuer and shop, and on different ones", columns, rows)
     for disk, one in found.items():
-        console.print(f"{disk}: errors {one['errors']}, broken {one['broken_invariants']}")
+        errors = ", ".join(f"{count} × {name}" for name, count in one["errors"].items())
+        broken = ", ".join(one["broken_invariants"])
+        told = f"errors: {errors or 'none'}; invariants: {broken or 'all hold'}"
+        console.print(f"{disk}: {told}.", highlight=False, markup=False)

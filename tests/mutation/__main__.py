@@ -20,10 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tests.mutation.suites import NOT_MUTATED, ROOT, SUITES, Suite
 from tests.support import memory
+from tests.support.arguments import (
+    file,
+    more_than_nothing,
+    percent,
+    refuse_unknown,
+    whole,
+)
 
 FOUND = ("killed", "timeout", "segfault")
 Z = 1.96  # of the normal distribution: 95 % lie within
@@ -35,15 +43,21 @@ def main() -> int:
     """Run what was asked for; 1 when a score is below the one asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="ROOM/MODULE", help="or patterns; else all")
-    parser.add_argument("--sample", type=int, help="only so many mutants of each module")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample (1)")
-    parser.add_argument("--names", type=Path, help="only the mutants named in this file")
-    parser.add_argument("--minutes", type=float, default=10_000, help="stop then; of a suite")
-    parser.add_argument("--most-tests", type=int, default=60, help="for one mutant (60)")
-    parser.add_argument("--children", type=int, default=2, help="processes at once (2)")
-    parser.add_argument("--at-least", type=float, default=0, help="the score that is enough, %%")
+    parser.add_argument("--sample", type=whole(), help="only so many mutants of each module")
+    parser.add_argument("--seed", type=whole(0), default=1, help="of the sample (1)")
+    parser.add_argument("--names", type=file, help="only the mutants named in this file")
+    parser.add_argument(
+        "--minutes", type=more_than_nothing, default=10_000, help="stop then; of a suite"
+    )
+    parser.add_argument("--most-tests", type=whole(), default=60, help="for one mutant (60)")
+    parser.add_argument("--children", type=whole(), default=2, help="processes at once (2)")
+    parser.add_argument("--at-least", type=percent, default=0, help="the score that is enough, %%")
     parser.add_argument("--report", type=Path, default=ROOT / "mutants" / "survivors.txt")
     asked = parser.parse_args()
+    known = [module for suite in SUITES for module in suite.modules]
+    refuse_unknown(
+        parser, "module", [one for one in asked.modules if not fnmatch.filter(known, one)], known
+    )
     console = Console()
     console = Console(width=max(console.width, 100))
     outcomes: dict[str, Outcome] = {}
@@ -57,8 +71,16 @@ def main() -> int:
     asked.report.parent.mkdir(exist_ok=True)
     asked.report.write_text(survivors(outcomes), "utf-8")
     console.print(f"survivors with their changes: {asked.report}")
+    tried = {name for outcome in outcomes.values() for name in outcome["results"]}
+    lacking = sorted({*_names(asked)} - tried)
+    for name in lacking:
+        console.print(f"[red]not tried, though --names has it: {escape(name)}")
+    if not tried:
+        console.print("[red]no mutant was tried")
     scores = [score(_counted([outcome])) for outcome in outcomes.values()]
-    return 1 if any(100 * low < asked.at_least for low, _, _ in scores) else 0
+    return (
+        1 if lacking or not tried or any(100 * low < asked.at_least for low, _, _ in scores) else 0
+    )
 
 
 def _picked(patterns: list[str]) -> Iterable[tuple[Suite, list[str]]]:
@@ -83,7 +105,7 @@ def _run(suite: Suite, modules: list[str], asked: argparse.Namespace) -> dict[st
             "not_mutated": NOT_MUTATED,
             "sample": asked.sample,
             "seed": asked.seed,
-            "names": asked.names.read_text("utf-8").split() if asked.names else [],
+            "names": _names(asked),
             "children": asked.children,
             "minutes": asked.minutes,
             "most_tests": asked.most_tests,
@@ -97,6 +119,10 @@ def _run(suite: Suite, modules: list[str], asked: argparse.Namespace) -> dict[st
         )
         made: dict[str, Any] = json.loads(out.read_text("utf-8"))
     return made
+
+
+def _names(asked: argparse.Namespace) -> list[str]:
+    return asked.names.read_text("utf-8").split() if asked.names else []
 
 
 def _counted(outcomes: Iterable[Outcome]) -> Counter[str]:

@@ -14,6 +14,7 @@ from tests.simulation import mutants
 from tests.simulation.campaign import Total, spread
 from tests.simulation.engine import Simulator
 from tests.simulation.situations import SOMETIMES, missing
+from tests.support.arguments import refuse_unknown, whole
 
 ENOUGH = 1_000  # seeds after which every situation must have occurred
 
@@ -21,13 +22,17 @@ ENOUGH = 1_000  # seeds after which every situation must have occurred
 def main() -> int:
     """Run what was asked for; 1 when something was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1_000, help="how many (1000)")
-    parser.add_argument("--first", type=int, default=1, help="the first (1)")
-    parser.add_argument("--seed", type=int, help="only this one, with its trace")
-    parser.add_argument("--processes", type=int, default=2, help="how many at once (2)")
+    parser.add_argument("--seeds", type=whole(), default=1_000, help="how many (1000)")
+    parser.add_argument("--first", type=whole(0), default=1, help="the first (1)")
+    parser.add_argument("--seed", type=whole(0), help="only this one, with its trace")
+    parser.add_argument("--processes", type=whole(), default=2, help="how many at once (2)")
     parser.add_argument("--mutants", action="store_true", help="plant every mutant, find it")
-    parser.add_argument("names", nargs="*", metavar="MUTANT", help="only these mutants")
+    parser.add_argument("names", nargs="*", metavar="MUTANT", help="only these, with --mutants")
     asked = parser.parse_args()
+    if asked.names and not asked.mutants:
+        parser.error(f"{asked.names[0]!r}: names are of mutants, and --mutants is not given")
+    known = [one.name for one in mutants.all_of_them()] if asked.names else []
+    refuse_unknown(parser, "mutant", [name for name in asked.names if name not in known], known)
     console = Console()
     console = Console(width=max(console.width, 110))
     if asked.mutants:

@@ -106,6 +106,11 @@ _LINES = """SELECT journal_id, book, sum(amount) FROM ledger_lines WHERE rowid >
             GROUP BY journal_id, book HAVING sum(amount) <> 0"""
 
 
+def _words(row: tuple[Any, ...]) -> str:
+    """A row for people."""
+    return ", ".join("–" if value is None else str(value) for value in row)
+
+
 class StepCheck:
     """A reader beside the processes: what everybody can see after a commit."""
 
@@ -138,11 +143,11 @@ class StepCheck:
         last = self._last_line()
         if last != self._lines:
             for row in self.rows(_LINES, self._lines):
-                world.wrong(f"L1 a journal does not balance: {row}")
+                world.wrong(f"L1 a journal does not balance: {_words(row)}")
             self._lines = last
         for title, query in _FAST:
             if found := self.eye.execute(query).fetchone():
-                world.wrong(f"{title}: {found} after a commit of {who}")
+                world.wrong(f"{title}: {_words(found)} after a commit of {who}")
 
     def _moves(self, who: str) -> None:
         """Each redemption goes only where the table of states lets it."""

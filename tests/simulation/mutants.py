@@ -151,7 +151,7 @@ def campaign(console: Console, names: Sequence[str], *, processes: int) -> int:
             progress.advance(task)
             lost += found.seed is None
             seed = "[red]not found" if found.seed is None else str(found.seed)
-            told = escape(found.problem[:90])
+            told = escape(found.problem)
             if not console.is_terminal:
                 console.print(f"{found.mutant.name}: {seed}: {told}", soft_wrap=True)
             table.add_row(found.mutant.name, seed, str(found.mutant.within), told)
