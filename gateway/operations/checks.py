@@ -242,7 +242,7 @@ def stuck(found: Mapping[str, Sequence[str]]) -> list[Finding]:
     return findings
 
 
-def webhooks(
+def inbox(
     waiting: int, oldest: timedelta, aside: int, named: Sequence[str]
 ) -> tuple[Finding, Finding]:
     """Partners' webhooks that are not applied, and those of the last days that were set aside."""

@@ -15,6 +15,7 @@ from gateway.api.schema import ours
 from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now
 from gateway.errors import GatewayError
+from gateway.events import service as events
 from gateway.oauth import service as oauth
 from gateway.oauth.keys import Vault
 from gateway.operations import checks
@@ -185,9 +186,9 @@ async def _state(tx: AsyncConnection, settings: Settings, vault: Vault | None) -
     count, ages = sum(each.count for each in doubts), [_short(each.oldest) for each in doubts]
     found.append(checks.doubts(count, max(ages, default=timedelta()), settings))
     found += checks.stuck(await redemptions.stuck(tx, now=now, system_now=at, patience=PATIENCE))
-    events = await queue.events_depth(tx, now=now)
+    unread = await queue.events_depth(tx, now=now)
     aside = await event_rows.set_aside(tx, since=now - event_rows.REMEMBERED)
-    found += checks.webhooks(events.waiting, _short(events.oldest), aside.count, aside.named)
+    found += checks.inbox(unread.waiting, _short(unread.oldest), aside.count, aside.named)
     depths = await jobs.job_depths(tx, system_now=at)
     dead = {name: each.dead for name, each in depths.items() if each.dead}
     late = {name: _short(each.oldest) for name, each in depths.items()}

@@ -245,5 +245,5 @@ async def test_operators_see_what_was_set_aside_for_a_week(coalition: Coalition)
 def test_the_doctor_tells_of_webhooks(
     waiting: int, oldest: int, aside: Aside, verdicts: tuple[Verdict, Verdict]
 ) -> None:
-    found = checks.webhooks(waiting, timedelta(seconds=oldest), aside.count, aside.named)
+    found = checks.inbox(waiting, timedelta(seconds=oldest), aside.count, aside.named)
     assert (found[0].verdict, found[1].verdict) == verdicts
