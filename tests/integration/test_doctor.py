@@ -64,7 +64,7 @@ async def _changed(settings: Settings, *statements: str, **values: Any) -> dict[
 async def test_on_a_good_day_all_is_well(settings: Settings) -> None:
     found = await _found(settings)
     assert {each.check: each for each in found.values() if each.verdict is not Verdict.OK} == {}
-    assert len(found) == 21
+    assert len(found) == 23
     assert found["database"].en.startswith("answers: ")
     assert all(each.zh and each.en for each in found.values())
 
@@ -287,7 +287,7 @@ async def test_it_is_told_as_lines_and_as_json(settings: Settings) -> None:
             assert set(rows[0]) == {"check", "verdict", "zh", "en", "next_zh", "next_en"}
         else:
             assert "✓ database: 可达" in out.getvalue()
-            assert out.getvalue().endswith("21 ok\n")
+            assert out.getvalue().endswith("23 ok\n")
 
 
 @pytest.mark.parametrize(
