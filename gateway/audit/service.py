@@ -30,7 +30,6 @@ _MS = timedelta(milliseconds=1)
 
 LATEST = timedelta(hours=1)  # No transaction is open for longer.
 USUAL = timedelta(minutes=1)  # Hardly one is: to look no further back costs a round little.
-SOON = timedelta(minutes=5)  # Long before, the first rows are sealed and their head is signed.
 
 
 class Signer(Protocol):
@@ -209,7 +208,7 @@ async def verify(
         if progress:
             progress(link.number)
     newest, keys = await _newest_ms(tx), await store.signing_keys(tx)
-    await _nobody_waits(tx, newest, patience=LATEST if link.number or not keys else SOON)
+    await _nobody_waits(tx, newest)
     heads = await _heads_agree(tx, link, newest, keys)
     if kept is not None:
         await _agrees(tx, link, kept.number, kept.seal, who=f"the head kept of {kept.made_at}")
@@ -287,9 +286,9 @@ async def _newest_ms(tx: AsyncConnection) -> int:
     return max((instant_ms(row_id) for row_id in found if row_id), default=0)
 
 
-async def _nobody_waits(tx: AsyncConnection, newest: int, *, patience: timedelta) -> None:
+async def _nobody_waits(tx: AsyncConnection, newest: int) -> None:
     """No row has waited for its link for longer than any sealer lets it wait."""
-    latest = newest - patience // _MS
+    latest = newest - LATEST // _MS
     for source in store.sources():
         above = await _floor(tx, source)
         _, first = await store.waiting(tx, source, above=above, limit=1)
@@ -310,7 +309,7 @@ async def _heads_agree(
     heads = await store.select_heads(tx)
     if keys and link.number and not heads:
         (first,) = await store.links(tx, after=0, limit=1)
-        if instant_ms(first.row_id) < newest - SOON // _MS:
+        if instant_ms(first.row_id) < newest - LATEST // _MS:
             raise BrokenChain(
                 table="audit_heads",
                 row_id="none",

@@ -270,7 +270,7 @@ async def _old_entry(tx, before: timedelta) -> str:
 async def test_rows_whose_links_are_all_gone_are_named(database: Database) -> None:
     async with database.transaction() as tx:
         await our_keys(tx, KEY, jose.new_key())
-        old = await _old_entry(tx, timedelta(minutes=11))
+        old = await _old_entry(tx, AGO)
     await evidence.sealed_after(database, 1)
     async with database.transaction() as tx:
         await evidence.sign_head(tx)
@@ -316,7 +316,7 @@ async def our_keys(tx, *keys, age: timedelta = timedelta(days=1)) -> None:
 async def test_links_without_any_head_are_named(database: Database) -> None:
     async with database.transaction() as tx:
         await our_keys(tx, KEY, jose.new_key())
-        await _old_entry(tx, timedelta(minutes=11))
+        await _old_entry(tx, AGO)
     await evidence.sealed_after(database, 1)
     async with database.transaction() as tx:
         found = await broken(tx)

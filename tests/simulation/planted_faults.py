@@ -92,10 +92,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "burned while the partner decides",
         SAGA,
-        """                redemption = await self._postpone(tx, redemption, now=now)
-            else:""",
-        """                redemption = await effects.commit(tx, redemption, fact, now=now)
-            else:""",
+        "return await self._postpone(tx, redemption, now=now), answer.refusal\n",
+        """return (
+                    await effects.commit(tx, redemption, fact, now=now),
+                    answer.refusal,
+                )
+""",
         60,
         weather={"pending": 0.5},
     ),
@@ -132,7 +134,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the fact is not stored",
         EFFECTS,
-        "    await _record(tx, redemption, fact, source=source, now=now)\n",
+        "    await record(tx, redemption, fact, source=source, now=now)\n",
         "",
         100,
         weather={"answer_lost": 0.2, "refuse_confirm": 0.4},

@@ -190,5 +190,12 @@ def _there(instant: datetime | None) -> datetime | None:
 
 def _plain(values: Mapping[str, Any]) -> str:
     return " ".join(
-        f"{name}={value}" for name, value in sorted(values.items()) if value not in (None, {})
+        f"{name}={_sorted(value)}"
+        for name, value in sorted(values.items())
+        if value not in (None, {})
     )
+
+
+def _sorted(value: Any) -> Any:
+    """An object with its names in one order: each database has its own."""
+    return dict(sorted(value.items())) if isinstance(value, dict) else value
