@@ -338,11 +338,13 @@ class Clock:
     """Business time: system time plus an offset that only the sandbox may set.
 
     The offset lives in the database, so all processes share it; each reads it again after
-    `refresh` (the setter at once).
+    `refresh` (the setter at once). Of two that overlap, the one that began later counts: the other
+    may have read what was there before.
     """
 
     def __init__(self, offset: timedelta = timedelta()) -> None:
         self._offset = offset
+        self._begun = self._taken = 0
 
     def now(self) -> datetime:
         """UTC."""
@@ -350,12 +352,16 @@ class Clock:
 
     async def refresh(self, tx: AsyncConnection) -> None:
         """Take the offset other processes have set."""
+        self._begun += 1
+        mine = self._begun
         stored = await tx.scalar(sa.select(clock_offset.c.offset_us))
-        self._offset = timedelta(microseconds=stored or 0)
+        if mine > self._taken:
+            self._taken, self._offset = mine, timedelta(microseconds=stored or 0)
 
     async def set(self, tx: AsyncConnection, instant: datetime) -> None:
         """Make it `instant` now, for every process. The caller checks that this is a sandbox."""
-        self._offset = instant - datetime.now(UTC)
+        self._begun += 1
+        self._taken, self._offset = self._begun, instant - datetime.now(UTC)
         offset_us = self._offset // timedelta(microseconds=1)
         await tx.execute(insert_missing(tx, clock_offset).values(one=1, offset_us=offset_us))
         await tx.execute(sa.update(clock_offset).values(offset_us=offset_us))

@@ -1,6 +1,8 @@
 """Transactions, idempotency keys, jobs and the clock, on both databases."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -57,3 +59,29 @@ async def test_the_clock_is_shared_through_the_database(database: Database) -> N
         await theirs.refresh(tx)
     assert abs(mine.now() - theirs.now()) < timedelta(seconds=1)
     assert NOW <= mine.now() < NOW + timedelta(minutes=1)
+
+
+async def test_a_clock_that_was_read_before_it_was_set_is_not_set_back(
+    database: Database,
+) -> None:
+    clock, read, late = db.Clock(), asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        """A transaction whose answer is long under way."""
+
+        async def scalar(self, query: Any) -> Any:
+            async with database.reading() as tx:
+                found = await tx.scalar(query)
+            read.set()
+            await late.wait()
+            return found
+
+    refreshing = asyncio.create_task(clock.refresh(cast("Any", Slow())))
+    await read.wait()
+    async with database.transaction() as tx:
+        await clock.set(tx, NOW)
+    async with database.reading() as tx:
+        await clock.refresh(tx)
+    late.set()
+    await refreshing
+    assert NOW <= clock.now() < NOW + timedelta(minutes=1)
