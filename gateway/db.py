@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -334,17 +335,24 @@ def system_now() -> datetime:
     return datetime.now(UTC)
 
 
+_COMMITTED_IN = 5.0  # Seconds in which a transaction that sets the clock is over.
+
+
 class Clock:
     """Business time: system time plus an offset that only the sandbox may set.
 
     The offset lives in the database, so all processes share it; each reads it again after
-    `refresh` (the setter at once). Of two that overlap, the one that began later counts: the other
-    may have read what was there before.
+    `refresh` (the setter at once). What is read while it is being set may be what was there before,
+    and is not taken: of two reads that overlap the one that began later counts, and an offset that
+    was known counts again only when its successor has had time to be committed.
     """
 
     def __init__(self, offset: timedelta = timedelta()) -> None:
         self._offset = offset
         self._begun = self._taken = 0
+        self._said: int | None = None  # What the database was last seen, or made, to say.
+        self._past: set[int | None] = set()  # What it said before it was set here.
+        self._past_until = 0.0
 
     def now(self) -> datetime:
         """UTC."""
@@ -355,14 +363,18 @@ class Clock:
         self._begun += 1
         mine = self._begun
         stored = await tx.scalar(sa.select(clock_offset.c.offset_us))
-        if mine > self._taken:
-            self._taken, self._offset = mine, timedelta(microseconds=stored or 0)
+        if mine < self._taken or (stored in self._past and monotonic() < self._past_until):
+            return
+        self._taken, self._said = mine, stored
+        self._offset = timedelta(microseconds=stored or 0)
 
     async def set(self, tx: AsyncConnection, instant: datetime) -> None:
         """Make it `instant` now, for every process. The caller checks that this is a sandbox."""
-        self._begun += 1
-        self._taken, self._offset = self._begun, instant - datetime.now(UTC)
+        self._offset = instant - datetime.now(UTC)
         offset_us = self._offset // timedelta(microseconds=1)
+        self._past = {self._said} | (self._past if monotonic() < self._past_until else set())
+        self._past.discard(offset_us)
+        self._said, self._past_until = offset_us, monotonic() + _COMMITTED_IN
         await tx.execute(insert_missing(tx, clock_offset).values(one=1, offset_us=offset_us))
         await tx.execute(sa.update(clock_offset).values(offset_us=offset_us))
 

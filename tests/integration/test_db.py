@@ -76,12 +76,18 @@ async def test_a_clock_that_was_read_before_it_was_set_is_not_set_back(
             await late.wait()
             return found
 
-    refreshing = asyncio.create_task(clock.refresh(cast("Any", Slow())))
-    await read.wait()
-    async with database.transaction() as tx:
-        await clock.set(tx, NOW)
-    async with database.reading() as tx:
-        await clock.refresh(tx)
-    late.set()
-    await refreshing
-    assert NOW <= clock.now() < NOW + timedelta(minutes=1)
+    for then in (NOW, NOW + timedelta(days=3), NOW + timedelta(days=1)):
+        read.clear()
+        late.clear()
+        refreshing = asyncio.create_task(clock.refresh(cast("Any", Slow())))
+        await read.wait()
+        async with database.transaction() as tx:
+            await clock.set(tx, then)
+            async with database.reading() as other:  # It is not committed: this reads the old one.
+                await clock.refresh(other)
+            assert then <= clock.now() < then + timedelta(minutes=1)
+        async with database.reading() as tx:
+            await clock.refresh(tx)
+        late.set()
+        await refreshing
+        assert then <= clock.now() < then + timedelta(minutes=1)
