@@ -335,24 +335,19 @@ def system_now() -> datetime:
     return datetime.now(UTC)
 
 
-_COMMITTED_IN = 5.0  # Seconds in which a transaction that sets the clock is over.
-
-
 class Clock:
     """Business time: system time plus an offset that only the sandbox may set.
 
     The offset lives in the database, so all processes share it; each reads it again after
-    `refresh` (the setter at once). What is read while it is being set may be what was there before,
-    and is not taken: of two reads that overlap the one that began later counts, and an offset that
-    was known counts again only when its successor has had time to be committed.
+    `refresh` (the setter at once). What is read while it is being set may be what was there before:
+    of two reads the one that began later counts, and of what was set here not what it replaced.
     """
 
     def __init__(self, offset: timedelta = timedelta()) -> None:
         self._offset = offset
         self._begun = self._taken = 0
-        self._said: int | None = None  # What the database was last seen, or made, to say.
-        self._past: set[int | None] = set()  # What it said before it was set here.
-        self._past_until = 0.0
+        self._said: int | None = None  # By the database, as it was last seen or set.
+        self._past, self._past_until = set[int | None](), 0.0  # What it said before it was set.
 
     def now(self) -> datetime:
         """UTC."""
@@ -360,8 +355,7 @@ class Clock:
 
     async def refresh(self, tx: AsyncConnection) -> None:
         """Take the offset other processes have set."""
-        self._begun += 1
-        mine = self._begun
+        self._begun = mine = self._begun + 1
         stored = await tx.scalar(sa.select(clock_offset.c.offset_us))
         if mine < self._taken or (stored in self._past and monotonic() < self._past_until):
             return
@@ -374,7 +368,7 @@ class Clock:
         offset_us = self._offset // timedelta(microseconds=1)
         self._past = {self._said} | (self._past if monotonic() < self._past_until else set())
         self._past.discard(offset_us)
-        self._said, self._past_until = offset_us, monotonic() + _COMMITTED_IN
+        self._said, self._past_until = offset_us, monotonic() + 5  # It is committed by then.
         await tx.execute(insert_missing(tx, clock_offset).values(one=1, offset_us=offset_us))
         await tx.execute(sa.update(clock_offset).values(offset_us=offset_us))
 

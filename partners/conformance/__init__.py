@@ -33,6 +33,7 @@ from gateway.ports import (
     Reservation,
     Slot,
 )
+from gateway.values import business_day
 from partners import Connection
 from partners.simulators.remote import Control
 
@@ -140,17 +141,16 @@ class Box:
         Raises:
             Skip: There is none.
         """
-        for live in await self._on_sale():
-            if bool(live.slots) != slotted:
-                continue
-            if not slotted:
-                if live.left is None or live.left > 0:
+        late = self.now + timedelta(hours=25)
+        fit = await self._fit()
+        # A merchant may show the slots of today and tomorrow only, unless it is asked for a day.
+        for on in (None, business_day(late) + timedelta(days=1)) if slotted else (None,):
+            for live in await self.partner.live(fit, on=on):
+                if not slotted and not live.slots and (live.left is None or live.left > 0):
                     return live, None
-                continue
-            late = self.now + timedelta(hours=25)
-            for slot in live.slots:
-                if slot.left > 0 and slot.starts_at > late:
-                    return live, slot
+                for slot in live.slots if slotted else ():
+                    if slot.left > 0 and slot.starts_at > late:
+                        return live, slot
         raise Skip("no offer with slots" if slotted else "no offer without slots")
 
     async def quote(
@@ -204,10 +204,11 @@ class Box:
 
     async def left(self, offer_id: str, slot: Slot) -> int:
         """The places left in a slot now."""
-        (live,) = await self.partner.live([offer_id], on=None)
+        (live,) = await self.partner.live([offer_id], on=business_day(slot.starts_at))
         return next(one.left for one in live.slots if one.id == slot.id)
 
-    async def _on_sale(self) -> list[LiveOffer]:
+    async def _fit(self) -> list[str]:
+        """Offers that need nothing but points."""
         fit: list[str] = []
         cursor: str | None = None
         while True:
@@ -220,7 +221,7 @@ class Box:
                 and not offer.attributes.get("needs")
             ]
             if not page.more:
-                return await self.partner.live(fit[:100], on=None)
+                return fit[:100]
             cursor = page.cursor
 
 
