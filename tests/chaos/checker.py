@@ -125,7 +125,7 @@ async def judge(fleet: Fleet, load: Load, clients: Sequence[Client], opening: Wa
     _partners_agree(verdict, books)
     _owed_once(verdict, books)
     await _balances(verdict, fleet, books, answers, opening)
-    await _replayed(verdict, clients, answers)
+    await _replayed(verdict, books, clients, answers)
     verdict.violations += await fleet.broken_invariants()
     return verdict
 
@@ -178,9 +178,16 @@ def _possible(told: str, *, confirmed: bool, cancelled: bool) -> set[str]:
 
 
 async def _replayed(
-    verdict: Verdict, clients: Sequence[Client], answers: Sequence[Mapping[str, Any]]
+    verdict: Verdict,
+    books: Books,
+    clients: Sequence[Client],
+    answers: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Each key, sent once more, names the same object."""
+    """Each key, sent once more, names the same object, or the partner's no that ended it.
+
+    A try that comes while the first one waits for the partner is told the object as it is then;
+    what the partner has answered since is told from then on.
+    """
     by_name = {client.who: client for client in clients}
     todo = [row for row in answers if row["object"] and row["mutation"] != "requestCancellation"]
     random.Random(1).shuffle(todo)  # Spread over clients.
@@ -193,13 +200,28 @@ async def _replayed(
             while payload is None:
                 payload = await by_name[row["who"]]._try(row["mutation"], asked)
             found = next((payload[name] for name in _NAMES if payload.get(name)), None)
-            same = payload["replayed"] and found and found["id"] == row["object"]["id"]
-            verdict.require(bool(same), f"{row['mutation']} {row['key']} again: {payload}")
+            same = found["id"] == row["object"]["id"] if found else _ended(books, row, payload)
+            known = payload["replayed"] and same
+            verdict.require(bool(known), f"{row['mutation']} {row['key']} again: {payload}")
             verdict.looked["keys sent again"] += 1
 
     await asyncio.gather(*(some(once[start::8]) for start in range(8)))
 
 
+def _ended(books: Books, row: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
+    """Whether what a key asked for was refused, as its answer says, and was undone."""
+    undone = _UNDONE.get(row["mutation"], ())
+    state = books.redemptions[row["object"]["id"]].state if undone else ""
+    return state in undone and [error["code"] for error in payload["errors"]] in _NO
+
+
+_NO = (["PARTNER_REJECTED"], ["PARTNER_UNAVAILABLE"])
+_UNDONE = {
+    "holdRedemption": ("RELEASED",),
+    "confirmRedemption": ("RELEASED",),
+    "redeemOffer": ("RELEASED",),
+    "cancelRedemption": ("COMMITTED", "FULFILLED", "LATE_CONFIRMED"),
+}
 _NAMES = ("redemption", "quote", "donation", "earning")
 
 # -- the gateway's books against the partners' ----------------------------------------------------
