@@ -153,7 +153,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if await races.fenced(tx, redemption):\n",
         "    if redemption.fenced:\n",
         100,
-        weather={"ignore_fence": 1.0, "pending": 0.9, "jump": 0.9},
+        weather={"ignore_fence": 1.0, "pending": 1.0, "jump": 0.9, "slow_disk": 0.5},
     ),
     Mutant(
         "a late confirmation is ignored",
@@ -173,9 +173,9 @@ MUTANTS: tuple[Mutant, ...] = (
         100,
         weather={
             "change_mind": 0.9,
-            "refuse_confirm": 0.5,
-            "partner_cancels": 0.6,
-            "hook_late": 0.5,
+            "refuse_confirm": 0.9,
+            "partner_cancels": 0.9,
+            "hook_late": 0.7,
         },
     ),
     Mutant(
