@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -33,29 +33,35 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def served(home: Path) -> Iterator[tuple[str, str]]:
-    """A running `gateway serve`: its base URL and the password of its people."""
+def started(home: Path, word: str) -> Iterator[IO[str]]:
+    """A command that runs until it is told to end, and then ends well: what it prints."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "serve"],
+        [sys.executable, "-m", "gateway", word],
         cwd=ROOT,
         env=environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    assert process.stdout
     try:
-        assert process.stdout
-        printed = "".join(process.stdout.readline() for _ in range(6))
+        yield process.stdout
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 0
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def served(home: Path) -> Iterator[tuple[str, str]]:
+    """A running `gateway serve`: its base URL and the password of its people."""
+    with started(home, "serve") as output:
+        printed = "".join(output.readline() for _ in range(6))
         url = re.search(r"API\s+(\S+)/graphql", printed)
         password = re.search(r"password\s+(\S+)", printed)
         assert url, printed
         assert password, printed
         yield url[1], password[1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
-        assert process.stdout
-        process.stdout.close()
 
 
 async def look(url: str, password: str) -> dict[str, object]:
@@ -159,21 +165,8 @@ def command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @contextlib.contextmanager
 def stand_ins(home: Path) -> Iterator[dict[str, Any]]:
     """`gateway simulators` beside no server, and what it says once it listens."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "simulators"],
-        cwd=ROOT,
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout
-    try:
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        process.stdout.close()
+    with started(home, "simulators") as output:
+        yield json.loads(output.readline())
 
 
 def test_the_recovery_drill_of_the_book(home: Path) -> None:
