@@ -72,7 +72,8 @@ Scope and role come from the table that admits callers; a merchant sees its own 
 token is got: README, and `gateway token` in a sandbox. A query may be sent as often as one likes.
 A mutation is done once for its `idempotencyKey`: sent again with the same input it changes
 nothing, answers as the first time and says `replayed: true`; with another input it answers
-IDEMPOTENCY_CONFLICT. A partner's no (SOLD_OUT and the like) is told again, too. A
+IDEMPOTENCY_CONFLICT. A partner's no (SOLD_OUT and the like) is told again, too;
+who asks while the first try waits for the partner is told the object as it then is. A
 `publishSubgraph` with `check` keeps no key, for it changes nothing.
 
 Beside the refusals named here any mutation may answer INVALID_INPUT, INVALID_AMOUNT,
