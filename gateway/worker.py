@@ -26,6 +26,7 @@ from gateway.errors import NoAnswer
 from gateway.events.webhooks import Webhooks
 from gateway.oauth import service as oauth
 from gateway.oauth.keys import Vault
+from gateway.outage import PAUSE_SECONDS, Outage
 from gateway.points import service as points
 from gateway.ports import Partner, SettlementNotice
 from gateway.redemption.service import Redemptions
@@ -145,6 +146,7 @@ class Worker:
         self._driving, self._working = Places(**bounds), Places(**bounds)
         self._leased: dict[str, datetime] = {}  # Jobs under way.
         self._rounds = 0  # of chores
+        self._outage = Outage()
         self.sign_head = sign_head
         self._jobs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "settlement_notice": self._settlement_notice,
@@ -206,9 +208,13 @@ class Worker:
             work.beat()
             try:
                 done = await act()
-            except Exception:
-                log.exception("worker round failed")
+            except Exception as error:
                 done = 0
+                if self._outage.failed("worker round failed", error):
+                    await _pause(stop, PAUSE_SECONDS)
+                    continue
+            else:
+                self._outage.succeeded()
             if pause is not None:
                 await _pause(stop, pause)
             elif places is not None and not places.free:
@@ -405,8 +411,8 @@ class Worker:
             read = await catalog.pull_feed(self.database, partner, now=self.clock.now())
         except NoAnswer as error:
             log.warning("feed not read", merchant=merchant, code=error.code)
-        except Exception:
-            log.exception("feed failed", merchant=merchant)
+        except Exception as error:
+            self._outage.failed("feed failed", error, merchant=merchant)
         else:
             log.info("feed read", merchant=merchant, pages=len(read))
 

@@ -36,6 +36,7 @@ from gateway.events.model import (
 )
 from gateway.events.service import Vault, due_rows, secrets_of
 from gateway.members.model import pseudonym
+from gateway.outage import PAUSE_SECONDS, Outage
 from gateway.settings import Settings
 from gateway.telemetry import work
 
@@ -83,6 +84,7 @@ class Webhooks:
         self.vault = vault
         self._secret = secret
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._outage = Outage()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Route and send until `stop` is set; what is being sent then is finished."""
@@ -92,10 +94,12 @@ class Webhooks:
                 if time.monotonic() > swept + _SWEEP_SECONDS:
                     swept = time.monotonic()
                     await self._safely(self.sweep())
-                await self._safely(self.route())
-                await self._safely(self._start_sending())
+                done = await self._safely(self.route()) and await self._safely(
+                    self._start_sending()
+                )
+                pause = self.settings.worker_poll_seconds if done else PAUSE_SECONDS
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self.settings.worker_poll_seconds)
+                    await asyncio.wait_for(stop.wait(), pause)
         finally:
             await asyncio.gather(*self._busy.values(), return_exceptions=True)
 
@@ -112,11 +116,14 @@ class Webhooks:
             due = await store.endpoints_due(tx, system_now=system_now())
         return sum(await asyncio.gather(*(self._serve(each.id) for each in due)))
 
-    async def _safely(self, work: Any) -> None:
+    async def _safely(self, work: Any) -> bool:
+        """Do it; False if there was no database for it."""
         try:
             await work
-        except Exception:
-            log.exception("webhook round failed")
+        except Exception as error:
+            return not self._outage.failed("webhook round failed", error)
+        self._outage.succeeded()
+        return True
 
     async def _start_sending(self) -> None:
         """One task per endpoint, so that a slow one holds up no other."""

@@ -74,7 +74,7 @@ class Fleet(Box):
         self.workers = ("worker", "worker-2") if server else ("worker",)
         self.addresses = [f"http://127.0.0.1:{port}" for port in self.ports.values()]
         self._armed: dict[str, str] = {}  # failpoint each process was started with
-        self._said: dict[str, int] = {}  # bytes of each log when its process was started
+        self._said: dict[str, int] = {}  # bytes of each log that tell nothing of its process
         self._died_at: dict[str, float] = {}
         self._ready = httpx2.AsyncClient(trust_env=False, timeout=5)
 
@@ -219,7 +219,7 @@ class Fleet(Box):
         child = self.children[name]
         while child.alive:
             if name in self.workers:
-                if b'"feed ' in await asyncio.to_thread(self._said_since, name):
+                if await asyncio.to_thread(self._has_said, name, b'"feed '):
                     return True
             else:
                 with contextlib.suppress(httpx2.TransportError):
@@ -229,14 +229,19 @@ class Fleet(Box):
             await asyncio.sleep(0.02)
         return False
 
-    def _said_since(self, name: str) -> bytes:
-        """What it has logged since it was started; a worker begins with the feeds."""
+    def _has_said(self, name: str, words: bytes) -> bool:
+        """Whether it has logged this since it was started; what was looked at is not read again."""
         path = self.children[name].log
         if not path.exists():
-            return b""
+            return False
         with path.open("rb") as log:
             log.seek(self._said[name])
-            return log.read(65_536)
+            while line := log.readline():
+                if words in line:
+                    return True
+                if line.endswith(b"\n"):
+                    self._said[name] += len(line)
+        return False
 
     async def _database_answers(self) -> None:
         async with asyncio.timeout(PATIENCE):
