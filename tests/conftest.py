@@ -2,19 +2,24 @@
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import LRUCache
 
-from gateway import migrations
+from gateway import batch, db, migrations
 from gateway.db import Database
 from gateway.telemetry import tracing
 from tests.support import memory
@@ -22,6 +27,62 @@ from tests.support import postgres as pg
 
 if folder := memory.folder():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
+
+
+def pytest_configure() -> None:
+    gc.disable()  # Seven thousand tests are collected into one heap, and none of it is garbage.
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait for processes of their own."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Keeps what a statement was compiled to for the next test's database of the same kind."""
+    make, compiled = db.create_async_engine, {"sqlite": _Compiled(), "postgresql": _Compiled()}
+
+    def made(url: str, **options: Any) -> AsyncEngine:
+        engine = make(url, **options)
+        engine.sync_engine._compiled_cache = compiled[engine.dialect.name]
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(db, "create_async_engine", made)
+        for way in (batch.OneVisit, batch.OneStatement):
+            patch.setattr(batch, way.__name__, _one_of_a_kind(way))
+        yield
+
+
+class _Compiled(LRUCache[Any, Any]):
+    """SQLAlchemy's cache; engines of one kind have dialects that are as good as the same."""
+
+    def __init__(self) -> None:
+        super().__init__(2_000)
+
+    def get(self, key: tuple[Any, ...], default: Any = None) -> Any:
+        return super().get((type(key[0]), *key[1:]), default)
+
+    def __setitem__(self, key: tuple[Any, ...], value: Any) -> None:
+        super().__setitem__((type(key[0]), *key[1:]), value)
+
+
+def _one_of_a_kind(way: Any) -> Any:
+    made: dict[type, Any] = {}
+
+    def get(dialect: sa.Dialect) -> Any:
+        if type(dialect) not in made:
+            made[type(dialect)] = way(dialect)
+        return made[type(dialect)]
+
+    return get
 
 
 @pytest.fixture(autouse=True)

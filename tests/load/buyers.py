@@ -76,6 +76,14 @@ class Buyer:
         self.token = ""
         self._renew_at = 0.0
         self._keys = itertools.count(1)
+        self._prefix = app.login
+
+    def double(self, number: int) -> "Buyer":
+        """The same member on another device, logged in already."""
+        made = Buyer(self.app, self.line.url, self.pair, self.tally)
+        made.token, made._renew_at = self.token, self._renew_at
+        made._prefix = f"{self.member}-{number}"
+        return made
 
     @property
     def member(self) -> str:
@@ -91,7 +99,7 @@ class Buyer:
         self._renew_at = time.monotonic() + RENEW_AFTER
 
     def key(self) -> str:
-        return f"{self.member}-{next(self._keys)}"
+        return f"{self._prefix}-{next(self._keys)}"
 
     async def do(self, mutation: str, text: str, **given: Any) -> dict[str, Any]:
         """Run a mutation once.

@@ -1,5 +1,6 @@
 """A real PostgreSQL 18 from the wheel's binaries, on a free loopback port, as a plain user."""
 
+import asyncio
 import contextlib
 import importlib.util
 import itertools
@@ -10,9 +11,66 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+
+class _Line:
+    """The owner's connection: a process for each statement would take ten times as long.
+
+    It has a loop and a thread of its own, since those who ask may be inside of a loop or not. It
+    comes through the socket in `folder`, so it is none of the clients that `backends` counts.
+    """
+
+    def __init__(self, folder: str, port: int) -> None:
+        self._address: dict[str, Any] = {"host": folder, "port": port, "timeout": 20}
+        self._address |= {"user": "postgres", "database": "postgres"}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: asyncpg.Connection | None = None
+        self._turn = threading.Lock()
+
+    def run(self, statement: str) -> None:
+        """Run one statement.
+
+        Raises:
+            AssertionError: The server refused it.
+        """
+        with self._turn:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, daemon=True).start()
+            running = asyncio.run_coroutine_threadsafe(self._run(statement), self._loop)
+            try:
+                running.result()
+            except asyncpg.PostgresError as error:
+                raise AssertionError(str(error)) from error
+
+    def close(self) -> None:
+        with self._turn:
+            if self._loop is None:
+                return
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            while self._loop.is_running():
+                time.sleep(0.001)
+            self._loop.close()
+            self._loop = None
+
+    async def _run(self, statement: str) -> None:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(**self._address)
+        await self._connection.execute(statement)
+
+    async def _leave(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            await asyncio.sleep(0)  # Its transport is closed in the loop's next round.
+            self._connection = None
 
 
 class Postgres:
@@ -39,6 +97,7 @@ class Postgres:
         assert wheel and wheel.origin
         self._bin = self._reachable(Path(wheel.origin).parent / "pginstall18/bin")
         self._process: subprocess.Popen[bytes] | None = None
+        self._line = _Line(str(folder), self.port)
         if self._user:
             shutil.chown(folder, self._user)
             if data:
@@ -72,6 +131,7 @@ class Postgres:
 
     def kill(self) -> None:
         """SIGKILL to the server and all its children."""
+        self._line.close()
         assert self._process
         pid = self._process.pid
         listed = Path(f"/proc/{pid}/task/{pid}/children")  # Each is a session of its own.
@@ -98,6 +158,7 @@ class Postgres:
         return found
 
     def stop(self) -> None:
+        self._line.close()
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -129,8 +190,7 @@ class Postgres:
                 raise
 
     def _sql(self, statement: str) -> None:
-        flags = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
-        self._run([self._bin / "psql", *flags, "-q", "-c", statement, "postgres"])
+        self._line.run(statement)
 
     def _run(self, command: list[object]) -> None:
         words = [str(word) for word in command]
