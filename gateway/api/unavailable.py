@@ -1,7 +1,9 @@
-"""The answer while the database cannot be used: 503, and when to come again.
+"""The answer to what no route has one for: a database that cannot be used, or a fault of ours.
 
-What could not begin has had no effect. What was cut off has had all of its effect or none, and
-the same idempotency key tells which: so a client repeats the request as it was.
+While the database cannot be used it is 503, and when to come again. What could not begin has had
+no effect. What was cut off has had all of its effect or none, and the same idempotency key tells
+which: so a client repeats the request as it was. A fault is 500 with the request's id; what it
+was stands in the log.
 """
 
 import logging
@@ -37,8 +39,21 @@ async def answer(request: Request, error: Exception) -> Response:
     internal = Internal(request_id=request_id, retry_after_seconds=RETRY_AFTER_SECONDS)
     body = top_level(internal, locale=locale, request_id=request_id)
     body["extensions"]["nextStep"] = _NEXT_STEP[locale]
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS), "cache-control": "no-store"}
-    return JSONResponse({"errors": [body]}, 503, headers | {"x-request-id": request_id})
+    more = {"retry-after": str(RETRY_AFTER_SECONDS)}
+    return JSONResponse({"errors": [body]}, 503, _headers(request_id) | more)
+
+
+def hidden(request: Request, error: Exception) -> Response:
+    """500 INTERNAL: the fault itself is logged under the id that is shown."""
+    request_id = telemetry.request_id() or new_id("req")
+    log.error("request %s failed", request_id, exc_info=error)
+    locale = locale_of(request.headers.get("accept-language", ""))
+    body = top_level(Internal(request_id=request_id), locale=locale, request_id=request_id)
+    return JSONResponse({"errors": [body]}, 500, _headers(request_id))
+
+
+def _headers(request_id: str) -> dict[str, str]:
+    return {"cache-control": "no-store", "x-request-id": request_id}
 
 
 HANDLERS: Mapping[Any, Any] = {

@@ -1,11 +1,15 @@
-"""Around every HTTP request: its trace, its id in the log lines, how long it took."""
+"""Around every HTTP request: its trace, its id in the log lines, how long it took, its faults."""
 
 import time
 
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import telemetry
+from gateway.api import unavailable
 from gateway.telemetry import metrics, tracing
+
+CLIENT_CLOSED = 499  # It went away while it was still sending: nobody is there to be answered.
 
 
 class Observed:
@@ -18,7 +22,7 @@ class Observed:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status = time.perf_counter(), 0
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -30,8 +34,14 @@ class Observed:
         with tracing.entering(parent, "request") as span, telemetry.request():
             try:
                 await self.app(scope, receive, answer)
+            except ClientDisconnect:
+                status = status or CLIENT_CLOSED
+            except Exception as error:
+                if scope["type"] != "http" or status:  # What has begun cannot be another answer.
+                    raise
+                await unavailable.hidden(Request(scope), error)(scope, receive, answer)
             finally:
-                route = getattr(scope.get("route"), "path", "unmatched")
+                route, status = getattr(scope.get("route"), "path", "unmatched"), status or 500
                 if span is not None:
                     span.update_name(f"{_method(scope)} {route}")
                     span.set_attribute("http.response.status_code", status)

@@ -1,12 +1,16 @@
 """GraphQL over HTTP: media types, limits, denials; nothing a stranger sends breaks the server."""
 
+import asyncio
 import json
+import logging
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from gateway.oauth.scopes import Role
+from gateway.telemetry import metrics
 
 GRAPHQL = "application/graphql-response+json"
 QUERY = "{ programmes { id } }"
@@ -211,3 +215,42 @@ async def test_a_bug_is_hidden_and_its_request_can_be_found(gateway, monkeypatch
     assert error["extensions"]["requestId"] in error["message"]
     assert "the secret text of a bug" in caplog.text
     assert error["extensions"]["requestId"] in caplog.text
+
+
+@pytest.mark.parametrize("locale", ["zh", "en"])
+async def test_a_bug_of_any_route_is_hidden_and_can_be_found(gateway, monkeypatch, caplog, locale):
+    from gateway.oauth import server
+
+    def broken(*_args, **_more):
+        raise RuntimeError("the secret text of a bug")
+
+    monkeypatch.setattr(server, "Core", broken)
+    asked = {"grant_type": "client_credentials"}
+    headers = {"accept-language": locale}
+    answer = await gateway.http.post(f"{gateway.base}/oauth/token", data=asked, headers=headers)
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    (error,) = answer.json()["errors"]
+    assert error["extensions"]["code"] == "INTERNAL"
+    shown = error["extensions"]["requestId"]
+    assert shown == answer.headers["x-request-id"]
+    assert shown in error["message"]
+    assert f"request {shown} failed" in caplog.text
+    assert "the secret text of a bug" in caplog.text
+
+
+async def test_a_client_that_goes_while_it_sends_is_no_fault(gateway, caplog):
+    place = urlsplit(gateway.base)
+    counted = metrics.HTTP.labels("/oauth/token", "499")._value
+    before = counted.get()
+    _, writer = await asyncio.open_connection(place.hostname, place.port)
+    head = "POST /oauth/token HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n"
+    head += "Content-Type: application/x-www-form-urlencoded\r\n\r\ngrant_type=x"
+    writer.write(head.encode())
+    await writer.drain()
+    await asyncio.sleep(0.1)  # It has begun to read.
+    writer.close()
+    async with asyncio.timeout(30):
+        while counted.get() == before:
+            await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
