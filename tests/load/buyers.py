@@ -70,6 +70,7 @@ class Buyer:
 
     def __init__(self, app: MemberApp, url: str, pair: Pair, tally: Tally) -> None:
         self.app = app
+        self._url = url
         self.pair = pair
         self.tally = tally
         self.line = Connection(f"{url}/graphql")
@@ -80,7 +81,7 @@ class Buyer:
 
     def double(self, number: int) -> "Buyer":
         """The same member on another device, logged in already."""
-        made = Buyer(self.app, self.line.url, self.pair, self.tally)
+        made = Buyer(self.app, self._url, self.pair, self.tally)
         made.token, made._renew_at = self.token, self._renew_at
         made._prefix = f"{self.member}-{number}"
         return made
