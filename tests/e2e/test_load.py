@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load import redemptions, stopping
+from tests.load import mixed, redemptions, stopping
 from tests.load.place import stand
 from tests.support.postgres import Postgres
 
@@ -35,3 +35,13 @@ async def test_sigterm_under_load_loses_nothing_and_leaves_no_doubt(
         found = await stopping.run(here, stops=1, seconds=1.0)
         assert found.bad() == []
         assert await here.broken() == []
+
+
+async def test_a_slice_of_everything_at_once_has_no_deadlock(tmp_path: Path) -> None:
+    asked = mixed.Asked(seconds=5, clients=6)
+    with redemptions.bars(quiet=True) as progress:
+        found = await mixed.run(tmp_path, asked, progress)
+    assert found["unexpected"] == {}
+    assert found["deadlocks"] == 0
+    assert found["broken_invariants"] == []
+    assert found["redemptions"].get("COMMITTED", 0) > 0
