@@ -157,15 +157,20 @@ async def head_since(tx: AsyncConnection, since: datetime) -> str | None:
 async def head_of_day(tx: AsyncConnection, day: date) -> str | None:
     """What a business day's statement goes out with: the first signed head after the day's end.
 
-    Whoever asks, and how often, gets the same one. The worker signs it on its first round of the
-    next day, after it has sealed what the day left.
+    Whoever asks, and how often, gets the same one. The worker signs it a minute after midnight,
+    when what began on the day has committed and is sealed.
 
     Returns:
         A compact JWS; None while the day runs, or until the head is signed.
     """
     if day == date.max:  # It never ends.
         return None
-    return await head_since(tx, start_of(day + timedelta(days=1)))
+    return await head_since(tx, start_of(day + timedelta(days=1)) + USUAL)
+
+
+def head_due(now: datetime) -> datetime:
+    """Since when there has to be a head: a minute after a business day began, see `head_of_day`."""
+    return start_of(business_day(now - USUAL)) + USUAL
 
 
 async def newest_head(tx: AsyncConnection) -> Mapping[str, Any] | None:

@@ -1,10 +1,17 @@
 """Every merchant gets the signed head with its statements: with a leg, without one, hosted."""
 
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from joserfc.errors import JoseError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.audit import service as audit
 from gateway.audit import store
@@ -18,9 +25,13 @@ from tests.integration.api.test_audit_head import LEGS, consumed, worker
 from tests.integration.api.test_merchant_journeys import settle
 from tests.integration.test_hosted import open_noodle_bar
 from tests.support import evidence
+from tests.support.evidence import NOW
 from tests.support.gateway import Gateway
 from tests.support.issuers import open_books
 
+ROOT = Path(__file__).parents[3]
+TWICE = sa.text("UPDATE ledger_lines SET amount = amount * 2")
+HALF = sa.text("UPDATE ledger_lines SET amount = amount / 2")
 DAY = "2026-11-20"
 WANTED = f"""{{
   settlementLegs {{ edges {{ node {{ payer payee settlement auditHead }} }} }}
@@ -70,6 +81,14 @@ async def kept_by(gateway: Gateway, folder: Path) -> dict[str, Path]:
     kept.write_bytes((await download(gateway, "M08", f"{DAY}.head")).content)
     jwks.write_bytes((await gateway.http.get(f"{gateway.base}/oauth/jwks")).content)
     return {"kept": kept, "jwks": jwks}
+
+
+@contextlib.asynccontextmanager
+async def tampered(coalition, *tables: str) -> AsyncIterator[AsyncConnection]:
+    """A transaction that may change what nobody may."""
+    async with coalition.database.transaction() as tx:
+        await open_books(tx, *tables)
+        yield tx
 
 
 @pytest.mark.parametrize("merchant", ["M05", "M17"])
@@ -143,6 +162,25 @@ async def test_a_day_that_runs_has_no_head_yet(gateway) -> None:
     assert seen["bills"] == {"count": 1, "auditHead": None}
 
 
+async def test_what_commits_just_after_midnight_is_in_the_head_of_its_day(
+    gateway, coalition
+) -> None:
+    await consumed(gateway)
+    midnight = start_of(date(2026, 11, 21))
+    coalition.clock.forward(seconds=(midnight - coalition.clock.now()).total_seconds() + 20)
+    await worker(gateway).turn()
+    async with coalition.database.transaction() as tx:  # For a settlement approved that minute.
+        early = await gateway.runtime.sign_head(tx, since=midnight, now=coalition.clock.now())
+    assert early is not None
+    assert (await download(gateway, "M05", f"{DAY}.head")).status_code == 404
+    coalition.clock.forward(seconds=60)
+    for _ in range(2):
+        await worker(gateway).turn()
+    token = (await download(gateway, "M05", f"{DAY}.head")).text
+    assert token != early
+    assert (await checked(gateway, token)).made_at >= midnight + audit.USUAL
+
+
 async def test_finance_sees_the_head_of_a_settlement(gateway, settled) -> None:
     finance = await gateway.staff(Role.FINANCE, "usr_fin_maker")
     seen = await finance.data(
@@ -165,24 +203,51 @@ async def test_a_changed_journal_does_not_fit_the_kept_head(
 ) -> None:
     files, url = await kept_by(gateway, tmp_path), coalition.database.url
     assert (await operation.verify(url, **files)).links > 0
-    async with coalition.database.transaction() as tx:
-        await open_books(tx, "ledger_lines")
-        await tx.execute(sa.text("UPDATE ledger_lines SET amount = amount * 2"))
+    async with tampered(coalition, "ledger_lines") as tx:
+        await tx.execute(TWICE)
     with pytest.raises(BrokenChain) as found:
         await operation.verify(url, **files)
-    assert (found.value.table, found.value.fault) == ("ledger_journals", Fault.ROW_CHANGED)
+    assert (found.value.table, found.value.fault) == ("ledger_journals", Fault.CHANGED)
+    async with coalition.database.transaction() as tx:
+        await tx.execute(HALF)
+    assert (await operation.verify(url, **files)).links > 0
 
 
 async def test_a_journal_changed_with_the_whole_chain_is_caught_by_the_bills_head_alone(
     gateway, coalition, settled, tmp_path
 ) -> None:
     files, url = await kept_by(gateway, tmp_path), coalition.database.url
-    async with coalition.database.transaction() as tx:
-        await open_books(tx, "ledger_lines", "audit_seals", "audit_heads")
-        await tx.execute(sa.text("UPDATE ledger_lines SET amount = amount * 2"))
+    async with tampered(coalition, "ledger_lines", "audit_seals", "audit_heads") as tx:
+        await tx.execute(TWICE)
         await tx.execute(store.heads.delete())
         await evidence.rewrite(tx)
-    assert (await operation.verify(url)).links > 0
+        await gateway.runtime.sign_head(tx, since=NOW, now=coalition.clock.now())
+    assert (await operation.verify(url)).heads == 1, "nobody sees it from inside"
     with pytest.raises(BrokenChain) as found:
         await operation.verify(url, **files)
     assert found.value.fault is Fault.REWRITTEN
+    async with coalition.database.transaction() as tx:
+        await tx.execute(HALF)
+        await tx.execute(store.heads.delete())
+        await evidence.rewrite(tx)
+
+
+async def test_the_recipe_of_the_docs_reads_a_head(gateway, settled) -> None:
+    page = (ROOT / "docs/settlement.md").read_text("utf-8")
+    (recipe,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(recipe, "docs/settlement.md", "exec"), names)  # noqa: S102
+    token = (await download(gateway, "M08", f"{DAY}.head")).text
+    claims = await asyncio.to_thread(names["head"], token, gateway.base)
+    assert claims == (await checked(gateway, token)).claims()
+    begin, body, signature = token.split(".")
+    forged = f"{begin}.{body[:-4]}{body[-4:].swapcase()}.{signature}"
+    for token, base in ((forged, gateway.base), (f"{begin}.{body}.AAAA", gateway.base)):
+        with pytest.raises(JoseError):
+            await asyncio.to_thread(names["head"], token, base)
+    other = jose.encode(claims, jose.new_key(), typ=HEAD_TYPE)
+    with pytest.raises((JoseError, ValueError)):
+        await asyncio.to_thread(names["head"], other, gateway.base)
+    access = await gateway.token(Role.PARTNER, merchant="M08")
+    with pytest.raises(AssertionError):
+        await asyncio.to_thread(names["head"], access, gateway.base)
