@@ -34,7 +34,7 @@ from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from gateway.settlement.model import WindowState
 from gateway.telemetry import work
-from gateway.values import back_off, business_day, start_of
+from gateway.values import back_off
 
 log = telemetry.log(__name__)
 
@@ -373,7 +373,7 @@ class Worker:
                 sealed = await audit.seal(tx, limit=SEAL_BATCH, margin=margin)
         if self.sign_head:
             async with self.database.transaction() as tx:
-                await self.sign_head(tx, since=start_of(business_day(now)), now=now)
+                await self.sign_head(tx, since=audit.head_due(now), now=now)
 
     async def _rotate_keys(self) -> None:
         if self.vault is None:

@@ -137,6 +137,11 @@ class Settlement:
         )
 
     @strawberry.field
+    async def audit_head(self, info: Info) -> str | None:
+        """The signed head of the audit chain that its notices bring; null until it is signed."""
+        return await info.context.loaders.heads.load(self.id)
+
+    @strawberry.field
     def bank_csv_url(self, info: Info) -> str | None:
         """Where the bank's file is downloaded, with the same token."""
         base = info.context.services.settings.base_url

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
+from gateway.audit import service as audit
 from gateway.catalog import service as catalog
 from gateway.catalog.model import Offer, Price
 from gateway.members import service as members
@@ -118,6 +119,7 @@ class Loaders:
         self.vouchers: ById[Any] = ById(context, redemptions.vouchers)
         self.wallets: ById[list[Wallet]] = ById(context, self._wallets)
         self.settlements: ById[Settlement] = ById(context, _settlements)
+        self.heads: ById[str] = ById(context, self._heads)
         self._used: dict[str, ById[int]] = {}
         self._lots: dict[str, ById[list[Lot]]] = {}
         self._prices: dict[PriceKey, ByOffer[list[Price]]] = {}
@@ -125,6 +127,18 @@ class Loaders:
 
     async def _wallets(self, tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, list[Wallet]]:
         return {id_: await points.wallets(tx, id_, now=self._context.now) for id_ in ids}
+
+    async def _heads(self, tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, str]:
+        """The signed heads that settlements' notices go out with, by settlement."""
+        await self.settlements.read(tx, ids)
+        found: dict[str, str] = {}
+        for id_ in ids:
+            known = self.settlements.at_hand(id_)
+            if known is None or known.approved_at is None:
+                continue
+            if head := await audit.head_since(tx, known.approved_at):
+                found[id_] = head
+        return found
 
     def used(self, month: str | None) -> ById[int]:
         """Fen counted against agreements in a month."""

@@ -9,6 +9,7 @@ import strawberry
 from gateway.api.catalog_types import Merchant, merchant
 from gateway.api.context import Conformance, Info
 from gateway.api.scalars import Fen, Points
+from gateway.audit import service as audit
 from gateway.points import model as points_model
 from gateway.ports import SettlementNotice
 from gateway.settlement import model as claims
@@ -143,6 +144,16 @@ class Bill:
     count: int
     sum_fen: Fen
 
+    @strawberry.field
+    async def audit_head(self, info: Info) -> str | None:
+        """The signed head of the audit chain that goes out with the bill, a compact JWS: keep it.
+
+        It is the first after the day's end, the same at every asking; null until it is signed. A
+        day without lines has one, too. Its key is in `/oauth/jwks`.
+        """
+        async with info.context.reading() as tx:
+            return await audit.head_of_day(tx, self.day)
+
 
 @strawberry.type
 class LegSide:
@@ -196,6 +207,15 @@ class SettlementLeg:
                 net_hash=found.net_hash,
             )
         )
+
+    @strawberry.field
+    async def audit_head(self, info: Info) -> str | None:
+        """The signed head of the audit chain that its notices bring, a compact JWS: keep it.
+
+        It is the first after the settlement's approval; null until it is signed. Its key is in
+        `/oauth/jwks`.
+        """
+        return await info.context.loaders.heads.load(self.settlement)
 
     @classmethod
     def of(cls, leg: claims.SettlementLeg) -> Self:

@@ -35,6 +35,7 @@ BILL_COLUMNS = (
     "amount_fen",
     "business_date",
 )
+HEAD_HEADER = "audit-head"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -49,6 +50,7 @@ def routes(services: Services, secrets: Mapping[str, str]) -> list[Route]:
         Route("/events/{merchant}", _answering(plain.event), methods=["POST"]),
         Route("/bank/{settlement}.csv", _answering(plain.bank), methods=["GET"]),
         Route("/bills/{day}.csv", _answering(plain.bill), methods=["GET"]),
+        Route("/bills/{day}.head", _answering(plain.bill_head), methods=["GET"]),
         Route("/audit/head", plain.head, methods=["GET"]),
         *pages.routes(),
     ]
@@ -118,7 +120,34 @@ class _Plain:
         return _download(text, f"{settlement_id}.csv")
 
     async def bill(self, request: Request) -> Response:
-        """A merchant's bill of one business day, with its trailer; finance names the merchant."""
+        """A merchant's bill of one business day, with its trailer; finance names the merchant.
+
+        The signed head of the audit chain comes with it as a header, once the day is over; the
+        file itself stays what its readers parse. `/bills/{day}.head` has it as a file.
+        """
+        day, named = _day(request), await self._billed(request)
+        async with self.services.database.reading() as tx:
+            merchant = (await merchants.get(tx, named)).id
+            rows = await settlement.statement_rows(tx, merchant=merchant, day=day)
+            head = await audit.head_of_day(tx, day)
+        answer = _download(_bill(rows), f"{merchant}-{day}.csv")
+        if head is not None:
+            answer.headers[HEAD_HEADER] = head
+        return answer
+
+    async def bill_head(self, request: Request) -> Response:
+        """The signed head that the bills of a business day go out with, to be kept beside them."""
+        day, _ = _day(request), await self._billed(request)
+        async with self.services.database.reading() as tx:
+            head = await audit.head_of_day(tx, day)
+        if head is None:
+            raise NotFound(id=f"{day}.head")
+        headers = {"content-disposition": f'attachment; filename="{day}.head"'}
+        headers["cache-control"] = "no-store"
+        return Response(head, media_type="application/jose", headers=headers)
+
+    async def _billed(self, request: Request) -> str:
+        """Whose bill is asked for, by somebody who may have it."""
         actor = await self._actor(request)
         require_role(actor, Role.PARTNER, Role.FINANCE)
         if actor.role == Role.PARTNER:
@@ -129,14 +158,7 @@ class _Plain:
             merchant = request.query_params.get("merchant")
         if not merchant:
             raise Unreadable("merchant: say whose bill")
-        try:
-            day = date.fromisoformat(request.path_params["day"])
-        except ValueError as error:
-            raise Unreadable("a day as in 2026-11-20") from error
-        async with self.services.database.reading() as tx:
-            merchant = (await merchants.get(tx, merchant)).id
-            rows = await settlement.statement_rows(tx, merchant=merchant, day=day)
-        return _download(_bill(rows), f"{merchant}-{day}.csv")
+        return merchant
 
     async def _actor(self, request: Request) -> Actor:
         given = request.headers.get("authorization")
@@ -151,6 +173,13 @@ class _Plain:
         shown = {name: found[name] for name in ("number", "seal", "kid", "jwk", "token")}
         shown |= {name: found[name].isoformat() for name in ("made_at", "business_date")}
         return JSONResponse({"head": shown}, headers={"cache-control": "no-store"})
+
+
+def _day(request: Request) -> date:
+    try:
+        return date.fromisoformat(request.path_params["day"])
+    except ValueError as error:
+        raise Unreadable("a day as in 2026-11-20") from error
 
 
 def _download(text: str, name: str) -> Response:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ from gateway.audit.model import (
     signed_head,
 )
 from gateway.audit.store import Source
-from gateway.values import business_day, made_at, new_id
+from gateway.values import business_day, made_at, new_id, start_of
 
 _MS = timedelta(milliseconds=1)
 
@@ -152,6 +152,25 @@ async def head_since(tx: AsyncConnection, since: datetime) -> str | None:
     """The first signed head made since an instant, if there is one: a compact JWS."""
     known = await store.first_head(tx, since)
     return None if known is None else str(known.token)
+
+
+async def head_of_day(tx: AsyncConnection, day: date) -> str | None:
+    """What a business day's statement goes out with: the first signed head after the day's end.
+
+    Whoever asks, and how often, gets the same one. The worker signs it a minute after midnight,
+    when what began on the day has committed and is sealed.
+
+    Returns:
+        A compact JWS; None while the day runs, or until the head is signed.
+    """
+    if day == date.max:  # It never ends.
+        return None
+    return await head_since(tx, start_of(day + timedelta(days=1)) + USUAL)
+
+
+def head_due(now: datetime) -> datetime:
+    """Since when there has to be a head: a minute after a business day began, see `head_of_day`."""
+    return start_of(business_day(now - USUAL)) + USUAL
 
 
 async def newest_head(tx: AsyncConnection) -> Mapping[str, Any] | None:

@@ -138,7 +138,7 @@ class HostedPartner:
         raise PartnerRejected(merchant=self.code, reason=f"no statement of its own for {day}")
 
     async def settlement_notice(self, notice: SettlementNotice, *, op_key: str) -> NoticeReceipt:
-        """The merchant reads its legs through GraphQL; the notice is taken as given."""
+        """The merchant reads its legs through GraphQL, with the same signed head (`auditHead`)."""
         return NoticeReceipt(f"hosted:{notice.leg_id}:{op_key}", self._clock.now())
 
     async def _once(self, row: Mapping[str, Any]) -> sa.Row[Any]:

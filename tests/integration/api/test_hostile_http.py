@@ -55,6 +55,10 @@ ADDRESSES = (
     "/bills/2026-11-20.csv?merchant=%E5%A5%BD",
     "/bills/2026-11-20.csv?merchant=x%0d%0ay",
     "/bills/2026-13-20.csv?merchant=M05",
+    "/bills/2026-13-20.head?merchant=M05",
+    "/bills/9999-12-31.head?merchant=M05",
+    "/bills/2026-11-20.head?merchant=%00",
+    "/bills/%00.head?merchant=M05",
     "/errors/%00",
     "/oauth/authorize?client_id=%00",
 )
