@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import jobs, telemetry
+from gateway import failpoint, jobs, telemetry
 from gateway.audit import service as audit
 from gateway.catalog import service as catalog
 from gateway.compliance import service as compliance
@@ -283,15 +283,18 @@ class Worker:
                 await jobs.return_job(tx, job_id, lease=lease)
 
     async def _run_job(self, row: Any) -> None:
+        failpoint.reached(self.settings, "job", "before_call")
         try:
             with work.job(row.name):
                 await self._jobs[row.name](row.payload)
+            failpoint.reached(self.settings, "job", "after_call")
         except Exception as error:
             await self._try_again(row, error)
         else:
             async with self.database.transaction() as tx:
                 if not await jobs.finish_job(tx, row.job_id, lease=self._leased[row.job_id]):
                     log.warning("lease lost", job=row.job_id, name=row.name)
+            failpoint.reached(self.settings, "job", "stored")
         del self._leased[row.job_id]  # Kept when it is broken off: for `_return_job`.
 
     async def _try_again(self, row: Any, error: Exception) -> None:
@@ -396,15 +399,16 @@ class Worker:
         """Follow every partner's offers; one that does not answer holds up no other."""
         while not stop.is_set():
             each = enumerate(self.partners)
-            await asyncio.gather(
+            read = await asyncio.gather(
                 *(
                     self._read_feed(merchant, after=number * FEEDS_APART)
                     for number, merchant in each
                 )
             )
-            await _pause(stop, self.settings.feed_poll_seconds)
+            await _pause(stop, self.settings.feed_poll_seconds if all(read) else PAUSE_SECONDS)
 
-    async def _read_feed(self, merchant: str, *, after: float) -> None:
+    async def _read_feed(self, merchant: str, *, after: float) -> bool:
+        """Read one partner's offers; False if there was no database to keep them."""
         await asyncio.sleep(after)
         partner = self.partners[merchant]
         try:
@@ -412,9 +416,10 @@ class Worker:
         except NoAnswer as error:
             log.warning("feed not read", merchant=merchant, code=error.code)
         except Exception as error:
-            self._outage.failed("feed failed", error, merchant=merchant)
+            return not self._outage.failed("feed failed", error, merchant=merchant)
         else:
             log.info("feed read", merchant=merchant, pages=len(read))
+        return True
 
 
 def _of(

@@ -19,7 +19,7 @@ import httpx2
 from sqlalchemy.ext.asyncio import AsyncConnection
 from standardwebhooks import Webhook
 
-from gateway import telemetry
+from gateway import failpoint, telemetry
 from gateway.db import Database, lock_exclusive, system_now
 from gateway.events import store
 from gateway.events.model import (
@@ -206,9 +206,11 @@ class Webhooks:
 
     async def _deliver(self, found: Endpoint, delivery: Delivery) -> None:
         keys = secrets_of(found, self.vault, system_now=system_now())
+        failpoint.reached(self.settings, "webhook", "before_call")
         said = await self.send(
             delivery.event, merchant_id=found.merchant_id, url=found.url, keys=keys
         )
+        failpoint.reached(self.settings, "webhook", "after_call")
         status, answer = said.status, said.text
         values: dict[str, Any] = {"status": status, "answer": answer, "sent_at": system_now()}
         values |= {"state": DeliveryState.DUE}
@@ -222,6 +224,7 @@ class Webhooks:
             kept = await store.close(tx, delivery, **values)
             if kept and status == 410:
                 await store.update_endpoint(tx, found.id, state=EndpointState.GONE)
+        failpoint.reached(self.settings, "webhook", "stored")
         log.info(
             "webhook",
             endpoint=found.id,

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db, telemetry
+from gateway import db, failpoint, telemetry
 from gateway.batch import Raced
 from gateway.db import is_race
 from gateway.ports import HoldExpired, Outcome
-from gateway.redemption import effects, failpoint
+from gateway.redemption import effects
 from gateway.redemption.answers import Answer
 from gateway.redemption.model import Redemption, State, Step
 from gateway.redemption.taking import Held

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import telemetry
+from gateway import failpoint, telemetry
 from gateway.db import Clock, Database, is_race, is_unavailable
 from gateway.errors import NotFound, Refused
 from gateway.ports import EventKind, Fact, Outcome, Partner, PartnerEvent
-from gateway.redemption import effects, event_rows, failpoint, races, store
+from gateway.redemption import effects, event_rows, races, store
 from gateway.redemption.model import (
     Fault,
     Incredible,

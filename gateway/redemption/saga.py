@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import telemetry
+from gateway import failpoint, telemetry
 from gateway.db import Clock, Database, system_now
 from gateway.errors import NoAnswer, OutcomeUnknown, PartnerRejected, PartnerUnavailable
 from gateway.ports import (
@@ -25,7 +25,7 @@ from gateway.ports import (
     Reservation,
     past_held,
 )
-from gateway.redemption import answers, effects, expected, failpoint, figures, races, store
+from gateway.redemption import answers, effects, expected, figures, races, store
 from gateway.redemption.answers import Answer, answered, conflicting, pause, silent
 from gateway.redemption.model import (
     CallState,

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.demo.clients import Merchant
 from tests.chaos import checker, clients, fleet
 from tests.chaos.checker import Verdict
 from tests.chaos.clients import Client, Journal, Load
-from tests.chaos.fleet import Deaths
+from tests.chaos.fleet import Deaths, Fleet
 from tests.support.postgres import Postgres
+from tests.support.receiver import Receiver, receiving
 
 LAST_ANSWERS_SECONDS = 90.0
 JUDGE_SECONDS = 600.0
@@ -58,6 +60,7 @@ async def run(
         stack.enter_context(contextlib.closing(load.journal))
         made = await stack.enter_async_context(fleet.running(part.home, server))
         part.deaths = made.deaths
+        shop = await stack.enter_async_context(subscribed(made))
         opening, began = await checker.wallets(made), time.monotonic()
         everybody = await stack.enter_async_context(clients.at_work(made, load, seed))
         tasks = await stack.enter_async_context(_ended())
@@ -78,7 +81,19 @@ async def run(
             await asyncio.gather(*death)
             await made.all_up()
             await _all_answered(work, everybody, load)
-            part.verdict = await checker.judge(made, load, everybody, opening)
+            part.verdict = await checker.judge(made, load, everybody, opening, shop)
+
+
+@contextlib.asynccontextmanager
+async def subscribed(made: Fleet) -> AsyncIterator[Receiver]:
+    """A merchant's endpoint that wants every event of its redemptions; it stays up."""
+    async with receiving() as receiver:
+        key = made.made.merchant_key(checker.SUBSCRIBER)
+        merchant = Merchant(made.wire, merchant_id=checker.SUBSCRIBER, key=key)
+        asked = {"url": receiver.url, "types": ["redemption.*"]}
+        told = await merchant.did("registerWebhook", "webhook { id } secret", **asked)
+        receiver.secrets.append(told["secret"])
+        yield receiver
 
 
 @contextlib.asynccontextmanager

@@ -19,11 +19,18 @@ import sqlalchemy as sa
 from gateway.points import service as points
 from tests.chaos.clients import BUYS, Client, Load
 from tests.chaos.fleet import MERCHANTS, Fleet
+from tests.support.receiver import Receiver
 
 DRAIN_SECONDS = 180.0
+SUBSCRIBER = "M05"  # has an endpoint for events, which never fails
 UNDER_WAY = ("HOLDING", "CONFIRMING", "IN_DOUBT", "RELEASING", "CANCELLING")
 BOOKED = {"COMMITTED": "CONFIRMED", "FULFILLED": "FULFILLED", "CANCELLED": "CANCELLED"}
 BOOKED |= {"LATE_CONFIRMED": "CONFIRMED"}
+_UNSENT = (
+    "SELECT e.object_id, e.seq FROM events e JOIN redemptions r ON r.id = e.object_id"
+    " WHERE r.merchant_id = :merchant AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d"
+    " WHERE d.number = e.number AND d.state = 'DELIVERED')"
+)
 Wallets = dict[tuple[str, str], int]  # (member, programme): available points
 
 
@@ -38,6 +45,7 @@ class Books:
     obligations: Mapping[str, list[Any]]
     point_holds: Sequence[Any]
     jobs: Sequence[Any]
+    events: Mapping[str, list[Any]]  # by redemption
 
 
 @dataclass
@@ -111,11 +119,19 @@ async def _waiting(fleet: Fleet) -> list[str]:
         found += [f"{merchant}: webhook {row['event_id']} is not delivered" for row in rows]
     async with fleet.database.reading() as tx:
         rows = await tx.execute(sa.text("SELECT name, state FROM jobs WHERE state <> 'DONE'"))
-        return found + [f"job {row.name} is {row.state}" for row in rows]
+        found += [f"job {row.name} is {row.state}" for row in rows]
+        rows = await tx.execute(sa.text(_UNSENT), {"merchant": SUBSCRIBER})
+        return found + [f"event {row.seq} of {row.object_id} is not sent" for row in rows]
 
 
-async def judge(fleet: Fleet, load: Load, clients: Sequence[Client], opening: Wallets) -> Verdict:
-    """Look at everything."""
+async def judge(
+    fleet: Fleet, load: Load, clients: Sequence[Client], opening: Wallets, shop: Receiver
+) -> Verdict:
+    """Look at everything.
+
+    Args:
+        shop: The endpoint that all events of one merchant's redemptions were sent to.
+    """
     verdict = Verdict(violations=[*load.wrong, *fleet.deaths.surprises, *await quiet(fleet)])
     books = await _read(fleet)
     verdict.states.update(row.state for row in books.redemptions.values())
@@ -124,10 +140,28 @@ async def judge(fleet: Fleet, load: Load, clients: Sequence[Client], opening: Wa
     _acknowledged(verdict, books, answers, load.journal.asked)
     _partners_agree(verdict, books)
     _owed_once(verdict, books)
+    _heard(verdict, books, shop)
     await _balances(verdict, fleet, books, answers, opening)
     await _replayed(verdict, books, clients, answers)
     verdict.violations += await fleet.broken_invariants()
     return verdict
+
+
+def _heard(verdict: Verdict, books: Books, shop: Receiver) -> None:
+    """The merchant got every event of its redemptions, and none before the one before it."""
+    for redemption in books.redemptions.values():
+        if redemption.merchant_id != SUBSCRIBER:
+            continue
+        verdict.looked["redemptions told to an endpoint"] += 1
+        first_times = list(dict.fromkeys(shop.order(redemption.id)))
+        there = books.events[redemption.id]
+        verdict.looked["events sent"] += len(there)
+        verdict.require(
+            first_times == list(range(1, len(there) + 1)),
+            f"{redemption.id}: {len(there)} events, and the merchant got {first_times}",
+        )
+    verdict.looked["events sent more than once"] = len(shop.taken) - verdict.looked["events sent"]
+    verdict.require(not shop.refused, f"{shop.refused} events were signed wrongly")
 
 
 # -- the clients' journal against the gateway's books ---------------------------------------------
@@ -335,6 +369,7 @@ async def _read(fleet: Fleet) -> Books:
         )
         held = await rows("SELECT redemption_id, leg_no, state FROM points_holds")
         jobs = await rows("SELECT name, state FROM jobs")
+        events = await rows("SELECT object_id, seq FROM events")
     bookings: dict[str, list[Any]] = defaultdict(list)
     holds = []
     for merchant in MERCHANTS:
@@ -352,6 +387,7 @@ async def _read(fleet: Fleet) -> Books:
         obligations=_by(owed, "cause_id"),
         point_holds=held,
         jobs=jobs,
+        events=_by(events, "object_id"),
     )
 
 

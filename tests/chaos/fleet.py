@@ -208,6 +208,7 @@ class Fleet(Box):
         port = self.ports.get(name, self.settings.port)
         more = {"GATEWAY_PORT": str(port), "GATEWAY_ISSUER": self.settings.base_url}
         more |= {"GATEWAY_PARTNER_TIMEOUT_SECONDS": "3", "GATEWAY_LOGIN_TRIES_PER_MINUTE": "10000"}
+        more["GATEWAY_WEBHOOK_TIMEOUT_SECONDS"] = "15"  # The endpoint is as busy as the machine.
         log = self.home / f"{name}.log"
         self._said[name] = log.stat().st_size if log.exists() else 0
         self._armed[name] = failpoint

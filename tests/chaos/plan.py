@@ -8,6 +8,7 @@ CALLS = ("hold", "confirm", "cancel", "fence")
 POINTS = ("before_call", "after_call", "stored")
 IN_CALLS = tuple(f"{verb}:{point}" for verb in CALLS for point in POINTS)
 OF_GATEWAY = (*IN_CALLS, "event:stored", "event:applied")
+OF_WORKER = (*IN_CALLS, *(f"{what}:{point}" for what in ("webhook", "job") for point in POINTS))
 PATIENCE_SECONDS = 2.0  # for a failpoint to be reached; then the process is killed where it is
 
 
@@ -29,7 +30,7 @@ class Life:
 def lives(seed: int, name: str, *, mean_seconds: float) -> Iterator[Life]:
     """All lives of one process; every other of ours ends at a failpoint, each in turn."""
     chance = random.Random(f"{seed}:{name}")
-    points = _shuffled(chance, OF_GATEWAY if name.startswith("gateway") else IN_CALLS)
+    points = _shuffled(chance, OF_GATEWAY if name.startswith("gateway") else OF_WORKER)
     number = 0
     while True:
         seconds = min(chance.expovariate(1 / mean_seconds), 4 * mean_seconds)

@@ -22,11 +22,10 @@ class Suite:
 def _services(room: str) -> tuple[str, ...]:
     """All modules of a room but its model and what its tests cannot judge.
 
-    Invariants need tampered books; `failpoint` kills its process, and only the tests that kill
-    processes come by it.
+    Invariants need tampered books.
     """
     found = (path.stem for path in sorted((ROOT / "gateway" / room).glob("*.py")))
-    others = ("__init__", "model", "invariants", "failpoint")
+    others = ("__init__", "model", "invariants")
     return tuple(f"{room}/{name}" for name in found if name not in others)
 
 
