@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tests.simulation import mutants
+from tests.simulation import mutants, sweep
 from tests.simulation.campaign import Total, spread
 from tests.simulation.engine import Simulator
 from tests.simulation.situations import SOMETIMES, missing
@@ -26,6 +26,12 @@ def main() -> int:
     parser.add_argument("--first", type=whole(0), default=1, help="the first (1)")
     parser.add_argument("--seed", type=whole(0), help="only this one, with its trace")
     parser.add_argument("--processes", type=whole(), default=2, help="how many at once (2)")
+    parser.add_argument(
+        "--sweep", action="store_true", help="each seed, with one crash at each of its places"
+    )
+    parser.add_argument(
+        "--crash-at", type=whole(0), help="with --seed: no fault but one crash, at this place"
+    )
     parser.add_argument("--mutants", action="store_true", help="plant every mutant, find it")
     parser.add_argument("names", nargs="*", metavar="MUTANT", help="only these, with --mutants")
     asked = parser.parse_args()
@@ -37,19 +43,23 @@ def main() -> int:
     console = Console(width=max(console.width, 110))
     if asked.mutants:
         return mutants.campaign(console, asked.names, processes=asked.processes)
+    if asked.crash_at is not None and asked.seed is None:
+        parser.error("--crash-at is a place of a --seed")
     if asked.seed is not None:
-        return one(console, asked.seed)
+        return one(console, asked.seed, asked.crash_at)
+    if asked.sweep:
+        return swept(console, range(asked.first, asked.first + asked.seeds), asked.processes)
     return many(console, asked.first, asked.seeds, asked.processes)
 
 
-def one(console: Console, seed: int) -> int:
+def one(console: Console, seed: int, crash_at: int | None = None) -> int:
     """Play one seed and show what happened."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606 - itself
     simulator = Simulator()
     try:
-        run = simulator.run(seed, traced=True)
+        run = simulator.run(seed, traced=True, crash_at=crash_at)
     finally:
         simulator.close()
     for line in run.trace:
@@ -59,6 +69,31 @@ def one(console: Console, seed: int) -> int:
     for problem in run.problems:
         console.print(f"[red]{escape(problem)}")
     return 1 if run.problems else 0
+
+
+def swept(console: Console, seeds: range, processes: int) -> int:
+    """Crash at every place of each seed; how many there were, and what went wrong."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    table = Table("seed", "places", "crashes", "violations", "seconds", "its story", title="sweep")
+    failures = 0
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        for seed in seeds:
+            task = progress.add_task(f"seed {seed}", total=None)
+
+            def show(found: sweep.Swept, task: Any = task) -> None:
+                progress.update(task, total=found.places, completed=found.runs)
+
+            found = sweep.whole(seed, processes, show)
+            story = ", ".join(f"{name} {n}" for name, n in sorted(found.story.items()))
+            cells = (seed, found.places, found.crashes, len(found.failures))
+            table.add_row(*map(str, cells), f"{found.seconds:.0f}", story)
+            for place, problems in found.failures[:5]:
+                console.print(f"[red]seed {seed}, place {place}: {escape(problems[0])}")
+                again = f"python -m tests.simulation --seed {seed} --crash-at {place}"
+                console.print(f"  again, with its trace: {again}")
+            failures += len(found.failures)
+    console.print(table)
+    return 1 if failures else 0
 
 
 def many(console: Console, first: int, count: int, processes: int) -> int:

@@ -38,6 +38,7 @@ class Run:
     problems: list[str]
     counts: Counter[str]
     io_points: int
+    places: int
     commits: int
     digest: str = ""
     trace: list[str] = field(default_factory=list)
@@ -75,13 +76,19 @@ class Simulator:
         gc.enable()
 
     def run(
-        self, seed: int, *, traced: bool = False, weather: Mapping[str, float] | None = None
+        self,
+        seed: int,
+        *,
+        traced: bool = False,
+        weather: Mapping[str, float] | None = None,
+        crash_at: int | None = None,
     ) -> Run:
         """Play one seed to its end.
 
         Args:
             traced: Keep its trace.
             weather: Faults it has besides its own, with their rates.
+            crash_at: No fault but one crash, at this place of the run; 0: none at all.
         """
         loop = VirtualLoop(Random(f"loop {seed}"))
         path = storage.copy(self.template, self.folder)
@@ -89,7 +96,7 @@ class Simulator:
         gc.disable()
         with entropy.replaced(), storage.inline(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=_LEFT_OPEN)
-            world = World(seed, loop, path, traced, weather or {})
+            world = World(seed, loop, path, traced, weather or {}, crash_at=crash_at)
             loop.set_task_factory(_task)
             loop.set_exception_handler(lambda _, context: _unexpected(world, context))
             try:
@@ -236,5 +243,12 @@ def _result(world: World) -> Run:
     trace = [f"{us / 1e6:12.6f}  {what:34} {detail}" for us, what, detail in world.trace or ()]
     digest = hashlib.sha256("\n".join(trace).encode()).hexdigest() if trace else ""
     return Run(
-        world.seed, world.problems, world.counts, world.io_points, world.commits, digest, trace
+        world.seed,
+        world.problems,
+        world.counts,
+        world.io_points,
+        world.places,
+        world.commits,
+        digest,
+        trace,
     )

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import mutants
+from tests.simulation import mutants, sweep
 from tests.simulation.engine import TEMPLATE, Simulator
 from tests.simulation.planted_faults import MUTANTS
 from tests.simulation.situations import SOMETIMES, missing
 
 ROOT = Path(__file__).parents[2]
 SLICE, PART = 30, 15
+SWEPT, EVERY = 14, 13  # a seed, and which of its places
 CHEAP = ("released without asking the partner", "cover is not released", "void on timeout")
 
 
@@ -31,6 +32,13 @@ def test_nothing_is_lost_whatever_fails(simulator: Simulator, first: int) -> Non
     runs = [simulator.run(seed) for seed in range(first, first + PART)]
     assert {run.seed: run.problems for run in runs if run.problems} == {}
     assert sum(run.io_points for run in runs) > 5_000
+
+
+def test_one_crash_anywhere_loses_nothing(simulator: Simulator) -> None:
+    swept = sweep.each(simulator, SWEPT, range(EVERY, 200, EVERY))
+    assert swept.failures == []
+    assert swept.places > 200
+    assert swept.crashes == swept.runs > 10
 
 
 def test_a_seed_repeats_itself_in_another_process(simulator: Simulator) -> None:

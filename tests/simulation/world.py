@@ -108,8 +108,14 @@ class Process:
         world = self.world
         world.io_points += 1
         part = where if where == "statement" else "commit" if "commit" in where else "partner"
+        if not world.faults.on:
+            return
+        world.places += 1
+        if world.places == world.crash_at:
+            self.kill(where)
+            raise storage.Killed
         left = world.crashes[part]
-        if left and world.faults.on:
+        if left:
             left[-1] -= 1
             if left[-1] <= 0:
                 left.pop()
@@ -197,6 +203,7 @@ class World:
     Args:
         seed: Decides all.
         path: A fresh copy of the template.
+        crash_at: The one place where a crash strikes, and no other fault does; 0 is none.
     """
 
     def __init__(
@@ -206,6 +213,8 @@ class World:
         path: Path,
         traced: bool,
         weather: Mapping[str, float],
+        *,
+        crash_at: int | None = None,
     ) -> None:
         self.seed = seed
         self.loop = loop
@@ -216,6 +225,9 @@ class World:
         if crawl.random() < 0.05:
             self.faults.rates[CRAWL] = 0.5
         self.faults.rates.update(weather)
+        self.crash_at = crash_at
+        if crash_at is not None:
+            self.faults.rates.clear()
         self.settings = replace(
             Settings(),
             lease_seconds=self.rng.choice(LEASES),
@@ -224,6 +236,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.trace: list[tuple[int, str, str]] | None = [] if traced else None
         self.io_points = 0
+        self.places = 0  # of those, before it is calm
         self.commits = 0
         self.offset_us = 0
         self.over = False
