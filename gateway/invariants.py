@@ -1,17 +1,15 @@
 """Every invariant of contracts §9 that SQL can see, from all rooms, in one list."""
 
-import contextlib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import gateway
-from gateway.db import Clock, Database
+from gateway.db import Clock
 from gateway.ledger.model import Result
 
 Check = Callable[[AsyncConnection, datetime], Awaitable[list[Result]]]
@@ -55,15 +53,6 @@ async def check(tx: AsyncConnection, *, now: datetime | None = None) -> list[Res
     at = now or await business_now(tx)
     results = [result for check_room in rooms().values() for result in await check_room(tx, at)]
     return sorted(results, key=lambda result: (result.id[0], int(result.id[1:] or 0)))
-
-
-@contextlib.asynccontextmanager
-async def one_state(database: Database) -> AsyncIterator[AsyncConnection]:
-    """A reading transaction whose statements all see one state: others write all the while."""
-    async with database.reading() as tx:
-        if tx.dialect.name == "postgresql":
-            await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        yield tx
 
 
 async def business_now(tx: AsyncConnection) -> datetime:

@@ -227,7 +227,7 @@ async def _books(database: Database, progress: Progress) -> AsyncGenerator[Findi
     held = 0
     for room, check in invariants.rooms().items():
         progress(f"invariants of {room}")
-        async with invariants.one_state(database) as tx:
+        async with database.reading(one_state=True) as tx:
             results = await check(tx, await invariants.business_now(tx))
         for result in results:
             held += result.ok

@@ -23,7 +23,7 @@ FIRST_AFTER_SECONDS = 180.0  # of a worker; a quarter more or less, as all that 
 LOOK_EVERY_SECONDS = 300.0
 EVERY = timedelta(hours=1)
 ALL_EVERY = timedelta(days=1)
-QUICK = timedelta(minutes=1)  # If all take longer, they are checked once a day.
+QUICK = timedelta(seconds=10)  # If all take longer, they are checked once a day.
 NEXT = "run `gateway doctor`; stop settling, keep everything as it is: docs/operations.md"
 
 _k = idempotency_keys.c
@@ -131,7 +131,7 @@ async def check(database: Database, before: Found, *, now: datetime) -> Found:
     everything = before.wants_all(now)
     began, results = time.monotonic(), []
     for room in invariants.rooms(standing=not everything).values():
-        async with invariants.one_state(database) as tx:
+        async with database.reading(one_state=True) as tx:
             results += await room(tx, now)
     took = timedelta(seconds=time.monotonic() - began)
     for result in results:

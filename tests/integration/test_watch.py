@@ -115,7 +115,7 @@ def invariants_of(found: watch.Found | None) -> frozenset[str]:
 
 async def test_the_checks_see_one_state_while_others_write(coalition: Coalition) -> None:
     held = sa.text("SELECT sum(balance) FROM ledger_balances")
-    async with invariants.one_state(coalition.database) as tx:
+    async with coalition.database.reading(one_state=True) as tx:
         before = await tx.scalar(held)
         await changed(coalition, "UPDATE ledger_balances SET balance = balance + 1")
         assert await tx.scalar(held) == before
