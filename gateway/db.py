@@ -194,9 +194,11 @@ class Database:
             self._turn.release()
 
     @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """One reading transaction; it sees one state of the database on SQLite."""
+    async def reading(self, *, one_state: bool = False) -> AsyncIterator[AsyncConnection]:
+        """One reading transaction; it sees one state of the database on SQLite, or if asked to."""
         async with self._connected() as connection, connection.begin():
+            if one_state and not self._sqlite:
+                await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             yield connection
 
     @contextlib.asynccontextmanager

@@ -42,9 +42,9 @@ class MeasuredDatabase(Database):
                 yield tx
 
     @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self, *, one_state: bool = False) -> AsyncIterator[AsyncConnection]:
         began = time.perf_counter()
-        async with super().reading() as tx:
+        async with super().reading(one_state=one_state) as tx:
             metrics.POOL_WAIT.labels("read").observe(time.perf_counter() - began)
             yield tx
 

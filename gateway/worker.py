@@ -26,6 +26,7 @@ from gateway.errors import NoAnswer
 from gateway.events.webhooks import Webhooks
 from gateway.oauth import service as oauth
 from gateway.oauth.keys import Vault
+from gateway.operations import watch
 from gateway.outage import PAUSE_SECONDS, Outage
 from gateway.points import service as points
 from gateway.ports import Partner, SettlementNotice
@@ -161,7 +162,10 @@ class Worker:
         Nothing new is begun after `stop`. What takes longer than the grace is broken off and its
         leases are given up, so that another worker goes on at once.
         """
-        feeds = asyncio.create_task(self._read_feeds(stop))
+        readers = [
+            asyncio.create_task(self._read_feeds(stop)),
+            asyncio.create_task(self._watch_books(stop)),
+        ]
         sending = [self.webhooks.run(stop)] if self.webhooks is not None else []
         loops = [
             *(asyncio.create_task(each) for each in sending),
@@ -173,8 +177,9 @@ class Worker:
         try:
             await stop.wait()
         finally:
-            feeds.cancel()
-            await self._end([feeds, *loops])
+            for task in readers:
+                task.cancel()
+            await self._end([*readers, *loops])
 
     async def _end(self, loops: list[asyncio.Task[None]]) -> None:
         loop = asyncio.get_running_loop()
@@ -220,8 +225,7 @@ class Worker:
             elif places is not None and not places.free:
                 await places.wait(seconds=self.settings.worker_poll_seconds)
             elif not done:
-                with_jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
-                await _pause(stop, self.settings.worker_poll_seconds * with_jitter)
+                await _pause(stop, self.settings.worker_poll_seconds * _jitter())
 
     async def turn(self) -> int:
         """One round of everything, to its end; returns how much was done."""
@@ -395,6 +399,16 @@ class Worker:
                     await settlement.net_window(tx, window_id=window.id, now=now)
                     await settlement.publish_window(tx, window_id=window.id, now=now)
 
+    async def _watch_books(self, stop: asyncio.Event) -> None:
+        """Look now and then whether the invariants are due, and nobody else checks them."""
+        await _pause(stop, watch.FIRST_AFTER_SECONDS * _jitter())
+        while not stop.is_set():
+            try:
+                await watch.look(self.database, self.clock)
+            except Exception as error:
+                self._outage.failed("invariants not checked", error)
+            await _pause(stop, watch.LOOK_EVERY_SECONDS * _jitter())
+
     async def _read_feeds(self, stop: asyncio.Event) -> None:
         """Follow every partner's offers; one that does not answer holds up no other."""
         while not stop.is_set():
@@ -426,6 +440,11 @@ def _of(
     act: Callable[[Any], Coroutine[Any, Any, None]], what: Any
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     return lambda: act(what)
+
+
+def _jitter() -> float:
+    """A quarter more or less."""
+    return 0.75 + random.random() / 2  # noqa: S311 - no secret
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

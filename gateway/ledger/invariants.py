@@ -21,13 +21,18 @@ def result(id: str, title: str, violations: Sequence[object]) -> Result:
 async def check(tx: AsyncConnection) -> list[Result]:
     """Check L1, L2, K1, K2, K3 and K5, in this order. L3 to L5 need lots: see points; L6: audit."""
     return [
-        result("L1", "each journal balances per book", await _unbalanced(tx)),
+        *await standing(tx),
         result("L2", "issued = sinks + what members have", await _lost(tx)),
         result("K1", "no journal takes points from one member for another", await _moved(tx)),
         result("K2", "no journal touches two points books", await _mixed(tx)),
         result("K3", "no points become money owed to a person", await _cashed(tx)),
         result("K5", "issued value is within the approved budget", await _overspent(tx)),
     ]
+
+
+async def standing(tx: AsyncConnection) -> list[Result]:
+    """Check L1, which stays on in production."""
+    return [result("L1", "each journal balances per book", await _unbalanced(tx))]
 
 
 async def _unbalanced(tx: AsyncConnection) -> list[object]:

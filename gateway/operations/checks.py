@@ -225,6 +225,13 @@ _STUCK: Mapping[str, tuple[str, str, str, str, Callable[..., Finding]]] = {
         "have the operator work on NEEDS_REVIEW",
         warn,
     ),
+    "overdue": (
+        "已逾人工处理期限",
+        "wait for a person past the time given",
+        "由运营今天处理:查询 reviews",
+        "have the operator decide them today: the query `reviews`",
+        fail,
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from gateway.audit import service as audit
 from gateway.db import Clock, Database, system_now
 from gateway.jobs import job_depths
 from gateway.oauth.breaker import Breaker
+from gateway.operations import watch
 from gateway.redemption import event_rows, queue
 from gateway.redemption import figures as redemptions
 from gateway.settlement import service as settlement
@@ -93,6 +94,7 @@ async def read(tx: AsyncConnection, *, now: datetime, at: datetime) -> None:
             key = (str(window.state),)
             windows[key] = max(windows.get(key, 0), _age(now, since))
     metrics.replace(metrics.WINDOW_AGE, windows)
+    await watch.tell(tx, now=now)
 
 
 async def _redemptions(tx: AsyncConnection, now: datetime) -> None:

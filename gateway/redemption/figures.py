@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.redemption.model import WORKED, CallState, State
-from gateway.redemption.store import calls, redemptions
+from gateway.redemption.store import calls, redemptions, reviews
 
 _NAMED = 20  # Ids a list of stuck redemptions shows.
 _r = redemptions.c
@@ -50,13 +50,15 @@ async def stuck(
 
     Returns:
         By why: `leased`, its lease has ended and nobody took it; `held`, past its hold's limit;
-        `review`, waiting for a person.
+        `review`, waiting for a person; `overdue`, waiting for longer than it was given.
     """
+    late = sa.select(reviews.c.redemption_id).where(reviews.c.due_at < now)
     worked = _r.state.in_([str(state) for state in WORKED])
     wheres = {
         "leased": sa.and_(worked, _r.leased_until < system_now - patience, _r.due_at < now),
         "held": sa.and_(_r.state == str(State.HELD), _r.points_hold_until < now - patience),
         "review": _r.state == str(State.NEEDS_REVIEW),
+        "overdue": sa.and_(_r.state == str(State.NEEDS_REVIEW), _r.id.in_(late)),
     }
     found = {}
     for why, where in wheres.items():

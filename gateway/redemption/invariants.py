@@ -1,12 +1,31 @@
-"""R1 to R10 of contracts §9 and E1 to E3 of the events, by SQL.
+"""R1 to R10 of contracts §9, but R7, and E1 to E3 of the events, by SQL.
 
 Over this room's tables; for R6 also holds and lots, and for E1 to E3 what was told of it.
 """
 
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.db import Instant
 from gateway.ledger.model import Result
+from gateway.redemption.model import State
+from gateway.redemption.store import redemptions
+
+DOUBT = timedelta(hours=24)
+PATIENCE = timedelta(minutes=10)  # A partner may ask for five minutes; then a worker looks at it.
+
+_OLD_DOUBTS = (
+    sa.select(redemptions.c.id)
+    .where(
+        redemptions.c.state == str(State.IN_DOUBT),
+        redemptions.c.doubt_since < sa.bindparam("before", type_=Instant),
+    )
+    .order_by(redemptions.c.doubt_since)
+    .limit(5)
+)
 
 _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
@@ -127,10 +146,21 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-async def check(tx: AsyncConnection) -> list[Result]:
-    """Run every check; `detail` names up to five offenders."""
+async def check(tx: AsyncConnection, *, now: datetime) -> list[Result]:
+    """Run every check; `detail` names up to five offenders.
+
+    Args:
+        now: Business time.
+    """
     results = []
     for name, title, query in _CHECKS:
         rows = [str(row[0]) for row in (await tx.execute(text(query))).fetchmany(5)]
         results.append(Result(name, title, not rows, ", ".join(rows)))
-    return results
+    return results + await standing(tx, now=now)
+
+
+async def standing(tx: AsyncConnection, *, now: datetime) -> list[Result]:
+    """Check R8, which is cheap: only a person ends a doubt that is older than a day."""
+    rows = (await tx.scalars(_OLD_DOUBTS, {"before": now - DOUBT - PATIENCE})).all()
+    title = "nothing is in doubt for more than a day and not for a person"
+    return [Result("R8", title, not rows, ", ".join(rows))]

@@ -138,6 +138,12 @@ WORKER_BEAT = _gauge("gateway_worker_beat_seconds", "Time since the worker's las
 SEAL_LAG = _gauge("gateway_seal_lag", "Journals that are not in the chain yet (at most 10000).")
 SEAL_AGE = _gauge("gateway_seal_lag_seconds", "Age of the oldest of them.")
 SEAL_HEAD = _gauge("gateway_seal_head", "Number of the newest link of the chain.")
+INVARIANTS_BROKEN = _gauge(
+    "gateway_invariants_broken", "1 if the invariant did not hold when a worker checked it.", "id"
+)
+INVARIANTS_AGE = _gauge(
+    "gateway_invariants_checked_seconds", "Since a worker has checked invariants."
+)
 WINDOW_AGE = _gauge(
     "gateway_settlement_window_age_seconds",
     "Since the open window began, or since the oldest of another state was to be cut.",

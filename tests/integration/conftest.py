@@ -153,7 +153,8 @@ class Coalition:
     async def broken(self) -> list[Result]:
         """The invariants that do not hold."""
         async with self.database.reading() as tx:
-            return [result for result in await invariants.check(tx) if not result.ok]
+            results = await invariants.check(tx, now=self.clock.now())
+        return [result for result in results if not result.ok]
 
 
 async def _seed(url: str) -> None:

@@ -64,7 +64,7 @@ async def _changed(settings: Settings, *statements: str, **values: Any) -> dict[
 async def test_on_a_good_day_all_is_well(settings: Settings) -> None:
     found = await _found(settings)
     assert {each.check: each for each in found.values() if each.verdict is not Verdict.OK} == {}
-    assert len(found) == 23
+    assert len(found) == 24
     assert found["database"].en.startswith("answers: ")
     assert all(each.zh and each.en for each in found.values())
 
@@ -128,6 +128,63 @@ async def test_what_is_broken_changes_its_line(
     if verdict != "ok":
         assert found[check].next_zh
         assert found[check].next_en
+
+
+REDEMPTION = (
+    "INSERT INTO redemptions (id, member_id, quote_id, merchant_id, offer_id, quantity, list_fen,"
+    " cash_fen, kind, category, pricing, state, epoch, doubt, fact_version, points_hold_until,"
+    " doubt_since, due_at, polls, resends, fenced, auto_confirm, created_at, leased_until) VALUES"
+    " ('red_1', 'mbr_demo_01', 'q', 'M05', 'XH-01', 1, 0, 0, 'k', 'c', 'p', '{state}', 1, {doubt},"
+    " 0, :until, :doubt_since, :due, 0, 0, FALSE, FALSE, :made, :leased)"
+)
+REVIEW = (
+    "INSERT INTO redemption_reviews (redemption_id, reason, came_from, step, opened_at, due_at)"
+    " VALUES ('red_1', 'r', 'IN_DOUBT', 'confirm', :made, :decided)"
+)
+
+
+@pytest.mark.parametrize(
+    ("check", "state", "hours", "told"),
+    [
+        ("in doubt", "IN_DOUBT", {"doubt_since": 0.5}, ("ok", "1 in doubt, the oldest for 0:30:0")),
+        ("in doubt", "IN_DOUBT", {"doubt_since": 2}, ("warn", "1 in doubt, the oldest for 2:00:0")),
+        ("in doubt", "IN_DOUBT", {"doubt_since": 25}, ("fail", "1 in doubt, the oldest for 1 day")),
+        ("redemptions leased", "CONFIRMING", {"due": 1, "leased": 0.5}, ("fail", "leases ended")),
+        ("redemptions leased", "CONFIRMING", {"due": 1, "leased": 0.1}, ("ok", "none")),
+        ("redemptions leased", "CONFIRMING", {"due": -1, "leased": 0.5}, ("ok", "none")),
+        ("redemptions leased", "RELEASED", {"due": 1, "leased": 0.5}, ("ok", "none")),
+        ("redemptions held", "HELD", {"until": 0.5}, ("fail", "HELD past the limit")),
+        ("redemptions held", "HELD", {"until": 0.1}, ("ok", "none")),
+        ("redemptions held", "RELEASED", {"until": 9}, ("ok", "none")),
+        (
+            "redemptions review",
+            "NEEDS_REVIEW",
+            {"decided": -1},
+            ("warn", "wait for a person: red_1"),
+        ),
+        ("redemptions overdue", "NEEDS_REVIEW", {"decided": -1}, ("ok", "none")),
+        ("redemptions overdue", "NEEDS_REVIEW", {"decided": 1}, ("fail", "past the time given")),
+        ("redemptions overdue", "COMMITTED", {"decided": 1}, ("ok", "none")),
+    ],
+)
+async def test_a_redemption_that_stands_still_is_a_line(
+    settings: Settings, check: str, state: str, hours: dict[str, float], told: tuple[str, str]
+) -> None:
+    verdict, says = told
+    now = datetime.now(UTC)
+    ago = {"until": 0.0, "doubt_since": 0, "due": 0, "made": 30, "leased": 0, "decided": 0} | hours
+    at = {name: now - timedelta(hours=each) for name, each in ago.items()}
+    doubt = "'confirm'" if state == "IN_DOUBT" else "NULL"
+    written = REDEMPTION.format(state=state, doubt=doubt)
+    if state == "COMMITTED":
+        written = written.replace("created_at,", "committed_at, created_at,")
+        written = written.replace(":made,", ":made, :made,")
+    found = (await _changed(settings, written, *([REVIEW] * ("decided" in hours)), **at))[check]
+    assert (found.verdict, says in found.en) == (verdict, True), found
+    if verdict in ("warn", "fail"):
+        assert found.next_zh
+        assert found.next_en
+        assert check == "in doubt" or found.en.endswith("red_1")
 
 
 async def test_a_broken_book_is_named(settings: Settings) -> None:
@@ -287,7 +344,7 @@ async def test_it_is_told_as_lines_and_as_json(settings: Settings) -> None:
             assert set(rows[0]) == {"check", "verdict", "zh", "en", "next_zh", "next_en"}
         else:
             assert "✓ database: 可达" in out.getvalue()
-            assert out.getvalue().endswith("23 ok\n")
+            assert out.getvalue().endswith("24 ok\n")
 
 
 @pytest.mark.parametrize(
@@ -326,6 +383,7 @@ def test_what_is_unsafe_in_live_mode(change: dict[str, Any], name: str) -> None:
         (lambda: checks.stuck({"leased": ["red_1"]})[0], "fail"),
         (lambda: checks.stuck({"held": ["red_1"] * 4})[0], "fail"),
         (lambda: checks.stuck({"review": ["red_1"]})[0], "warn"),
+        (lambda: checks.stuck({"overdue": ["red_1"]})[0], "fail"),
         (lambda: checks.disk(50 * MIB, 9_000 * MIB), "fail"),
         (lambda: checks.disk(500 * MIB, 9_000 * MIB), "warn"),
         (lambda: checks.disk(500 * MIB, 1_000 * MIB), "ok"),

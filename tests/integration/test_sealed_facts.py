@@ -82,10 +82,14 @@ async def test_points_burned_without_a_confirmation_break_r1(
     done = await coalition.redeemed(*TICKET)
     confirmed = FACTS.c.outcome == "confirmed"
     async with tampered(coalition) as tx:
-        assert all(result.ok for result in await invariants.check(tx))
+        assert all(result.ok for result in await invariants.check(tx, now=coalition.clock.now()))
         change = sa.update(FACTS).values(outcome=outcome) if outcome else sa.delete(FACTS)
         await tx.execute(change.where(confirmed))
-        (r1,) = [each for each in await invariants.check(tx) if each.id == "R1"]
+        (r1,) = [
+            each
+            for each in await invariants.check(tx, now=coalition.clock.now())
+            if each.id == "R1"
+        ]
     assert (r1.ok, r1.detail) == (False, done.id)
 
 

@@ -141,6 +141,36 @@ async def test_two_workers_never_lease_the_same(crew: Crew, coalition: Coalition
     assert sorted(again) == sorted(first)
 
 
+async def test_a_lease_waits_for_no_other_that_is_not_committed(
+    crew: Crew, coalition: Coalition
+) -> None:
+    """SKIP LOCKED: the second has other rows at once, while the first may still change its mind."""
+    if coalition.database.file:
+        pytest.skip("SQLite has one writer")
+    for order in (TICKET, OWN, TICKET):
+        await crew.lost("M05" if order is TICKET else "M02", *order)
+    for key in "abc":
+        await enqueued(coalition, "notice", key, {})
+    coalition.clock.forward(seconds=3)
+    at = system_now()
+
+    async def leases(tx: Any, limit: int) -> tuple[set[str], set[str]]:
+        until = at + timedelta(seconds=60)
+        given = {"now": coalition.clock.now(), "system_now": at, "until": until, "limit": limit}
+        due = await queue.lease_due(tx, **given)
+        rows = await jobs.lease_jobs(tx, system_now=at, lease_seconds=60, limit=limit)
+        return {redemption_id for redemption_id, _ in due}, {row.job_id for row in rows}
+
+    async with coalition.database.transaction() as first:
+        taken = await leases(first, 2)
+        async with coalition.database.transaction() as second:
+            await second.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+            left = await leases(second, 9)
+        assert [len(each) for each in taken + left] == [2, 2, 1, 1]
+        assert not taken[0] & left[0]
+        assert not taken[1] & left[1]
+
+
 async def test_a_stale_holder_changes_nothing_that_another_has_done(
     crew: Crew, coalition: Coalition
 ) -> None:
