@@ -20,8 +20,8 @@ class RedLine:
 class AuditQuery:
     @strawberry.field
     async def red_lines(self, info: Info) -> list[RedLine]:
-        """Every invariant, over all rows, in one reading transaction."""
-        async with info.context.reading() as tx:
+        """Every invariant, over all rows, as they are at one instant."""
+        async with info.context.services.database.reading(one_state=True) as tx:
             found = await invariants.check(tx)
         return [
             RedLine(id=row.id, title=row.title, holds=row.ok, detail=row.detail) for row in found
