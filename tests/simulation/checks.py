@@ -129,7 +129,9 @@ class StepCheck:
         self.eye.close()
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.eye.execute(query, values).fetchall()
+        """What is committed; values by place, or one mapping of names."""
+        by_name = values[0] if values and isinstance(values[0], dict) else values
+        return self.eye.execute(query, by_name).fetchall()
 
     def _last_line(self) -> int:
         return int(self.eye.execute("SELECT max(rowid) FROM ledger_lines").fetchone()[0] or 0)
