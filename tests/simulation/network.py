@@ -155,7 +155,8 @@ class Line:
     def _written(self, verb: str, key: str) -> None:
         """R5: what the call is for is committed before its bytes leave, for everybody to see."""
         world = self.process.world
-        if not world.check.rows(_OUTBOX, {"key": key, "verb": verb, "of": key.split(":")[0]}):
+        asked = {"key": key, "verb": verb, "of": key.partition(":")[0]}
+        if not world.check.rows(_OUTBOX, asked):
             world.wrong(f"R5 {verb} {key} leaves {self.process.name}, and nothing says so")
 
     def _send(
