@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.simulation.situations import SOMETIMES, missing
 from tests.support.arguments import refuse_unknown, whole
 
 ENOUGH = 1_000  # seeds after which every situation must have occurred
+TRACED, LINES = 3, 200  # Seeds that failed are shown, and so much of each.
 
 
 def main() -> int:
@@ -122,7 +124,23 @@ def many(console: Console, first: int, count: int, processes: int) -> int:
     for seed, problems in total.failures[:20]:
         console.print(f"[red]seed {seed}: {escape(problems[0])}")
         console.print(f"  again, with its trace: make simulate SEED={seed}")
+    for seed, _ in total.failures[:TRACED]:
+        _again(console, seed)
     return 1 if total.failures or lacking else 0
+
+
+def _again(console: Console, seed: int) -> None:
+    """A seed that failed once more, in a process of its own: how its trace ends."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seed", str(seed)],
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    console.rule(f"seed {seed}, the last {LINES} lines")
+    for line in (done.stdout + done.stderr).splitlines()[-LINES:]:
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _figures(console: Console, total: Total, first: int, processes: int) -> None:

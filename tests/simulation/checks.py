@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _STATES = "SELECT id, state, doubt, epoch, reason, fact_version FROM redemptions"
+_LEASES = "SELECT id, leased_until FROM redemptions WHERE leased_until IS NOT NULL"
 _FAST: tuple[tuple[str, str], ...] = (
     (
         "L3 lots are not what the ledger says",
@@ -129,7 +130,13 @@ class StepCheck:
         self.eye.close()
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.eye.execute(query, values).fetchall()
+        """What is committed; values by place, or one mapping of names."""
+        by_name = values[0] if values and isinstance(values[0], dict) else values
+        return self.eye.execute(query, by_name).fetchall()
+
+    def leases(self) -> dict[str, str]:
+        """Who is leased, until when: system time, as it is stored."""
+        return dict(self.rows(_LEASES))
 
     def _last_line(self) -> int:
         return int(self.eye.execute("SELECT max(rowid) FROM ledger_lines").fetchone()[0] or 0)

@@ -39,6 +39,8 @@ LIES = (
 )
 RIDE = "ride"  # people order what is billed by its final fare; only as a mutant's weather
 CRAWL = "crawl"  # a process whose every statement waits: others come between
+CONTEST = "contest"  # short leases, late answers, eager workers: two drive one redemption
+LATE = ("request_late", "answer_late")
 GATEWAY = ("crash", "stall", "skew", "jump", "lost_reply", "slow_disk")
 ORDINARY = frozenset(
     {"consume", "no_show", "partner_cancels", "pending", "hook_late", "crash", "lost_reply"}

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from tests.simulation.partner import Merchant
     from tests.simulation.world import Process
 
+_WRITTEN = frozenset({"hold", "confirm", "fence", "cancel", "notice"})  # Verbs with an effect.
+_OUTBOX = """SELECT 1 FROM partner_calls WHERE op_key = :key AND verb = :verb AND state = 'PENDING'
+             UNION ALL
+             SELECT 1 FROM jobs WHERE key = CASE :verb
+               WHEN 'fence' THEN 'let_go:' || :key
+               WHEN 'cancel' THEN 'cancel_late:' || :of
+               WHEN 'notice' THEN 'settlement_notice:' || :key END"""
+"""The row of the outbox that a call stands on; what a redemption leaves to be done is a job."""
+
 
 class Line:
     """One process's connection to one merchant: implements the port.
@@ -118,6 +127,8 @@ class Line:
     async def _ask(self, verb: str, key: str, arrive: Callable[[], Any]) -> Any:
         """One call: a request that arrives or not, and an answer that arrives or not."""
         world = self.process.world
+        if verb in _WRITTEN:
+            self._written(verb, key)
         harmless = verb in ("quote", "cancel_quote") and world.rng.random() < 0.7
         fault = None if harmless else world.faults.of_network()
         if fault:
@@ -140,6 +151,13 @@ class Line:
         if fault in ("error_before", "error_after"):
             raise self._no_answer(verb, key)
         return self._garbled(done, verb, key) if fault == "garbage" else done
+
+    def _written(self, verb: str, key: str) -> None:
+        """R5: what the call is for is committed before its bytes leave, for everybody to see."""
+        world = self.process.world
+        asked = {"key": key, "verb": verb, "of": key.partition(":")[0]}
+        if not world.check.rows(_OUTBOX, asked):
+            world.wrong(f"R5 {verb} {key} leaves {self.process.name}, and nothing says so")
 
     def _send(
         self, fault: str | None, arrive: Callable[[], Any], answer: asyncio.Future[Any]

@@ -40,6 +40,10 @@ class Hold:
     expires_at: datetime
     state: str = "HELD"  # HELD, USED, FENCED; expired by time
 
+    @property
+    def redemption(self) -> str:
+        return self.ref.removeprefix("h/").split(":", 1)[0]
+
 
 @dataclass
 class Booking:

@@ -24,6 +24,7 @@ from tests.simulation.world import Down, Process, World
 
 Ask = Callable[[Process], Coroutine[Any, Any, Any]]
 PAUSES = (0.001, 0.5, 3.0, 20.0)
+GAVE_UP = object()  # In place of an answer: it may have been done.
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Told:
     replays: list[tuple[Ask, str]] = field(default_factory=list)  # ask again: the same object
     donations: set[str] = field(default_factory=set)
     earnings: set[str] = field(default_factory=set)
-    tilled: set[str] = field(default_factory=set)  # a till tried to take it
+    tilled: set[str] = field(default_factory=set)  # a till took it, or never heard
 
 
 class People:
@@ -62,8 +63,10 @@ class People:
         self._keys += 1
         return f"key-{self._keys}"
 
-    async def ask(self, what: str, ask: Ask, *, patience: int = 4) -> Any:
-        """Ask until answered; None when refused, or given up."""
+    async def ask(
+        self, what: str, ask: Ask, *, patience: int = 4, given_up: object | None = None
+    ) -> Any:
+        """Ask until answered; None when refused, `given_up` when given up."""
         world = self.world
         for _ in range(patience):
             try:
@@ -77,7 +80,7 @@ class People:
             world.saw(f"done {what}")
             return made
         world.saw(f"gave up {what}")
-        return None
+        return given_up
 
     async def pause(self) -> None:
         await asyncio.sleep(self.rng.choice(PAUSES))
@@ -297,9 +300,10 @@ class People:
                 merchant_id=merchant, redemption_id=ref, final_fare_fen=fare, key=key
             )
 
-        self.told.tilled.add(ref)
-        made = await self.ask("till", ask)
+        made = await self.ask("till", ask, given_up=GAVE_UP)
         if made is not None:
+            self.told.tilled.add(ref)
+        if made not in (None, GAVE_UP):
             self.note(made)
 
     async def _operator(self) -> None:

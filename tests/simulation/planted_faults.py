@@ -11,6 +11,7 @@ POINTS = "gateway.points.model"
 CLAIMS = "gateway.settlement.claims"
 TERMS = "gateway.settlement.model"
 HOLDING = "gateway.points.holding"
+QUEUE = "gateway.redemption.queue"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -247,5 +248,72 @@ MUTANTS: tuple[Mutant, ...] = (
         "            try:",
         200,
         weather={"crawl": 0.9, "short_hold": 0.9},
+    ),
+    Mutant(
+        "a lease that has not ended is taken",
+        QUEUE,
+        "    where = [_worked, _r.due_at <= now, free]\n",
+        "    where = [_worked, _r.due_at <= now, sa.or_(free, sa.true())]\n",
+        60,
+    ),
+    Mutant(
+        "a stale driver's write is not refused",
+        SAGA,
+        """        if not current.waits_for(step):
+            return current  # Another answer was first: nothing is asked under this key now.
+""",
+        "",
+        100,
+        weather={"contest": 1.0, "crawl": 0.5},
+    ),
+    Mutant(
+        "the fence leaves before its outbox row",
+        SAGA,
+        """        attempt = await expected.tried(
+            self, lambda tx: self.queue(tx, redemption, step, "fence", body)
+        )
+
+        async def ask() -> Fact:
+            return await self._partner(redemption).fence(op_key)
+
+        answer = await self._ask(redemption, step, ask, verb="fence")
+""",
+        """
+        async def ask() -> Fact:
+            return await self._partner(redemption).fence(op_key)
+
+        answer = await self._ask(redemption, step, ask, verb="fence")
+        attempt = await expected.tried(
+            self, lambda tx: self.queue(tx, redemption, step, "fence", body)
+        )
+""",
+        60,
+    ),
+    Mutant(
+        "a call is sent again before its outbox row is committed",
+        SAGA,
+        "        await (self.hold if step is Step.HOLD else self.confirm)(current, attempt)\n",
+        "            await (self.hold if step is Step.HOLD else self.confirm)(current, attempt)\n",
+        60,
+    ),
+    Mutant(
+        "no fence at a confirm after its deadline",
+        SAGA,
+        """            case Next.FENCE:
+                await self._fence(redemption, step)
+""",
+        """            case Next.FENCE if step is Step.CONFIRM:
+                async with self.database.transaction() as tx:
+                    current = await store.find(tx, redemption.id, lock=True)
+                    assert current
+                    if current.waits_for(step):
+                        await effects.release(
+                            tx, current, reason="DEADLINE", tell_partner=True, now=now
+                        )
+            case Next.FENCE:
+                await self._fence(redemption, step)
+""",
+        60,
+        weather={"request_lost": 0.35, "busy_status": 0.9},
     ),
 )

@@ -11,6 +11,8 @@ SOMETIMES: Mapping[str, tuple[str, ...]] = {
     "a stalled process": ("fault stall",),
     "a process that crawls": (f"fault {CRAWL}",),
     "a clock that is wrong": ("clock skewed",),
+    "driven by two at once": ("driven by two",),
+    "a lease taken over from one who still drives": ("lease taken over",),
     "business time jumps": ("done clock jump",),
     "gateway dies before a commit": ("crash gatewa before commit",),
     "gateway dies after a commit": ("crash gatewa after commit",),

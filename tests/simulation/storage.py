@@ -41,6 +41,9 @@ class Owner(Protocol):
     def lapse(self, *, inside: bool) -> float | None:
         """Seconds for which the statement is held up; None: not at all."""
 
+    def committing(self) -> None:
+        """Something is about to be committed."""
+
     def committed(self) -> None:
         """Something was committed."""
 
@@ -66,6 +69,7 @@ class Raw(sqlite3.Connection):
             super().commit()
             return
         self.owner.may_die("before commit")
+        self.owner.committing()
         super().commit()
         self.seen = self.total_changes
         self.owner.committed()

@@ -8,10 +8,12 @@ from tests.simulation.people import People
 from tests.simulation.world import Down, Process, World
 
 if TYPE_CHECKING:
-    from tests.simulation.partner import Merchant
+    from tests.simulation.partner import Booking, Hold, Merchant
 
 BURNED = {"COMMITTED", "LATE_CONFIRMED", "FULFILLED", "CANCELLING", "CANCELLED"}
-LATE = {"FENCE_VIOLATED", "LATE_CONFIRM_CANCELLED", "LATE_CONFIRM_UNCOVERED"}
+UNCOVERED = {"FENCE_VIOLATED", "LATE_CONFIRM_UNCOVERED"}
+"""Findings of a booking that stands, though the points are back: finance has it."""
+SOLD = {"COMMITTED", "LATE_CONFIRMED", "FULFILLED", "NEEDS_REVIEW"}
 
 
 async def all_invariants(world: World, process: Process) -> None:
@@ -36,15 +38,14 @@ class Verdict:
     def judge(self) -> None:
         """All that can be judged without asking a process."""
         rows = self.world.check.rows(
-            "SELECT id, merchant_id, state, epoch, doubt, reason FROM redemptions ORDER BY id"
+            "SELECT id, merchant_id, state, doubt, reason FROM redemptions ORDER BY id"
         )
         ends = {}
-        for ref, merchant, state, epoch, doubt, reason in rows:
+        for ref, merchant, state, doubt, reason in rows:
             ends[ref] = state
             self.world.counts[f"end {state}"] += 1
             told = f"{ref} ends {state} {doubt or ''} {reason or ''}"
             self._one(ref, self.world.merchants[merchant], state, told)
-            del epoch
         for legs, count in self.world.check.rows(
             "SELECT n, count(*) FROM (SELECT count(*) AS n FROM redemption_legs"
             " GROUP BY redemption_id) GROUP BY n"
@@ -54,6 +55,7 @@ class Verdict:
             "SELECT kind, count(*) FROM ledger_journals GROUP BY kind"
         ):
             self.world.counts[f"journal {kind}"] += count
+        self._nobody_else(ends)
         self._nothing_held(ends)
         self._nothing_lost(ends)
         self._all_applied()
@@ -70,7 +72,7 @@ class Verdict:
             "LATE_CONFIRMED": said == "CONFIRMED",
             "FULFILLED": said == "FULFILLED" or ref in self.people.told.tilled,
             "CANCELLED": said == "CANCELLED",
-            "RELEASED": said in ("nothing", "CANCELLED") or bool(found & LATE),
+            "RELEASED": said in ("nothing", "CANCELLED") or bool(found & UNCOVERED),
             "NEEDS_REVIEW": bool(lied & {"contradict", "change_mind", "confirm_late"}),
         }.get(state, False)
         if not ok:
@@ -78,17 +80,54 @@ class Verdict:
             world.wrong(f"{told}; {merchant.code} says {said}{lies}; findings {sorted(found)}")
         if "FENCE_VIOLATED" in found and not lied:
             world.wrong(f"{told} with FENCE_VIOLATED, and nobody lied")
-        if state == "RELEASED":
-            hold = truth.holds.get(f"h/{ref}:hold:1")
-            if hold and hold.state == "HELD" and merchant.now() < hold.expires_at:
-                world.wrong(f"{told}; {merchant.code} still holds {hold.ref}")
+
+    def _nobody_else(self, ends: dict[str, str]) -> None:
+        """The other way round: what the merchants have sold and hold is ours, and once."""
+        rows = self.world.check.rows("SELECT id, merchant_id, booking_ref FROM redemptions")
+        ours = {ref: (merchant, booking) for ref, merchant, booking in rows}
+        for merchant in self.world.merchants.values():
+            live: set[str] = set()
+            for booking in merchant.truth.bookings.values():
+                known, ref = ours.get(booking.redemption, ("", None))
+                told = f"{merchant.code} has {booking.ref} {booking.state}"
+                if known != merchant.code:
+                    self.world.wrong(f"{told}, which nobody here knows")
+                elif booking.state != "CANCELLED":
+                    self._sold(told, booking, ends[booking.redemption], ref)
+                    if booking.redemption in live:
+                        self.world.wrong(f"{told}, the second of its redemption")
+                    live.add(booking.redemption)
+            for hold in merchant.truth.holds.values():
+                self._let_go(merchant, hold, ends, ours)
+
+    def _sold(self, told: str, booking: "Booking", state: str, ref: str | None) -> None:
+        """A booking that stands, against its redemption here."""
+        if state in SOLD:
+            if ref != booking.ref and state != "NEEDS_REVIEW":
+                self.world.wrong(f"{told}, and it is {state} as {ref}")
+        elif not self.findings.get(booking.redemption, set()) & UNCOVERED:
+            self.world.wrong(f"{told}, and it is {state}")
+
+    def _let_go(
+        self,
+        merchant: "Merchant",
+        hold: "Hold",
+        ends: dict[str, str],
+        ours: dict[str, tuple[str, str | None]],
+    ) -> None:
+        """A hold at the end: used, fenced, over by its own limit, or a person has it."""
+        state, told = ends.get(hold.redemption), f"{merchant.code} has {hold.ref} {hold.state}"
+        if state is None or ours[hold.redemption][0] != merchant.code:
+            self.world.wrong(f"{told}, which nobody here knows")
+        elif hold.state == "HELD" and merchant.now() < hold.expires_at and state != "NEEDS_REVIEW":
+            self.world.wrong(f"{told} until {hold.expires_at}, and its redemption is {state}")
 
     def _nothing_held(self, ends: dict[str, str]) -> None:
         for ref, state in self.world.check.rows(
             "SELECT redemption_id, state FROM points_holds WHERE state = 'HELD'"
         ):
             if ends.get(ref) != "NEEDS_REVIEW":
-                self.world.wrong(f"a hold of {ref} is left {state}, which ends {ends.get(id)}")
+                self.world.wrong(f"a hold of {ref} is left {state}, which ends {ends.get(ref)}")
         for cause, state in self.world.check.rows(
             "SELECT cause_id, state FROM settlement_reservations WHERE state = 'RESERVED'"
         ):

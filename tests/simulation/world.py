@@ -5,7 +5,7 @@ import contextvars
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
 from random import Random
@@ -20,12 +20,13 @@ from gateway.settings import Settings
 from gateway.worker import Worker
 from tests.simulation import entropy, storage, template
 from tests.simulation.checks import StepCheck
-from tests.simulation.faults import CRAWL, Faults
+from tests.simulation.faults import CONTEST, CRAWL, LATE, Faults
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Line
 from tests.simulation.partner import Merchant
 
 LEASES = (2, 10, 10, 60)
+PAUSES = (0.3, 4.0, 15.0, 40.0, 80.0)  # between a worker's rounds
 PARTS = ("statement", "commit", "partner")
 CLOCK_SECONDS = 1.0  # How long the API may go without reading the sandbox clock.
 
@@ -54,6 +55,8 @@ class Process:
         """Start anew: nothing is remembered but the database."""
         world = self.world
         self.dead, self.tasks = False, set()
+        self.driving: set[str] = set()
+        self.leasing = False
         self._old += self.connections
         self.connections = []
         self.context = contextvars.copy_context()
@@ -70,6 +73,9 @@ class Process:
             self.worker = Worker(
                 self.database, self.partners, self.clock, world.settings, self.redemptions
             )
+            self._drive, self._lease = self.redemptions.drive, self.redemptions.lease
+            self.redemptions.drive = self._driven  # type: ignore[method-assign]
+            self.redemptions.lease = self._leased  # type: ignore[method-assign]
             self._chores = self.worker._chores
             self.worker._chores = self._some_chores
             self.spawn(self._work())
@@ -137,6 +143,11 @@ class Process:
             return self.world.rng.uniform(0.0, 0.3 if inside else 4.0)
         return 0.0
 
+    def committing(self) -> None:
+        if self.leasing:
+            self.were = self.world.check.leases()
+            self.leased_at = max(self.leased_at, self.clock_now())  # Not when it began to wait.
+
     def committed(self) -> None:
         self.world.committed(self)
 
@@ -176,6 +187,39 @@ class Process:
             self.world.wrong(f"an error nobody expects: {error!r}")
             raise Down("500") from error
 
+    async def _leased(self, **given: Any) -> list[tuple[str, str]]:
+        """Take leases: whose they were until the commit is looked at."""
+        self.leasing, self.were, self.leased_at = True, {}, self.clock_now()
+        try:
+            taken: list[tuple[str, str]] = await self._lease(**given)
+        finally:
+            self.leasing = False
+        for ref, _ in taken:
+            until = self.were.get(ref)  # Stored without a zone: UTC.
+            if until and datetime.fromisoformat(until).replace(tzinfo=UTC) > self.leased_at:
+                self.world.wrong(f"{self.name} takes {ref}, whose lease runs until {until}")
+        return taken
+
+    async def _driven(self, ref: str) -> None:
+        """Drive one redemption; whoever else does so now is counted."""
+        for other in self.world.processes:
+            if other is self or other.dead:
+                continue
+            if ref in other.driving:
+                self.world.saw("lease taken over", f"{ref} by {self.name} from {other.name}")
+            if ref in other.driving or ref in other.redemptions.saga.under_way:
+                self.world.saw("driven by two", f"{ref} by {self.name} and {other.name}")
+        self.driving.add(ref)
+        self.world.counts["driven"] += 1
+        try:
+            await self._drive(ref)
+        finally:
+            self.driving.discard(ref)
+
+    def clock_now(self) -> datetime:
+        """System time as this process has it."""
+        return entropy.START + timedelta(microseconds=self.world.loop.now_us + self.skew_us)
+
     async def _some_chores(self) -> int:
         """What time makes due, less often than every round: nothing hangs on it."""
         if self.world.rng.random() > 0.15:
@@ -186,7 +230,7 @@ class Process:
         """The worker's own rounds, further apart than in earnest."""
         rng = self.world.rng
         while True:
-            await asyncio.sleep(rng.choice((0.3, 4.0, 15.0, 40.0, 80.0)))
+            await asyncio.sleep(rng.choice(self.world.pauses))
             if self.world.idle:
                 continue
             try:
@@ -224,15 +268,18 @@ class World:
         crawl = Random(f"crawl {seed}")  # Its own stream, as each of these.
         if crawl.random() < 0.05:
             self.faults.rates[CRAWL] = 0.5
-        self.faults.rates.update(weather)
-        self.crash_at = crash_at
-        if crash_at is not None:
-            self.faults.rates.clear()
         self.settings = replace(
             Settings(),
             lease_seconds=self.rng.choice(LEASES),
             partner_timeout_seconds=self.rng.choice((2.0, 15.0)),
         )
+        self.pauses = PAUSES
+        if Random(f"contest {seed}").random() < weather.get(CONTEST, 0.15):
+            self._contest()
+        self.faults.rates.update(weather)
+        self.crash_at = crash_at
+        if crash_at is not None:
+            self.faults.rates.clear()
         self.counts: Counter[str] = Counter()
         self.trace: list[tuple[int, str, str]] | None = [] if traced else None
         self.io_points = 0
@@ -254,6 +301,13 @@ class World:
         self.hooks: set[asyncio.Task[Any]] = set()
         for process in self.processes:
             process.crawls = crawl.random() < self.faults.rates.get(CRAWL, 0)
+
+    def _contest(self) -> None:
+        """Leases that end while their holder still waits for a partner, and workers that look."""
+        self.settings = replace(self.settings, lease_seconds=2, partner_timeout_seconds=15.0)
+        self.pauses = (0.3, 2.0, 6.0, 20.0)
+        for kind in LATE:
+            self.faults.rates[kind] = max(self.faults.rates.get(kind, 0.0), 0.25)
 
     @property
     def processes(self) -> list[Process]:
