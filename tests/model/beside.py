@@ -118,7 +118,7 @@ class Beside:
 
     def __init__(self, world: World) -> None:
         self.now = coalition.NOW
-        self.number = 0
+        self.number = self.repeats = 0
         self.runner, self.seen = world.runner, world.seen
         self.books = copy.deepcopy(world.books)
         self.scope = world.database.transaction()
@@ -142,6 +142,12 @@ class Beside:
 
         self.now += timedelta(seconds=1)
         return self.runner.run(in_savepoint())
+
+    def twice(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Every third time an operation comes again, which changes nothing."""
+        self.repeats += 1
+        for _ in range(2 if self.repeats % 3 == 0 else 1):
+            self.run(work)
 
     def next(self, prefix: str) -> str:
         self.number += 1
@@ -254,9 +260,7 @@ class Beside:
         await coalition.hold(self.tx, red, *requests, now=self.now)
 
     def burn(self, red: str) -> None:
-        """A second time changes nothing."""
-        for _ in range(2):
-            self.run(lambda: self._burn(red))
+        self.twice(lambda: self._burn(red))
         self.books.burn(red, month_of(self.now))
         self.seen["burn"] += 1
 
@@ -270,9 +274,7 @@ class Beside:
         )  # fmt: skip
 
     def release(self, red: str) -> None:
-        """A second time changes nothing."""
-        for _ in range(2):
-            self.run(lambda: self._release(red))
+        self.twice(lambda: self._release(red))
         self.books.release(red)
         several = any(len(leg.lots) > 1 for leg in self.books.sales[red].legs)
         self.seen.update({"release": 1, "release: several lots": several})
@@ -339,8 +341,7 @@ class Beside:
         self.seen["adjust: cleared before" if cleared else "adjust"] += 1
 
     def fulfil(self, red: str) -> None:
-        for _ in range(2):
-            self.run(lambda: settlement.clear(self.tx, cause_id=red, at=self.now))
+        self.twice(lambda: settlement.clear(self.tx, cause_id=red, at=self.now))
         self.books.clear(red)
         self.seen["fulfil"] += 1
 

@@ -59,10 +59,11 @@ class Machine(RuleBasedStateMachine):
             (self.burn, 5 * bool(held)),
             (self.release, 2 * bool(held)),
             (self.sell, 6 * bool(self.buyers()) if len(held) < 5 else 0),
+            (self.spend_all, 4 * bool(self.unspent())),
             (self.be_refused, 2),
             (self.take_back, 3 * bool(self.returnable())),
             (self.earn, 2),
-            (self.pass_time, 1 + bool(self.ends())),
+            (self.pass_time, 1 + bool(self.ends()) + 2 * bool(self.pending())),
             (self.another_lot, 1),
         ]
 
@@ -79,6 +80,11 @@ class Machine(RuleBasedStateMachine):
         ]
         red = self.beside.hold(member, redeemer, legs)
         assert red in self.books.sales, "there was room"
+
+    def spend_all(self, data: st.DataObject) -> None:
+        """All that a member has, an earned lot included, at the issuer itself: no limit there."""
+        member, issuer = data.draw(st.sampled_from(self.unspent()), "wallet")
+        self.beside.hold(member, issuer, [(issuer, self.free(member, issuer))])
 
     def be_refused(self, data: st.DataObject) -> None:
         """A hold with one leg that is a little or much too big, beside one that is not."""
@@ -167,6 +173,19 @@ class Machine(RuleBasedStateMachine):
 
     def returnable(self) -> list[str]:
         return [ref for ref, made in self.books.earnings.items() if made.points]
+
+    def pending(self) -> list[str]:
+        return [ref for ref in self.returnable() if self.books.earnings[ref].lot is None]
+
+    def unspent(self) -> list[tuple[str, str]]:
+        """Wallets at a redeemer that have earned something, and hold and spent nothing of it."""
+        made = {ref: self.books.earnings[ref] for ref in self.returnable()}
+        return [
+            (one.member, one.issuer)
+            for ref, one in made.items()
+            if one.issuer in REDEEMERS and one.lot and not self.spent(ref)
+            if self.free(one.member, one.issuer)
+        ]
 
     def spent(self, ref: str) -> bool:
         made = self.books.earnings[ref]

@@ -49,7 +49,7 @@ MUST_HAPPEN = {
     "reverse: settled before",
     *(f"reverse: {fault}" for fault in Fault),
 }
-EXAMPLES = {"sqlite": 24, "postgresql": 12}  # of the default run: some seconds each
+EXAMPLES = {"sqlite": 18, "postgresql": 12}  # of the default run: some seconds each
 
 
 @pytest.fixture
