@@ -52,7 +52,7 @@ class Machine(RuleBasedStateMachine):
         """
         held, burned = self.in_state("held"), self.in_state("burned")
         return [
-            (self.settle, 3 * any(self.claims(cleared=True))),
+            (self.settle, 2 * any(self.claims(cleared=True))),
             (self.fulfil, 3 * bool(self.unfulfilled())),
             (self.lower_fare, 3 * bool(self.adjustable())),
             (self.reverse, 2 * bool(burned)),
@@ -60,9 +60,9 @@ class Machine(RuleBasedStateMachine):
             (self.release, 2 * bool(held)),
             (self.sell, 6 * bool(self.buyers()) if len(held) < 5 else 0),
             (self.spend_all, 4 * bool(self.unspent())),
-            (self.be_refused, 2),
-            (self.take_back, 3 * bool(self.returnable())),
-            (self.earn, 2),
+            (self.be_refused, 3),
+            (self.take_back, 4 * bool(self.returnable())),
+            (self.earn, 4),
             (self.pass_time, 1 + bool(self.ends()) + 2 * bool(self.pending())),
             (self.another_lot, 1),
         ]
@@ -234,14 +234,12 @@ class Machine(RuleBasedStateMachine):
         return sorted(most.items())
 
     def limits(self) -> list[Limit]:
-        """The least that is too much, where one limit can be met alone."""
+        """The limit that each member, redeemer and issuer meets first, and the least beyond it."""
         found: list[Limit] = []
         for member, redeemer, issuer in itertools.product(MEMBERS, REDEEMERS, sorted(PROGRAMME)):
-            free = self.free(member, issuer)
-            found.append(("points", member, redeemer, issuer, free + 1))
-            for code, n in self.allowed(redeemer, issuer):
-                if n < free:
-                    found.append((code, member, redeemer, issuer, n + 1))
+            rooms = [("", self.free(member, issuer)), *self.allowed(redeemer, issuer)]
+            code, n = min(rooms, key=lambda room: room[1])
+            found.append((code or "INSUFFICIENT_POINTS", member, redeemer, issuer, n + 1))
         return found
 
     # -- what must be the same ---------------------------------------------------------------
