@@ -104,9 +104,9 @@ async def open_lot(
     tx: AsyncConnection, books: Books, member: str, issuer: str, n: int, *, ref: str, number: int,
     ends: datetime,
 ) -> None:  # fmt: skip
-    """An opening balance; miles have a last day."""
+    """An opening balance; miles have a last day. Who ends first was not earned first."""
     until = ends if issuer == "M11" else None
-    earned_on = date(2026, 6, 1) + timedelta(days=number % 3)
+    earned_on = date(2026, 6, 1) + timedelta(days=2 - number % 3)
     lot = await coalition.open_lot(
         tx, member, PROGRAMME[issuer], n, ref=ref, earned_on=earned_on, expires_at=until
     )
