@@ -62,8 +62,11 @@ class Machine(RuleBasedStateMachine):
             (self.sell, 6 * bool(self.buyers()) if len(held) < 5 else 0),
             (self.spend_all, 4 * bool(self.unspent())),
             (self.be_refused, 3),
-            (self.take_back, 4 * bool(self.returnable())),
-            (self.earn, 4),
+            (
+                self.take_back,
+                3 * bool(self.returnable()) + 5 * any(map(self.spent, self.returnable())),
+            ),
+            (self.earn, 4 + 8 * bool(self.owing())),
             (self.pass_time, 1 + bool(self.ends()) + 2 * bool(self.pending())),
             (self.another_lot, 1),
         ]
@@ -131,8 +134,7 @@ class Machine(RuleBasedStateMachine):
 
     def earn(self, data: st.DataObject) -> None:
         """Often where something is owed."""
-        owing = [wallet for wallet in _wallets() if self.books.owed(*wallet)]
-        member, issuer = data.draw(st.sampled_from(_wallets() + 4 * owing), "wallet")
+        member, issuer = data.draw(st.sampled_from(_wallets() + 4 * self.owing()), "wallet")
         much = st.integers(1, 999) if issuer == "M11" else st.integers(100, 90_000)
         drawn = data.draw(much, "kilometres" if issuer == "M11" else "fen")
         self.beside.earn(member, issuer, drawn, consumed=data.draw(st.booleans(), "consumed"))
@@ -175,6 +177,9 @@ class Machine(RuleBasedStateMachine):
 
     def returnable(self) -> list[str]:
         return [ref for ref, made in self.books.earnings.items() if made.points]
+
+    def owing(self) -> list[tuple[str, str]]:
+        return [wallet for wallet in _wallets() if self.books.owed(*wallet)]
 
     def pending(self) -> list[str]:
         return [ref for ref in self.returnable() if self.books.earnings[ref].lot is None]
