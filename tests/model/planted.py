@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from gateway.batch import Raced
 from gateway.errors import Refused
 from gateway.points import earning, holding
 from gateway.points import model as of_points
@@ -18,7 +19,7 @@ from gateway.settlement import service as settlement
 from gateway.values import Rate
 
 Fault = Callable[[pytest.MonkeyPatch], None]
-NOTICED = (AssertionError, IntegrityError, Refused)
+NOTICED = (AssertionError, IntegrityError, Raced, Refused)
 
 
 def oldest_lot_before_the_one_that_ends(patch: pytest.MonkeyPatch) -> None:
