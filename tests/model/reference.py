@@ -14,7 +14,11 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Refused(Exception):
-    """The model says no; nothing has changed."""
+    """The model says no, for any of the reasons; nothing has changed."""
+
+    def __init__(self, reasons: set[str]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
 
 
 @dataclass
@@ -33,11 +37,11 @@ class Lot:
 class Earning:
     member: str
     issuer: str
-    points: int
-    cash_fen: int
+    points: int  # what returns have left of them
+    cash_fen: int | None  # the same; None where distance earned the points
     due: datetime
+    ends: datetime | None = None  # the last instant of its points
     lot: str | None = None  # once it is available
-    open: bool = True  # nothing of it was returned
 
 
 @dataclass
@@ -127,7 +131,11 @@ class Books:
         self.earnings[ref] = made
         if made.points:
             self.points(made.issuer, "ISSUED", f"M:{made.member}:PENDING", made.points)
-            self.charge(made.issuer, int(made.points * self.rates[made.issuer]))
+            self.charge(made.issuer, self.value(made.issuer, made.points))
+
+    def value(self, issuer: str, points: int) -> int:
+        """Declared value: whole fen, the rest is nobody's."""
+        return int(points * self.rates[issuer])
 
     def mature(self, ref: str, lot_id: str, earned_on: str) -> None:
         """Pending points become a lot; a debt is paid first."""
@@ -138,45 +146,53 @@ class Books:
         self.points(made.issuer, pending, f"M:{made.member}:OWED", paid)
         self.points(made.issuer, pending, f"M:{made.member}:AVAIL", made.points - paid)
         left = made.points - paid
-        self.lots[lot_id] = Lot(lot_id, made.member, made.issuer, ref, earned_on, None, left)
+        self.lots[lot_id] = Lot(lot_id, made.member, made.issuer, ref, earned_on, made.ends, left)
 
-    def take_back(self, ref: str) -> None:
-        """The whole purchase is returned: what is free of its lot, the rest is a debt."""
+    def take_back(self, ref: str, fen: int | None) -> None:
+        """A purchase is returned, or so many fen of it: what is free of its lot, then a debt.
+
+        What stays is what the cash that is kept would have earned.
+        """
         made = self.earnings[ref]
-        made.open = False
-        if not made.points:
+        before, stays = made.points, 0
+        if fen is not None and made.cash_fen is not None:
+            made.cash_fen -= fen
+            stays = made.cash_fen // 100
+        gone = before - stays
+        made.points = stays
+        if not gone:
             return
         if made.lot is None:
-            self.points(made.issuer, f"M:{made.member}:PENDING", "ISSUED", made.points)
+            self.points(made.issuer, f"M:{made.member}:PENDING", "ISSUED", gone)
         else:
             lot = self.lots[made.lot]
-            here = min(lot.left - lot.held, made.points)
+            here = min(lot.left - lot.held, gone)
             lot.left -= here
             self.points(made.issuer, f"M:{made.member}:AVAIL", "ISSUED", here)
-            self.points(made.issuer, f"M:{made.member}:OWED", "ISSUED", made.points - here)
-        self.charge(made.issuer, -int(made.points * self.rates[made.issuer]))
+            self.points(made.issuer, f"M:{made.member}:OWED", "ISSUED", gone - here)
+        self.charge(made.issuer, self.value(made.issuer, stays) - self.value(made.issuer, before))
 
-    def expire(self, now: datetime) -> None:
-        for lot in self.lots.values():
-            if lot.ends and lot.ends <= now and lot.left > lot.held:
-                gone = lot.left - lot.held
-                self.points(lot.issuer, f"M:{lot.member}:AVAIL", "EXPIRED", gone)
-                lot.left -= gone
+    def expire(self, now: datetime) -> int:
+        """Free points that have ended go; of how many lots."""
+        ended = [
+            lot
+            for lot in self.lots.values()
+            if lot.ends and lot.ends <= now and lot.left > lot.held
+        ]
+        for lot in ended:
+            self.points(lot.issuer, f"M:{lot.member}:AVAIL", "EXPIRED", lot.left - lot.held)
+            lot.left = lot.held
+        return len(ended)
 
     # -- redemptions -------------------------------------------------------------------------
 
     def hold(self, id: str, sale: Sale, now: datetime, month: str) -> None:
-        """All legs or none: cap, cover, then points."""
+        """All legs or none: cap, cover and points must allow every one."""
+        reasons = set[str]()
         for leg in sale.legs:
-            if leg.issuer != sale.redeemer:
-                settled, fee = self.terms(leg.face_fen)
-                if self.used[leg.issuer, sale.redeemer, month] + settled > self.cap_fen:
-                    raise Refused("AGREEMENT_CAP")
-                if self.burden(leg.issuer) + settled + fee > self.cover_fen:
-                    raise Refused("COVER_EXCEEDED")
-            mine = self.taken_first(leg.member, leg.issuer)
-            if sum(self.free(lot, now) for lot in mine) < leg.points:
-                raise Refused("INSUFFICIENT_POINTS")
+            reasons |= self.against(leg, sale.redeemer, now, month)
+        if reasons:
+            raise Refused(reasons)
         for leg in sale.legs:
             missing = leg.points
             for lot in self.taken_first(leg.member, leg.issuer):
@@ -191,6 +207,20 @@ class Books:
                 self.use(sale, leg, settled, month)
                 self.reserve(leg.issuer, settled + fee)
         self.sales[id] = sale
+
+    def against(self, leg: Leg, redeemer: str, now: datetime, month: str) -> set[str]:
+        """Every reason to refuse a leg."""
+        reasons = set[str]()
+        if leg.issuer != redeemer:
+            settled, fee = self.terms(leg.face_fen)
+            if self.used[leg.issuer, redeemer, month] + settled > self.cap_fen:
+                reasons.add("AGREEMENT_CAP")
+            if self.burden(leg.issuer) + settled + fee > self.cover_fen:
+                reasons.add("COVER_EXCEEDED")
+        mine = self.taken_first(leg.member, leg.issuer)
+        if sum(self.free(lot, now) for lot in mine) < leg.points:
+            reasons.add("INSUFFICIENT_POINTS")
+        return reasons
 
     def use(self, sale: Sale, leg: Leg, fen: int, month: str) -> None:
         self.used[leg.issuer, sale.redeemer, month] += fen
