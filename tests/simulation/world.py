@@ -274,7 +274,8 @@ class World:
             partner_timeout_seconds=self.rng.choice((2.0, 15.0)),
         )
         self.pauses = PAUSES
-        if Random(f"contest {seed}").random() < weather.get(CONTEST, 0.15):
+        share = weather.get(CONTEST, 0.0 if weather else 0.15)  # A mutant's weather is its own.
+        if Random(f"contest {seed}").random() < share:
             self._contest()
         self.faults.rates.update(weather)
         self.crash_at = crash_at
