@@ -98,6 +98,7 @@ async def test_disk_fills_up_while_purchases_are_confirmed(box: Box, small: Disk
     for number, one in enumerate(asked):
         one["idempotencyKey"] = f"filling-{number}"
     done = await once(box, "redeemOffer", **asked[0])
+    await box.control.clear("M05")
     await box.control.fault("M05", "latency", verb="confirm", value=2, count=5)
     asking = [asyncio.create_task(once(box, "redeemOffer", **one)) for one in asked[1:]]
     await box.fault_used("M05", "latency")
@@ -195,6 +196,7 @@ async def test_quota_used_up_while_the_partner_confirms(box: Box) -> None:
     story = await Story.begin(box, POPCORN)
     mutation, asked = await story.prepared("confirm")
     asked |= {"idempotencyKey": "disk-2"}
+    await box.control.clear("M05")
     await box.control.fault("M05", "latency", verb="confirm", value=3, count=1)
     asking = asyncio.create_task(once(box, mutation, **asked))
     await box.fault_used("M05", "latency")
