@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import resource
 import sqlite3
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,7 +19,9 @@ import pytest
 import pytest_asyncio
 
 from tests.support import box as boxes
+from tests.support import postgres
 from tests.support.box import Box
+from tests.support.postgres import Postgres
 from tests.support.processes import Child
 from tests.support.skewed import Skewed
 from tests.support.small_disk import Disk, mounted
@@ -139,6 +143,52 @@ async def test_disk_full_while_the_worker_finds_an_end(box: Box, small: Disk, ef
     await story.reaches("COMMITTED")  # Found, or confirmed with the same key: it is in time.
     await story.settled("COMMITTED")
     assert pids(box) == lived, "neither was started again"
+
+
+@contextlib.contextmanager
+def postgresql_on_a_small_disk() -> Iterator[tuple[Disk, Postgres]]:
+    """A server whose tables and whose log lie on it; its own user must be able to go there."""
+    folder = Path(tempfile.mkdtemp(prefix="coalition-disk-"))
+    folder.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        stack.callback(folder.rmdir)
+        try:
+            disk = stack.enter_context(mounted(folder, megabytes=256))
+        except OSError as error:
+            pytest.skip(f"no disk of its own can be mounted here: {error}")
+        options = {"wal_recycle": "off", "max_wal_size": "32MB", "min_wal_size": "32MB"}
+        yield disk, stack.enter_context(postgres.running(options, memory=str(disk.path)))
+
+
+@pytest.mark.campaign
+async def test_postgresql_has_no_room_for_its_log_while_the_partner_confirms(
+    tmp_path: Path,
+) -> None:
+    """It breaks down before the answer can be committed; with space all is found."""
+    with postgresql_on_a_small_disk() as (disk, server):
+        async with boxes.running(tmp_path, database_url=server.create("full")) as box:
+            story, lived = await Story.begin(box, POPCORN), pids(box)
+            mutation, asked = await story.prepared("confirm")
+            asked |= {"idempotencyKey": "log-1"}
+            await box.control.fault("M05", "latency", verb="confirm", value=2, count=1)
+            asking = asyncio.create_task(once(box, mutation, **asked))
+            await box.fault_used("M05", "latency")
+            with disk.full():
+                with contextlib.suppress(AssertionError):  # It needs a new file, as any commit now.
+                    server.run("SELECT pg_switch_wal()")
+                refused(await asking)
+                await asyncio.sleep(1)
+                said = (server.folder / "log").read_text()
+                assert "PANIC" in said
+                assert "No space left on device" in said
+            if not server.alive:
+                await asyncio.to_thread(server.start)
+            while (await once(box, mutation, **asked)).status_code != 200:
+                await asyncio.sleep(0.1)
+            assert (await story.ask(mutation, **asked))["replayed"]
+            await story.ends("confirm")
+            await story.settled("COMMITTED")
+            assert pids(box) == lived, "neither was started again"
 
 
 # -- a quota --------------------------------------------------------------------------------------
