@@ -132,7 +132,7 @@ async def test_disk_fills_up_while_purchases_are_confirmed(box: Box, small: Disk
     assert pids(box) == lived, "neither was started again"
 
 
-@pytest.mark.parametrize("effect", ["before", "after"])
+@pytest.mark.parametrize("effect", [pytest.param("before", marks=pytest.mark.campaign), "after"])
 async def test_disk_full_while_the_worker_finds_an_end(box: Box, small: Disk, effect: str) -> None:
     """The partner's word reaches the worker, which cannot store it: it asks again with space."""
     lived = pids(box)

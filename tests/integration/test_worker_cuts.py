@@ -119,7 +119,7 @@ CASES = {
     "webhook": Case(stored_webhook, State.FULFILLED, ("hold", "confirm")),
     "job": Case(late_hold, State.RELEASED, ("hold", "fence")),
 }
-LONG = [pytest.param(name, marks=pytest.mark.campaign) for name in CASES if name != "confirm again"]
+LONG = [pytest.param(name, marks=pytest.mark.campaign) for name in CASES if name != "webhook"]
 
 
 class Line:
@@ -192,7 +192,7 @@ async def coalition_on(url: str) -> AsyncIterator[Coalition]:
         await made.database.close()
 
 
-@pytest.mark.parametrize("name", ["confirm again", *LONG])
+@pytest.mark.parametrize("name", ["webhook", *LONG])
 async def test_each_commit_of_the_worker_is_cut_before_and_after(
     name: str, postgres: Postgres, postgres_seeded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

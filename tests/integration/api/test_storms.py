@@ -242,6 +242,11 @@ async def cinema(place: Place, folder: Path) -> AsyncIterator[Stand]:
         yield stand
 
 
+@pytest.mark.parametrize(
+    "place_url",
+    ["sqlite", pytest.param("two gateways on postgresql", marks=pytest.mark.campaign)],
+    indirect=True,
+)
 async def test_two_hundred_members_at_a_cinema_with_twenty_seats(
     place: Place, tmp_path: Path
 ) -> None:
