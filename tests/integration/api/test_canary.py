@@ -347,7 +347,7 @@ async def _work(gateway: Gateway, told: Told, held: str, monkeypatch: pytest.Mon
     member, rude = await gateway.member("mbr_demo_01"), runtime.partners["M06"]
     assert runtime.webhooks
     assert isinstance(runtime.partners, Partners)
-    monkeypatch.setitem(runtime.partners._adapters, "M05", rude)  # type: ignore[arg-type]  # A dict.
+    monkeypatch.setitem(runtime.partners._adapters, "M05", rude)
     confirm = "mutation($i: ConfirmRedemptionInput!) { confirmRedemption(input: $i)"
     confirm += " { errors { code message context } } }"
     asked = {"redemption": held, "idempotencyKey": "rude"}

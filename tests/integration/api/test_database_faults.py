@@ -110,7 +110,11 @@ class Shopper:
 
     async def told(self, redemption: str) -> httpx2.Response:
         """The cinema says that it has served a booking: always the same webhook of it."""
-        body = {"id": f"served-{redemption}", "kind": "booking.fulfilled", "version": 9}
+        body: dict[str, Any] = {
+            "id": f"served-{redemption}",
+            "kind": "booking.fulfilled",
+            "version": 9,
+        }
         raw = json.dumps(body | {"op_key": f"{redemption}:confirm:1"}).encode()
         signed = signatures.sign_event(
             raw, message_id=body["id"], at=datetime.now(UTC), secret=WEBHOOK_SECRET

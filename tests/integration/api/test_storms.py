@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +22,7 @@ from gateway.demo import data
 from gateway.errors import PartnerRejected
 from gateway.members import service as members
 from gateway.points import service as points
-from gateway.ports import Claim, Reservation
+from gateway.ports import Claim, Partner, Reservation
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from tests.integration.conftest import MORNING, Coalition, StillClock
@@ -238,7 +238,7 @@ async def cinema(place: Place, folder: Path) -> AsyncIterator[Stand]:
         slots={"shows": rows["slots"]["shows"] | {"capacity": SEATS}},
     ) as stand:
         for one in place.coalitions:
-            one.partners["M05"] = stand.partner
+            cast(dict[str, Partner], one.partners)["M05"] = stand.partner
         yield stand
 
 
