@@ -80,6 +80,20 @@ async def go_on(box: Box, stories: dict[str, Story]) -> None:
     await stories["served"].reaches("FULFILLED")
 
 
+async def made_old(box: Box) -> dict[str, Story]:
+    """Purchases that the backup knows."""
+    return {
+        "confirmed": await bought(box, POPCORN, "held"),
+        "released": await bought(box, TEA, "held"),
+        "alive": await bought(box, POPCORN, "held"),
+        "cancelled": await bought(box, POPCORN, "committed"),
+        "withdrawn": await bought(box, BREAKFAST, "committed"),
+        "served": await bought(box, COUPON, "committed"),
+        "untouched": await bought(box, TEA, "committed"),
+        "late": await bought(box, COUPON, "committed"),
+    }
+
+
 async def made_new(box: Box) -> dict[str, Story]:
     """Purchases that only the partners will know."""
     made = {
@@ -138,17 +152,7 @@ async def test_every_redemption_lost_since_the_backup_is_found_and_ended(
     before = await points_of(box, POPCORN)
     lapsed = await bought(box, POPCORN, "held")
     await box.jump(AGE)
-    stories = {
-        "lapsed": lapsed,
-        "confirmed": await bought(box, POPCORN, "held"),
-        "released": await bought(box, TEA, "held"),
-        "alive": await bought(box, POPCORN, "held"),
-        "cancelled": await bought(box, POPCORN, "committed"),
-        "withdrawn": await bought(box, BREAKFAST, "committed"),
-        "served": await bought(box, COUPON, "committed"),
-        "untouched": await bought(box, TEA, "committed"),
-        "late": await bought(box, COUPON, "committed"),
-    }
+    stories = {"lapsed": lapsed} | await made_old(box)
     await backups.backup(box.settings.url, copy)
     await go_on(box, stories)
     await box.jump(AGE)
