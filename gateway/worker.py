@@ -313,9 +313,10 @@ class Worker:
             wait = max(wait, min(error.retry_after, LONGEST_WAIT))
         gone = tries >= MAX_ATTEMPTS and not silent
         due_at = None if gone else system_now() + wait
+        told = telemetry.hide(repr(error))  # People read it, and backups keep it.
         async with self.database.transaction() as tx:
             lease = self._leased[row.job_id]
-            await jobs.retry_job(tx, row.job_id, lease=lease, due_at=due_at, error=repr(error))
+            await jobs.retry_job(tx, row.job_id, lease=lease, due_at=due_at, error=told)
 
     async def _settlement_notice(self, payload: dict[str, Any]) -> None:
         """Tell one merchant one leg, through its own API."""

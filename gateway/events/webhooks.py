@@ -293,13 +293,13 @@ def signed(content: bytes, event_id: str, keys: Iterable[str], *, at: datetime) 
 
 
 async def _beginning(answer: httpx2.Response) -> str:
-    """What an answer says first; no more of it is read than an honest one has."""
+    """What an answer says first, without secrets; no more is read than an honest one has."""
     read = bytearray()
     async for part in answer.aiter_raw():
         read += part
         if len(read) > ANSWER_LIMIT:
             break
-    text = bytes(read[: 4 * _KEPT]).decode("utf-8", "replace")[:_KEPT]
+    text = telemetry.hide(bytes(read[: 4 * _KEPT]).decode("utf-8", "replace"))[:_KEPT]
     return "".join(mark if mark.isprintable() else " " for mark in text)
 
 

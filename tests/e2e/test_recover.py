@@ -1,8 +1,9 @@
-"""A backup that is minutes old is restored: every redemption lost since is found and ended.
+"""A backup ten minutes old is restored: every redemption lost since is found and ended.
 
 Gateway, worker and simulators are processes of their own; the purchases go over HTTP. Between the
-backup and the disaster some are confirmed, released, cancelled and served, and new ones are made,
-which the restored database has never heard of.
+backup and the disaster ten minutes pass by the business clock, some are confirmed, released,
+cancelled and served, a hold runs out, and new ones are made, which the restored database has never
+heard of. One is served while nobody listens: its webhook comes when all is over.
 """
 
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from gateway.db import Clock
 from gateway.operations import backup as backups
 from gateway.operations.recovery import Report, recover
 from gateway.reconciliation import service as reconciliation
@@ -32,6 +34,7 @@ TEA = Buy(
 )
 BREAKFAST = Buy("M03", "YQ-04", "mbr_demo_10", ({"programme": "P-YQ"},))
 COUPON = Buy("M07", "KX-01", "mbr_demo_07", (LL,))
+AGE = timedelta(minutes=10)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
@@ -77,6 +80,20 @@ async def go_on(box: Box, stories: dict[str, Story]) -> None:
     await stories["served"].reaches("FULFILLED")
 
 
+async def made_old(box: Box) -> dict[str, Story]:
+    """Purchases that the backup knows."""
+    return {
+        "confirmed": await bought(box, POPCORN, "held"),
+        "released": await bought(box, TEA, "held"),
+        "alive": await bought(box, POPCORN, "held"),
+        "cancelled": await bought(box, POPCORN, "committed"),
+        "withdrawn": await bought(box, BREAKFAST, "committed"),
+        "served": await bought(box, COUPON, "committed"),
+        "untouched": await bought(box, TEA, "committed"),
+        "late": await bought(box, COUPON, "committed"),
+    }
+
+
 async def made_new(box: Box) -> dict[str, Story]:
     """Purchases that only the partners will know."""
     made = {
@@ -120,8 +137,12 @@ async def lose_everything_since(box: Box, copy: Path) -> None:
     """The disaster: gateway and worker are gone, and the database is the old copy."""
     box.kill("gateway")
     box.kill("worker")
+    now = await box.now()
     await box.database.close()
     assert (await backups.restore(box.settings.url, copy, force=True)).broken == ()
+    assert now - await box.now() > AGE - timedelta(minutes=1), "its clock is as old as the copy"
+    async with box.database.transaction() as tx:
+        await Clock().set(tx, now)  # The world's does not go back.
 
 
 async def test_every_redemption_lost_since_the_backup_is_found_and_ended(
@@ -129,19 +150,17 @@ async def test_every_redemption_lost_since_the_backup_is_found_and_ended(
 ) -> None:
     copy = tmp_path_factory.mktemp("backup") / "old.backup"
     before = await points_of(box, POPCORN)
-    stories = {
-        "confirmed": await bought(box, POPCORN, "held"),
-        "released": await bought(box, TEA, "held"),
-        "alive": await bought(box, POPCORN, "held"),
-        "cancelled": await bought(box, POPCORN, "committed"),
-        "withdrawn": await bought(box, BREAKFAST, "committed"),
-        "served": await bought(box, COUPON, "committed"),
-        "untouched": await bought(box, TEA, "committed"),
-    }
+    lapsed = await bought(box, POPCORN, "held")
+    await box.jump(AGE)
+    stories = {"lapsed": lapsed} | await made_old(box)
     await backups.backup(box.settings.url, copy)
     await go_on(box, stories)
+    await box.jump(AGE)
+    await lapsed.reaches("RELEASED")
     new = await made_new(box)
     await lose_everything_since(box, copy)
+    heard = await box.heard(stories["late"].id)
+    await box.control.fulfil("M07", stories["late"].id, now=await box.now())
 
     report = await recover(box.settings)
     assert (report.unreached, report.waiting, report.reviews) == ({}, 0, 1)
@@ -163,9 +182,17 @@ async def test_every_redemption_lost_since_the_backup_is_found_and_ended(
         ("served", "FULFILLED"),
         ("untouched", "COMMITTED"),
         ("released", "RELEASED"),
+        ("lapsed", "RELEASED"),
+        ("late", "FULFILLED"),
     ):
         await stories[name].reaches(state)
         await stories[name].agreed(state)
+    await box.until(
+        lambda: box.heard(stories["late"].id),
+        lambda told: len(told) == len(heard) + 1,
+        "the late webhook",
+    )
+    await stories["late"].agreed("FULFILLED")
     assert (await stories["alive"].seen())["state"] == "HELD"
     assert (await stories["withdrawn"].seen())["state"] == "CANCELLED"
     assert await partner_says(box, new["new committed"]) == (["CANCELLED"], ["CONFIRMED"])

@@ -17,31 +17,32 @@ from typing import Literal
 
 Cut = Literal["before", "after", ""]
 _SSL_REQUEST = 80_877_103
-_WRITES = re.compile(rb"\b(INSERT INTO|UPDATE \w+ SET|DELETE FROM)\b")
+_WRITES = re.compile(rb"\b(?:INSERT INTO (\w+)|UPDATE (\w+) SET|DELETE FROM (\w+))\b")
 
 
 @dataclass
 class Spoken:
     """What one connection has said: its prepared statements, and whether it has written."""
 
-    writing: dict[bytes, bool] = field(default_factory=dict)  # by name of a prepared statement
+    writing: dict[bytes, set[str]] = field(default_factory=dict)  # by name of a prepared statement
     begun: bool = False
-    wrote: bool = False  # since BEGIN
+    wrote: set[str] = field(default_factory=set)  # tables, since BEGIN
 
     def commits(self, kind: bytes, body: bytes) -> bool:
         """Note a message; whether it commits what has been written."""
         if kind == b"P":
             name, text, *_ = body.split(b"\0")
-            self.writing[name] = _WRITES.search(text) is not None
+            found = _WRITES.findall(text)
+            self.writing[name] = {table.decode() for names in found for table in names if table}
         elif kind == b"B":
             _, name, *_ = body.split(b"\0", 2)
-            self.wrote |= self.writing[name]
-            return self.writing[name] and not self.begun
+            self.wrote = self.wrote | self.writing[name] if self.begun else self.writing[name]
+            return bool(self.writing[name]) and not self.begun
         elif kind == b"Q" and body.startswith(b"BEGIN"):
-            self.begun, self.wrote = True, False
+            self.begun, self.wrote = True, set()
         elif kind == b"Q" and body.startswith((b"COMMIT", b"ROLLBACK;")):
             self.begun = False
-        return kind == b"Q" and body == b"COMMIT;\0" and self.wrote
+        return kind == b"Q" and body == b"COMMIT;\0" and bool(self.wrote)
 
 
 class CuttingProxy:
@@ -58,6 +59,7 @@ class CuttingProxy:
         self._choose = choose
         self._lines: set[asyncio.Task[None]] = set()
         self.cuts: Counter[str] = Counter()
+        self.wrote: frozenset[str] = frozenset()  # The tables of the commit that is chosen about.
         self.port = 0
 
     @contextlib.asynccontextmanager
@@ -108,7 +110,10 @@ class CuttingProxy:
             while True:
                 head = await client.readexactly(5)
                 body = await client.readexactly(struct.unpack("!I", head[1:])[0] - 4)
-                cut = self._choose() if spoken.commits(head[:1], body) else ""
+                cut: Cut = ""
+                if spoken.commits(head[:1], body):
+                    self.wrote = frozenset(spoken.wrote)
+                    cut = self._choose()
                 self.cuts[cut] += bool(cut)
                 if cut == "before":
                     return

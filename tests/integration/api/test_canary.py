@@ -3,7 +3,8 @@
 Each secret is a canary of its own, so that a leak says which. What was handed over on purpose
 (the answer that carries a code or a token) is not searched; all else is: log lines of every
 library at DEBUG with their tracebacks, error answers, metrics, spans, health, the doctor, the
-command line and what objects say of themselves.
+command line, what objects say of themselves, and every text in the database: a secret may be there
+sealed or as a digest, a person only where persons are kept.
 """
 
 import io
@@ -11,6 +12,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from typer.testing import CliRunner
 
-from gateway import telemetry
+from gateway import jobs, telemetry
 from gateway.cli import app as command_line
+from gateway.db import Database, metadata, system_now
+from gateway.events.store import deliveries
 from gateway.measured import MeasuredDatabase, watched
 from gateway.oauth import jose
 from gateway.oauth.client import partner_client
@@ -31,15 +35,18 @@ from gateway.oauth.scopes import Role
 from gateway.oauth.service import MEMBER_APP
 from gateway.operations import doctor
 from gateway.points import service as points
+from gateway.redemption.hosted import Partners
 from gateway.runtime import conceal
 from gateway.settings import Settings
 from gateway.telemetry import metrics, tracing
 from gateway.telemetry.logs import uncaught
+from gateway.worker import Worker
 from partners import Auth, Connection, adapter
 from tests.integration.api.test_merchant_journeys import NOODLES
 from tests.integration.conftest import MORNING, Coalition, StillClock
 from tests.support.gateway import Gateway, running
 from tests.support.oauth import PASSWORD, Browser, World
+from tests.support.receiver import Receiver, receiving
 
 PERSON, PHONE, CARD = "林晚秋canary", "13912345678", "6222021234567890123"
 CLIENT_SECRET, METRICS_TOKEN = "canary-client-secret-5e1f", "canary-metrics-token-77aa0c"
@@ -85,7 +92,7 @@ class Told:
             f"{name} in {where}: …{text[max(0, text.index(secret) - 300) : text.index(secret)]}"
             for name, secret in self.secrets.items()
             for where, text in self.outputs.items()
-            if secret in text
+            if secret in text and where not in KEPT.get(name, ())
         ]
 
 
@@ -100,6 +107,32 @@ def told() -> Iterator[Told]:
     yield Told(stream, exporter)
     tracing.stop()
     telemetry.configure("INFO")
+
+
+TWICE = "redemption.committed"  # is refused each time
+
+KEPT = {  # What is a person's own, by the columns that are for it.
+    "name": {"members.name_zh"},
+    "bank account": {"merchants.settlement_account"},
+}
+
+
+async def texts(database: Database) -> dict[str, str]:
+    """Everything in the database that is a text or has texts in it, by table and column."""
+    found = dict[str, str]()
+    async with database.reading() as tx:
+        for table in metadata.sorted_tables:
+            for row in await tx.execute(sa.select(table)):
+                for name, value in row._mapping.items():
+                    if value is not None and not isinstance(value, bool | int | float | datetime):
+                        said = value if isinstance(value, str) else _plain(value)
+                        where = f"{table.name}.{name}"
+                        found[where] = f"{found.get(where, '')}\n{said}"
+    return found
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=repr)
 
 
 def _connection(key: Any) -> Connection:
@@ -283,6 +316,74 @@ async def _bugs(gateway: Gateway, told: Told, monkeypatch: pytest.MonkeyPatch) -
     await _ask(gateway, told, member.token, "{ nothing }", secret=CLIENT_SECRET)
 
 
+async def _hook(gateway: Gateway, told: Told, receiver: Receiver) -> None:
+    """An endpoint's secret: told once, asked for again, and once changed for a new one."""
+    cinema = await gateway.merchant("M05")
+    asked = {"url": receiver.url, "types": ["redemption.*"], "idempotencyKey": "hook"}
+    made = await cinema.did("registerWebhook", "webhook { id } secret", **asked)
+    again = await cinema.did("registerWebhook", "webhook { id } secret", **asked)
+    told.say("GraphQL replay", again)
+    told.secrets["endpoint's first secret"] = made["secret"]
+    hook = made["webhook"]["id"]
+    asked |= {"webhook": hook, "rotateSecret": True, "idempotencyKey": "hook-2"}
+    changed = await cinema.did("registerWebhook", "secret", **asked)
+    told.secrets["endpoint's secret"] = changed["secret"]
+    receiver.secrets += [made["secret"], changed["secret"]]
+    receiver.content = f"What is {changed['secret']}?"  # It says back what it signs with.
+    receiver.answers = lambda event, _attempt: 500 if event["type"] == TWICE else 200
+
+
+async def _held(gateway: Gateway) -> str:
+    """A purchase that waits to be confirmed."""
+    member = await gateway.member("mbr_demo_01")
+    quote = await member.did("requestQuote", "quote { id }", **TICKET)
+    held = await member.did("holdRedemption", "redemption { id }", quote=quote["quote"]["id"])
+    return str(held["redemption"]["id"])
+
+
+async def _work(gateway: Gateway, told: Told, held: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker: a purchase in doubt and jobs at the rude partner, a bug, and what it sends."""
+    runtime = gateway.runtime
+    member, rude = await gateway.member("mbr_demo_01"), runtime.partners["M06"]
+    assert runtime.webhooks
+    assert isinstance(runtime.partners, Partners)
+    monkeypatch.setitem(runtime.partners._adapters, "M05", rude)
+    confirm = "mutation($i: ConfirmRedemptionInput!) { confirmRedemption(input: $i)"
+    confirm += " { errors { code message context } } }"
+    asked = {"redemption": held, "idempotencyKey": "rude"}
+    await _ask(gateway, told, member.token, confirm, i=asked)
+
+    async def crash(_payload: Any) -> None:
+        raise RuntimeError(f"Bearer {member.token} {CLIENT_SECRET} {WEBHOOK_SECRET}")
+
+    given = (runtime.partners, runtime.clock, runtime.settings, runtime.redemptions)
+    worker = Worker(runtime.database, *given, vault=runtime.oauth.vault, webhooks=runtime.webhooks)
+    worker._jobs["compensate"] = crash
+    async with runtime.database.transaction() as tx:
+        for name in ("let_go", "compensate"):
+            payload = {"redemption": held, "op_key": f"{held}:hold:1"}
+            await jobs.enqueue(tx, name=name, key="canary", payload=payload)
+    for _ in range(4):
+        assert isinstance(runtime.clock, StillClock)
+        runtime.clock.forward(minutes=2)
+        async with runtime.database.transaction() as tx:
+            await tx.execute(jobs.jobs.update().values(due_at=system_now(), leased_until=None))
+            await tx.execute(deliveries.update().values(due_at=system_now()))
+        await worker.turn()
+        await runtime.webhooks.turn()
+
+
+async def _stored(gateway: Gateway, told: Told) -> None:
+    """What the database says, and that it was asked where something was to be found."""
+    found = await texts(gateway.runtime.database)
+    for where, said in found.items():
+        told.say(where, said)
+    assert "RuntimeError" in found["jobs.last_error"]
+    assert "What is" in found["webhook_deliveries.answer"]
+    for where in ("partner_calls.detail", "events.data"):
+        assert where in found, sorted(found)
+
+
 async def _operators(gateway: Gateway, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """Health, metrics, the doctor, the command line, and what objects say of themselves."""
     for path in ("livez", "readyz", "metrics"):
@@ -320,7 +421,13 @@ async def test_no_secret_and_no_person_is_told(
 ) -> None:
     await _people(gateway, told)
     await _merchant(gateway, told)
+    held = await _held(gateway)
     await _bugs(gateway, told, monkeypatch)
+    async with receiving() as receiver:
+        await _hook(gateway, told, receiver)
+        await _work(gateway, told, held, monkeypatch)
+        assert len(receiver.calls) > len(receiver.taken) > 0
+    await _stored(gateway, told)
     await _operators(gateway, told, monkeypatch)
     assert len(told.secrets) >= 18
     assert "Traceback" in told.logs.getvalue()  # It looks where something is.

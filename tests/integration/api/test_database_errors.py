@@ -1,7 +1,9 @@
 """Every way the database's driver says that it cannot: 503, and what was done is told later."""
 
+import contextlib
 import math
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from gateway.db import is_unavailable
 from tests.integration.api.test_database_faults import (
     CONFIRM,
     HOLD,
+    MEMBER,
     SEEN,
     Shopper,
+    all_is_well,
     coalition_on,
     says_to_come_again,
 )
@@ -155,6 +159,39 @@ async def test_the_system_ends_a_line_whose_other_side_is_gone(
         assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+async def test_a_file_that_may_not_grow_is_503_until_it_may(
+    seeded_sqlite_url: str, tmp_path: Path
+) -> None:
+    """SQLITE_FULL in the middle of holds and confirms: the same keys finish them, once."""
+    pages = {"most": 2**30}
+
+    def limit(connection: Any, _record: Any) -> None:
+        connection.cursor().execute(f"PRAGMA max_page_count = {pages['most']}")
+
+    async with coalition_on(seeded_sqlite_url, tmp_path) as (coalition, gateway):
+        shopper, narrow = await Shopper.enter(gateway), gateway.runtime.database
+        before, _ = await coalition.wallet(MEMBER, "P-LL")
+        sa.event.listen(narrow.engine.sync_engine, "connect", limit)
+        quotes = [await shopper.quoted() for _ in range(30)]
+        file = Path(seeded_sqlite_url.removeprefix("sqlite+aiosqlite:///"))
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            (pages["most"],) = db.execute("PRAGMA page_count").fetchone()
+        await narrow.engine.dispose()
+        asked = [{"quote": quote, "idempotencyKey": f"full-{quote}"} for quote in quotes]
+        answers = [await shopper.once(HOLD, SEEN, **one) for one in asked]
+        assert {answer.status_code for answer in answers} == {200, 503}
+        pages["most"] = 2**30
+        await narrow.engine.dispose()
+        held = [await shopper.ask(HOLD, SEEN, **one) for one in asked]
+        for answer, one in zip(answers, held, strict=True):
+            if answer.status_code == 200:
+                assert one["replayed"]
+                assert answer.json()["data"][HOLD]["redemption"]["id"] == one["redemption"]["id"]
+            await shopper.reaches("HELD", one["redemption"])
+            await shopper.ask(CONFIRM, SEEN, redemption=one["redemption"]["id"])
+        await all_is_well(coalition, [one["redemption"]["id"] for one in held], before)
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -7,6 +7,7 @@ key, as they are told to.
 import asyncio
 import contextlib
 import itertools
+import json
 import math
 import random
 import subprocess
@@ -15,8 +16,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -24,10 +26,12 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.db import Database
+from gateway.oauth import signatures
 from gateway.points import service as points
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
+from tests.integration.api.conftest import WEBHOOK_SECRET
 from tests.integration.conftest import MORNING, Coalition, StillClock
 from tests.support import postgres as pg
 from tests.support.cutting import Cut, CuttingProxy
@@ -104,6 +108,20 @@ class Shopper:
         await self.reaches("COMMITTED", done["redemption"])
         return str(done["redemption"]["id"])
 
+    async def told(self, redemption: str) -> httpx2.Response:
+        """The cinema says that it has served a booking: always the same webhook of it."""
+        body: dict[str, Any] = {
+            "id": f"served-{redemption}",
+            "kind": "booking.fulfilled",
+            "version": 9,
+        }
+        raw = json.dumps(body | {"op_key": f"{redemption}:confirm:1"}).encode()
+        signed = signatures.sign_event(
+            raw, message_id=body["id"], at=datetime.now(UTC), secret=WEBHOOK_SECRET
+        )
+        url = f"{self.gateway.base}/events/M05"
+        return await self.gateway.http.post(url, content=raw, headers=signed)
+
     async def reaches(self, state: str, redemption: Mapping[str, Any]) -> None:
         """What was cut off half-way is driven on by the worker: look until it is there."""
         found, text = (
@@ -178,6 +196,7 @@ async def coalition_on(
             now=MORNING,
         )
     given: dict[str, Any] = {"clock": coalition.clock, "partners": coalition.partners}
+    given["connections"] = {"M05": SimpleNamespace(webhook_secret=WEBHOOK_SECRET)}
     given["lease_seconds"] = 1  # Real ones: so long waits the worker for what was cut off.
     try:
         async with running(narrow, home, **given) as gateway:
@@ -290,6 +309,40 @@ def waiting(database: Database) -> Iterator[Waited]:
         yield found
 
 
+@dataclass
+class Waiting:
+    """A purchase to be confirmed and one to be served, when no database can be had."""
+
+    shopper: Shopper
+    held: str
+    served: str
+
+    @classmethod
+    async def prepared(cls, shopper: Shopper) -> "Waiting":
+        made = await shopper.ask(HOLD, SEEN, quote=await shopper.quoted())
+        return cls(shopper, made["redemption"]["id"], await shopper.buys())
+
+    async def refused(self) -> None:
+        """Each is told to come again, the member's app and the partner alike."""
+        given = {"redemption": self.held, "idempotencyKey": "confirm-without"}
+        asking = (self.shopper.once(CONFIRM, SEEN, **given) for _ in range(5))
+        telling = (self.shopper.told(self.served) for _ in range(5))
+        answers = await asyncio.gather(*asking, *telling)
+        assert [answer.status_code for answer in answers] == [503] * 10
+        assert {answer.headers["retry-after"] for answer in answers} == {"1"}
+
+    async def finished(self) -> list[str]:
+        """The same key and the same webhook are taken now, once; both purchases."""
+        given = {"redemption": self.held, "idempotencyKey": "confirm-without"}
+        confirmed = await self.shopper.ask(CONFIRM, SEEN, **given)
+        assert not confirmed["replayed"]
+        await self.shopper.reaches("COMMITTED", confirmed["redemption"])
+        for _ in range(2):
+            assert (await self.shopper.told(self.served)).status_code == 204
+        await self.shopper.reaches("FULFILLED", {"id": self.served, "state": ""})
+        return [self.held, self.served]
+
+
 async def patiently(take: Callable[[], Awaitable[Any]]) -> None:
     """Take a connection, however long the server needs to make one."""
     while True:
@@ -304,7 +357,7 @@ async def test_no_free_connection(seeded_url: str, tmp_path: Path) -> None:
     async with coalition_on(seeded_url, tmp_path, **limits) as (coalition, gateway):
         shopper, narrow = await Shopper.enter(gateway), gateway.runtime.database
         before, _ = await coalition.wallet(MEMBER, "P-LL")
-        quote = await shopper.quoted()
+        quote, others = await shopper.quoted(), await Waiting.prepared(shopper)
         asked = len(coalition.partners["M05"].calls)
         async with contextlib.AsyncExitStack() as taken:
             for _ in range(11):  # 1 that is kept and 10 at a peak.
@@ -324,10 +377,11 @@ async def test_no_free_connection(seeded_url: str, tmp_path: Path) -> None:
             assert {answer.status_code for answer in answers} == {503}
             assert waited.times == 20, "each waits once"
             assert waited.most >= 5, "and beside the others"
+            await others.refused()
             assert len(coalition.partners["M05"].calls) == asked
         held = (await shopper.ask(HOLD, SEEN, **given))["redemption"]["id"]
         await shopper.ask(CONFIRM, SEEN, redemption=held)
-        await all_is_well(coalition, [held], before)
+        await all_is_well(coalition, [held, *await others.finished()], before)
 
 
 # -- another process writes -----------------------------------------------------------------------
@@ -362,7 +416,7 @@ async def test_sqlite_locked_by_another_process(seeded_sqlite_url: str, tmp_path
     async with coalition_on(seeded_sqlite_url, tmp_path, wait_seconds=wait) as (coalition, gateway):
         shopper = await Shopper.enter(gateway)
         before, _ = await coalition.wallet(MEMBER, "P-LL")
-        quote = await shopper.quoted()
+        quote, others = await shopper.quoted(), await Waiting.prepared(shopper)
         asked = len(coalition.partners["M05"].calls)
         given = {"quote": quote, "idempotencyKey": "locked"}
         with locked(Path(seeded_sqlite_url.removeprefix("sqlite+aiosqlite:///"))):
@@ -370,8 +424,9 @@ async def test_sqlite_locked_by_another_process(seeded_sqlite_url: str, tmp_path
             answers = await asyncio.gather(*(shopper.once(HOLD, SEEN, **given) for _ in range(20)))
             assert time.monotonic() - began < wait * 15, "nobody waits for everybody before"
             assert {answer.status_code for answer in answers} == {503}
-            assert (await coalition.wallet(MEMBER, "P-LL"))[0] == before
+            await others.refused()
+            assert await coalition.wallet(MEMBER, "P-LL") == (before - 2 * PRICE, PRICE)
             assert len(coalition.partners["M05"].calls) == asked
         held = (await shopper.ask(HOLD, SEEN, **given))["redemption"]["id"]
         await shopper.ask(CONFIRM, SEEN, redemption=held)
-        await all_is_well(coalition, [held], before)
+        await all_is_well(coalition, [held, *await others.finished()], before)

@@ -6,27 +6,30 @@ On SQLite, and against two gateways over one PostgreSQL.
 import asyncio
 import contextlib
 import itertools
+import json
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.catalog.pricing import LegInput
 from gateway.db import Database
+from gateway.demo import data
 from gateway.errors import PartnerRejected
 from gateway.members import service as members
 from gateway.points import service as points
-from gateway.ports import Claim, Reservation
+from gateway.ports import Claim, Partner, Reservation
 from gateway.settings import Settings
 from gateway.settlement import service as settlement
 from tests.integration.conftest import MORNING, Coalition, StillClock
 from tests.support import postgres as pg
 from tests.support.gateway import Client, Gateway, running
 from tests.support.scripted import ScriptedPartner
+from tests.support.stands import Stand, standing
 
 LEGS = [{"programme": "P-LL"}]
 WHOLE = "redemption { id state legs { points faceFen } offer { id } }"
@@ -162,9 +165,9 @@ class Hall(ScriptedPartner):
         return await super().hold(quote_id, op_key=op_key, ttl_seconds=ttl_seconds, claims=claims)
 
 
-async def crowd(coalition: Coalition) -> list[str]:
-    """Members with the points of ten tickets each."""
-    names = [f"mbr_crowd_{number:02}" for number in range(BUYERS // TRIES)]
+async def crowd(coalition: Coalition, count: int, tickets: int) -> list[str]:
+    """Members with the points of so many tickets each."""
+    names = [f"mbr_crowd_{number:03}" for number in range(count)]
     pair = {"purpose": "partner_pair", "issuer": "M04", "redeemer": "M05"}
     async with coalition.database.transaction() as tx:
         cover = {"collateral_fen": 10**9, "net_debit_cap_fen": 10**9}
@@ -182,7 +185,7 @@ async def crowd(coalition: Coalition) -> list[str]:
                 tx,
                 member_id=name,
                 programme_id="P-LL",
-                points=TRIES * PRICE,
+                points=tickets * PRICE,
                 earned_on=date(2026, 6, 1),
                 basis="PURCHASE",
                 ref=name,
@@ -192,16 +195,16 @@ async def crowd(coalition: Coalition) -> list[str]:
     return names
 
 
-async def test_twenty_seats_and_two_hundred_buyers(place: Place) -> None:
+async def test_twenty_members_try_ten_times_each_for_twenty_seats(place: Place) -> None:
     Hall.seats = SEATS
     for one in place.coalitions:
         known = one.partners["M05"]
         one.partners["M05"] = Hall("M05", known.prices, one.clock.now)
-    names = await crowd(place.coalition)
+    names = await crowd(place.coalition, BUYERS // TRIES, TRIES)
     turn = itertools.cycle(place.coalitions)
 
     async def buy(name: str, number: int) -> tuple[str, str]:
-        """Below HTTP, which says nothing else here."""
+        """Below HTTP: a member's own tries meet each other, too."""
         legs = [LegInput("P-LL", None)]
         given = {"slot": None, "quantity": 1, "bill_fen": None, "cash_fen": None}
         try:
@@ -220,3 +223,57 @@ async def test_twenty_seats_and_two_hundred_buyers(place: Place) -> None:
     for name in names:
         left = (TRIES - seats[name]) * PRICE
         assert await place.coalition.wallet(name, "P-LL") == (left, 0)
+
+
+@contextlib.asynccontextmanager
+async def cinema(place: Place, folder: Path) -> AsyncIterator[Stand]:
+    """The cinema's own stand-in, with twenty seats a show, behind whichever gateway."""
+    rows = data.catalog()
+    async with standing(
+        "cinemas",
+        folder,
+        merchant="M05",
+        now=MORNING,
+        offers=[row for row in rows["offers"] if row["id"] == "XH-01"],
+        slots={"shows": rows["slots"]["shows"] | {"capacity": SEATS}},
+    ) as stand:
+        for one in place.coalitions:
+            cast(dict[str, Partner], one.partners)["M05"] = stand.partner
+        yield stand
+
+
+@pytest.mark.parametrize(
+    "place_url",
+    ["sqlite", pytest.param("two gateways on postgresql", marks=pytest.mark.campaign)],
+    indirect=True,
+)
+async def test_two_hundred_members_at_a_cinema_with_twenty_seats(
+    place: Place, tmp_path: Path
+) -> None:
+    names = await crowd(place.coalition, BUYERS, 1)
+    gateways = itertools.cycle(place.gateways)
+    clients = [await next(gateways).member(name) for name in names]
+    show = {"offer": "XH-01", "legs": LEGS, "slot": "2026-11-20T19:40:00+08:00"}
+    async with cinema(place, tmp_path / "cinema") as stand:
+        answers = await asyncio.gather(
+            *(patient(each, "redeemOffer", WHOLE, **show) for each in clients)
+        )
+        theirs = (await stand.control.get("/merchants/M05/bookings")).json()
+    bought = [one["redemption"] for one in answers if one["redemption"]]
+    assert Counter(one["state"] for one in bought) == {"COMMITTED": SEATS}
+    assert codes(answers) == {"SLOT_FULL": BUYERS - SEATS}
+    sold = {row["gateway_ref"] for row in theirs["bookings"]}
+    assert sold == {one["id"] for one in bought}
+    assert Counter(row["state"] for row in theirs["bookings"]) == {"CONFIRMED": SEATS}
+    seats = [seat for row in theirs["holds"] if row["state"] != "FENCED" for seat in units(row)]
+    assert sorted(seats) == list(range(1, SEATS + 1))
+    assert [row["left_"] for row in theirs["slots"] if row["slot"] == show["slot"]] == [0]
+    for name, one in zip(names, answers, strict=True):
+        left = PRICE if one["errors"] else 0
+        assert await place.coalition.wallet(name, "P-LL") == (left, 0)
+
+
+def units(row: dict[str, Any]) -> list[int]:
+    """The numbers of the seats a hold has."""
+    found: list[int] = json.loads(row["units"]) if isinstance(row["units"], str) else row["units"]
+    return found
