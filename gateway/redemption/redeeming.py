@@ -101,7 +101,8 @@ class Redeeming:
         try:
             if call is None:
                 return await self._again(redemption, Step.HOLD), True
-            redemption = await self.saga.hold(redemption, call.attempt)
+            held = await self.saga.hold(redemption, call.attempt)
+            redemption = await refused.heard(self.database, held, Step.HOLD)
         except PriceChanged as change:
             raise await self._new_price(quote, redemption, change) from change
         if redemption.state is State.HELD and call.holds:
@@ -267,8 +268,8 @@ class Redeeming:
         )
         if call is None:
             return await self._again(redemption, Step.CONFIRM) if replayed else redemption, replayed
-        confirmed = self.saga.confirm(redemption, call.attempt, holds=call.holds)
-        return await confirmed, replayed
+        confirmed = await self.saga.confirm(redemption, call.attempt, holds=call.holds)
+        return await refused.heard(self.database, confirmed, Step.CONFIRM), replayed
 
     async def _queue_confirm(
         self, member_id: str, redemption_id: str, claim: dict[str, Any], *, sure: bool
@@ -385,21 +386,23 @@ class Redeeming:
         if call is None:
             return await self._redeemed(quote, redemption), True
         try:
-            redemption, attempt = await expected.hold_to_confirm(
-                self.saga, redemption, call.attempt
-            )
+            made = await self._hold_and_confirm(redemption, call)
+            return await refused.heard(self.database, made, Step.HOLD, Step.CONFIRM), False
         except PriceChanged as change:
             raise await self._new_price(quote, redemption, change) from change
+
+    async def _hold_and_confirm(self, redemption: Redemption, call: Queued) -> Redemption:
+        redemption, attempt = await expected.hold_to_confirm(self.saga, redemption, call.attempt)
         if attempt is not None:
-            return await self.saga.confirm(redemption, attempt, holds=call.holds), False
+            return await self.saga.confirm(redemption, attempt, holds=call.holds)
         if redemption.state is not State.HELD:
-            return redemption, False
+            return redemption
         current, attempt = await expected.tried(
             self.saga, lambda tx: self._confirming(tx, redemption.id)
         )
         if attempt is None:
-            return current, False  # The worker was first.
-        return await self.saga.confirm(current, attempt), False
+            return current  # The worker was first.
+        return await self.saga.confirm(current, attempt)
 
     async def _redeemed(self, quote: StoredQuote, redemption: Redemption) -> Redemption:
         """As `_again`, of `redeem`."""

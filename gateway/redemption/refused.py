@@ -1,4 +1,4 @@
-"""The no that a partner gave, told again to who asks again with the same key."""
+"""A partner's no that another heard: told to who waited meanwhile, and to the same key again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,14 +32,42 @@ async def raise_again(tx: AsyncConnection, redemption: Redemption, *steps: Step)
     Raises:
         PartnerRejected, PartnerUnavailable: As the first time, marked as replayed.
     """
+    refusal = await _first(tx, redemption, steps)
+    if refusal is not None:
+        refusal.replayed = True
+        raise refusal
+
+
+async def heard(database: db.Database, redemption: Redemption, *steps: Step) -> Redemption:
+    """The redemption, as it came back to who asked for the steps.
+
+    A worker that took it over may have heard the no: it is told to who asked first, too, as it
+    will be told again to its key.
+
+    Raises:
+        PartnerRejected, PartnerUnavailable: One of the steps was refused.
+    """
+    if any(redemption.state in _UNDONE[step] for step in steps):
+        async with database.reading() as tx:
+            refusal = await _first(tx, redemption, steps)
+        if refusal is not None:
+            raise refusal
+    return redemption
+
+
+async def _first(
+    tx: AsyncConnection, redemption: Redemption, steps: Sequence[Step]
+) -> PartnerRejected | PartnerUnavailable | None:
+    """What the first of the steps that was refused was refused with."""
     steps = tuple(step for step in steps if redemption.state in _UNDONE[step])
     calls = await store.call_log(tx, redemption.id) if steps else []
     for step in steps:
         first = _told(calls, redemption, step)
         if first in _NO:
-            raise _again(await _refusal(tx, redemption, step, first))
+            return await _refusal(tx, redemption, step, first)
         if first is not CallState.ANSWERED:
-            return
+            break
+    return None
 
 
 def _told(calls: Sequence[sa.Row[Any]], redemption: Redemption, step: Step) -> CallState | None:
@@ -64,8 +92,3 @@ async def _refusal(
     leaf = leaves.get(row.body["reason"], PartnerRejected)
     assert issubclass(leaf, PartnerRejected)
     return leaf(**row.body.get("context", {"merchant": redemption.merchant_id}))
-
-
-def _again(error: PartnerRejected | PartnerUnavailable) -> PartnerRejected | PartnerUnavailable:
-    error.replayed = True
-    return error

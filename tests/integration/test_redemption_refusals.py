@@ -1,5 +1,6 @@
 """What holds, confirms, cancellations and tills refuse and why; and who comes with an old view."""
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.catalog import quotes
 from gateway.catalog.model import OfferSuspended
-from gateway.errors import NotFound, PartnerUnavailable
+from gateway.errors import NotFound, PartnerRejected, PartnerUnavailable
 from gateway.merchants import service as merchants
 from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import (
@@ -402,3 +403,42 @@ async def test_what_was_never_held_has_nothing_to_be_told(coalition: Coalition) 
         ended: Redemption = await redemptions.redemption(tx, found)
     assert (ended.state, ended.released_at) == (State.RELEASED, coalition.clock.now())
     assert len(coalition.partners["M05"].calls) == before
+
+
+@pytest.mark.parametrize(
+    ("word", "refused"), [("reject", PartnerRejected), ("not_sent", PartnerUnavailable)]
+)
+async def test_a_no_that_the_worker_heard_is_told_to_who_waits_for_it(
+    coalition: Coalition, word: str, refused: type[Exception]
+) -> None:
+    cinema, gate = coalition.partners["M05"], asyncio.Event()
+    late = cinema.hold
+
+    async def hold(*args: Any, **more: Any) -> Reservation:
+        made = await late(*args, **more)
+        await gate.wait()
+        return made
+
+    cinema.hold = hold
+    cinema.script["confirm"] = [word]
+    asked = asyncio.create_task(redeem(coalition))
+    while not cinema.effects:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while (await _only(coalition)).state is not State.RELEASED:
+            await coalition.work(seconds=1)  # It finds the hold, confirms, and hears the no.
+    gate.set()
+    with pytest.raises(refused) as first:
+        await asked
+    with pytest.raises(refused) as again:
+        await redeem(coalition)
+    assert again.value.context == first.value.context
+    assert (first.value.replayed, again.value.replayed) == (False, True)
+    assert await coalition.wallet(MEMBER, "P-LL") == (20_000, 0)
+
+
+async def _only(coalition: Coalition) -> Redemption:
+    """The one redemption there is."""
+    async with coalition.database.reading() as tx:
+        name = await tx.scalar(sa.text("SELECT id FROM redemptions"))
+        return await redemptions.redemption(tx, str(name))
