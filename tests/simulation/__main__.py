@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -41,6 +42,7 @@ def main() -> int:
         parser.error(f"{asked.names[0]!r}: names are of mutants, and --mutants is not given")
     known = [one.name for one in mutants.all_of_them()] if asked.names else []
     refuse_unknown(parser, "mutant", [name for name in asked.names if name not in known], known)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Whoever was started is ended.
     console = Console()
     console = Console(width=max(console.width, 110))
     if asked.mutants:
