@@ -17,10 +17,15 @@ SOLD = {"COMMITTED", "LATE_CONFIRMED", "FULFILLED", "NEEDS_REVIEW"}
 
 
 async def all_invariants(world: World, process: Process) -> None:
-    """Every invariant of the product, in one reading transaction."""
+    """Every invariant of the product, in one reading transaction.
+
+    While faults last the sandbox's clock may have jumped by days, and no worker has looked since:
+    what must be so after a time (R8) is judged at the end.
+    """
+    in_time = not world.faults.on
     async with process.database.reading() as tx:
         for result in await invariants.check(tx):
-            if not result.ok:
+            if not result.ok and (in_time or result.id != "R8"):
                 world.wrong(f"{result.id} {result.title}: {result.detail}")
 
 
