@@ -13,6 +13,7 @@ from gateway.points.service import HoldAlreadyResolved
 from gateway.ports import CancelTooLate, QuoteExpired
 from gateway.redemption import event_rows, figures, queue
 from gateway.redemption import service as redemptions
+from gateway.redemption.effects import REVIEW_WITHIN
 from gateway.redemption.model import (
     AlreadyUsed,
     OwnerMismatch,
@@ -140,8 +141,13 @@ async def test_what_ought_to_have_moved_on_is_stuck(coalition: Coalition) -> Non
     body = {"id": "e", "kind": "booking.rejected", "op_key": done.op_key(Step.CONFIRM)}
     await coalition.redemptions.inbox.receive("M02", "e", body | {"version": 1})
     until = held.points_hold_until + timedelta(minutes=10)
-    assert await stuck(coalition, until) == {"leased": [], "held": [], "review": [done.id]}
+    assert await stuck(coalition, until) == {
+        "leased": [], "held": [], "review": [done.id], "overdue": [],
+    }  # fmt: skip
     assert (await stuck(coalition, until + SECOND))["held"] == [held.id]
+    given = MORNING + REVIEW_WITHIN
+    assert (await stuck(coalition, given))["overdue"] == []
+    assert (await stuck(coalition, given + SECOND))["overdue"] == [done.id]
     coalition.clock.instant = MORNING + timedelta(seconds=5)
     ends = system_now()
     assert len(await leased(coalition, until=ends)) == 1
