@@ -79,6 +79,10 @@ class Buyer:
         self._keys = itertools.count(1)
         self._prefix = app.login
 
+    def log_in_again(self) -> None:
+        """With the next purchase, as when the token has grown old."""
+        self._renew_at = 0.0
+
     def double(self, number: int) -> "Buyer":
         """The same member on another device, logged in already."""
         made = Buyer(self.app, self._url, self.pair, self.tally)
