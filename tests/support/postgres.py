@@ -134,12 +134,16 @@ class Postgres:
         self._line.close()
         assert self._process
         pid = self._process.pid
+        os.kill(pid, signal.SIGSTOP)  # Else it forks one that is not on the list, and lives on.
+        _until(pid, "TZ")
         listed = Path(f"/proc/{pid}/task/{pid}/children")  # Each is a session of its own.
         children = [int(child) for child in listed.read_text().split()] if listed.exists() else []
         for victim in (pid, *children):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
         self._process.wait()
+        for child in children:  # While one has the shared memory, no server starts.
+            _until(child, "ZX")
 
     @property
     def alive(self) -> bool:
@@ -215,6 +219,19 @@ class Postgres:
             if (site / name).exists():
                 shutil.copytree(site / name, self.folder / "site" / name, symlinks=True)
         return self.folder / "site" / binaries.relative_to(site)
+
+
+def _until(pid: int, states: str) -> None:
+    """Wait until a process is in one of these states of /proc, or gone."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return
+        if stat.rpartition(")")[2].split()[0] in states:
+            return
+        time.sleep(0.001)
 
 
 def _plain_user() -> str | None:
