@@ -4,17 +4,17 @@ One row says when they were checked last and what was found: whoever moves its i
 hour. No lock is held and nothing waits: the checks read, one room after the other.
 """
 
-import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway import db, invariants, telemetry
-from gateway.db import Clock, Database, idempotency_keys
+from gateway import invariants, telemetry
+from gateway.db import Clock, Database
+from gateway.operations import store
 from gateway.telemetry import metrics
 
 log = telemetry.log(__name__)
@@ -25,10 +25,6 @@ EVERY = timedelta(hours=1)
 ALL_EVERY = timedelta(days=1)
 QUICK = timedelta(seconds=10)  # If all take longer, they are checked once a day.
 NEXT = "run `gateway doctor`; stop settling, keep everything as it is: docs/operations.md"
-
-_k = idempotency_keys.c
-_SCOPE, _KEY = "worker", "invariants"
-_mine = (_k.scope == _SCOPE) & (_k.key == _KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +49,20 @@ class Found:
             return True
         return not self.all_at <= now < self.all_at + ALL_EVERY
 
-    def text(self) -> str:
-        return json.dumps(
-            {
-                "broken": sorted(self.broken),
-                "known": sorted(self.known),
-                "at": self.at and self.at.isoformat(),
-                "all_at": self.all_at and self.all_at.isoformat(),
-                "took": self.took / timedelta(seconds=1),
-            }
-        )
+    def body(self) -> dict[str, Any]:
+        return {
+            "broken": sorted(self.broken),
+            "known": sorted(self.known),
+            "at": self.at and self.at.isoformat(),
+            "all_at": self.all_at and self.all_at.isoformat(),
+            "took": self.took / timedelta(seconds=1),
+        }
 
 
-def read_found(text: str | None) -> Found:
-    """What `Found.text` wrote."""
-    if not text:
+def read_found(said: Mapping[str, Any] | None) -> Found:
+    """What `Found.body` wrote."""
+    if not said:
         return Found()
-    said: dict[str, Any] = json.loads(text)
     return Found(
         frozenset(said["broken"]),
         frozenset(said["known"]),
@@ -79,23 +72,9 @@ def read_found(text: str | None) -> Found:
     )
 
 
-async def take(tx: AsyncConnection, *, now: datetime) -> bool:
-    """Whether the checks are due and this worker is the one to make them.
-
-    Args:
-        now: Business time, as of all keys; it may have been set back.
-    """
-    row = {"scope": _SCOPE, "key": _KEY, "fingerprint": "", "object_id": "", "recorded_at": now}
-    if (await tx.execute(db.insert_missing(tx, idempotency_keys), row)).rowcount == 1:
-        return True
-    due = sa.or_(_k.recorded_at <= now - EVERY, _k.recorded_at > now)
-    taken = sa.update(idempotency_keys).where(_mine, due).values(recorded_at=now)
-    return (await tx.execute(taken)).rowcount == 1
-
-
 async def found(tx: AsyncConnection) -> Found:
     """What the last checks found."""
-    return read_found(await tx.scalar(sa.select(_k.object_id).where(_mine)))
+    return read_found(await store.checked(tx))
 
 
 async def tell(tx: AsyncConnection, *, now: datetime) -> None:
@@ -115,12 +94,12 @@ async def look(database: Database, clock: Clock) -> Found | None:
         await clock.refresh(tx)
     now = clock.now()
     async with database.transaction() as tx:
-        if not await take(tx, now=now):
+        if not await store.take_checks(tx, now=now, every=EVERY):
             return None
         before = await found(tx)
     after = await check(database, before, now=now)
     async with database.transaction() as tx:
-        await tx.execute(sa.update(idempotency_keys).where(_mine).values(object_id=after.text()))
+        await store.keep_checked(tx, after.body())
     for mended in sorted(before.broken - after.broken):
         log.info("invariant holds again", invariant=mended)
     return after

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from gateway import invariants
 from gateway.db import system_now
 from gateway.operations import figures, watch
+from gateway.operations.backup import newest_record
 from gateway.telemetry import metrics
 from gateway.worker import Worker
 from tests.integration.conftest import Coalition
@@ -166,3 +167,14 @@ async def test_doubt_for_more_than_a_day_that_waits_for_nobody_breaks_r8(
     assert await coalition.broken() == []
     await looked(coalition, hours=1)
     assert await told(coalition) == set()
+
+
+async def test_a_check_is_no_record_of_the_books(coalition: Coalition) -> None:
+    """Whoever restores a backup asks how old its newest record is; a check says nothing of it."""
+    await coalition.redeemed(*TICKET)
+    async with coalition.database.reading() as tx:
+        newest = await newest_record(tx)
+    assert newest
+    assert await looked(coalition, hours=3)
+    async with coalition.database.reading() as tx:
+        assert await newest_record(tx) == newest

@@ -74,6 +74,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("object_id", "seq", name=op.f("uq_events_object_id_seq")),
     )
     op.create_table(
+        "invariant_checks",
+        sa.Column("one", sa.Integer(), nullable=False),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("found", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
+        sa.CheckConstraint("one = 1", name=op.f("ck_invariant_checks_one")),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_invariant_checks")),
+    )
+    op.create_table(
         "redemption_recoveries",
         sa.Column("redemption_id", sa.String(), nullable=False),
         sa.Column("merchant_id", sa.String(), nullable=False),
