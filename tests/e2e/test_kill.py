@@ -17,7 +17,10 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
+from gateway.jobs import enqueue, jobs
+from gateway.redemption.model import Step
 from tests.support import box as boxes
 from tests.support.box import Box
 from tests.support.postgres import Postgres
@@ -146,6 +149,33 @@ async def test_worker_killed_while_it_sends_a_lost_call_again(
 @pytest.mark.parametrize("point", some(POINTS, "after_call"))
 async def test_worker_killed_while_it_fences_a_confirm_in_doubt(box: Box, point: str) -> None:
     await worker_killed(box, AT[point], "confirm", f"fence:{point}", late=True)
+
+
+@pytest.mark.parametrize("point", some(POINTS, "after_call"))
+async def test_worker_killed_in_a_job(box: Box, point: str) -> None:
+    """It asks the partner to let go of what is released already: once more does no harm."""
+    story = await Story.begin(box, POPCORN)
+    mutation, asked = await story.prepared("release")
+    await story.ask(mutation, **asked)
+    await story.settled("RELEASED")
+    box.kill("worker")
+    op_key = f"{story.id}:{Step.HOLD}:1"
+    job = jobs.c.key == f"let_go:{op_key}"
+    async with box.database.transaction() as tx:
+        payload = {"redemption": story.id, "op_key": op_key}
+        await enqueue(tx, name="let_go", key=op_key, payload=payload, lane=POPCORN.merchant)
+    box.start_worker(failpoint=f"job:{point}")
+    await box.killed_itself("worker")
+
+    async def state() -> tuple[str, bool]:
+        async with box.database.reading() as tx:
+            row = (await tx.execute(sa.select(jobs.c.state, jobs.c.leased_until).where(job))).one()
+            return row.state, row.leased_until is not None
+
+    assert await state() == (("DONE", False) if point == "stored" else ("DUE", True))
+    box.start_worker()
+    await box.until(state, ("DONE", False).__eq__, op_key)
+    await story.settled("RELEASED")
 
 
 # -- the partner ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
 import pytest
@@ -60,11 +60,16 @@ async def box(disk: Disk | OSError, tmp_path_factory: pytest.TempPathFactory) ->
 # -- the disk is full ----------------------------------------------------------------------------
 
 
+def no_disk(why: OSError) -> NoReturn:
+    """Skip, and say why."""
+    pytest.skip(f"no disk of its own can be mounted here: {why}")
+
+
 @pytest.fixture
 def small(disk: Disk | OSError, box: Box) -> Disk:
     """The disk that can be filled. Where there is none, `test_database_errors` has a full file."""
     if isinstance(disk, OSError):
-        pytest.skip(f"no disk of its own can be mounted here: {disk}")
+        no_disk(disk)
     return disk
 
 
@@ -155,7 +160,7 @@ def postgresql_on_a_small_disk() -> Iterator[tuple[Disk, Postgres]]:
         try:
             disk = stack.enter_context(mounted(folder, megabytes=256))
         except OSError as error:
-            pytest.skip(f"no disk of its own can be mounted here: {error}")
+            no_disk(error)
         options = {"wal_recycle": "off", "max_wal_size": "32MB", "min_wal_size": "32MB"}
         yield disk, stack.enter_context(postgres.running(options, memory=str(disk.path)))
 

@@ -68,6 +68,21 @@ class Coalition:
         self._keys += 1
         return f"key-{self._keys}"
 
+    async def given(self, member: str, amount: int) -> None:
+        """A lot of P-LL that is theirs for ever."""
+        async with self.database.transaction() as tx:
+            await points.open_lot(
+                tx,
+                member_id=member,
+                programme_id="P-LL",
+                points=amount,
+                earned_on=self.clock.now().date(),
+                basis="PURCHASE",
+                ref="rich",
+                expires_at=None,
+                now=self.clock.now(),
+            )
+
     async def quote(self, member: str, offer: str, *legs: tuple[str, int | None], **more):
         """A quote; legs are (programme, points or None)."""
         asked = {"slot": None, "quantity": 1, "bill_fen": None, "cash_fen": None} | more

@@ -317,18 +317,7 @@ async def test_a_booking_that_is_to_be_cancelled_is_not_taken_after_all(
     late = await released_after_no_answer(coalition)
     await spend_everything(coalition)
     await coalition.told(late, "confirmed", 2)
-    async with coalition.database.transaction() as tx:
-        await points.open_lot(
-            tx,
-            member_id=late.member_id,
-            programme_id="P-LL",
-            points=1_000_000,
-            earned_on=coalition.clock.now().date(),
-            basis="PURCHASE",
-            ref="rich",
-            expires_at=None,
-            now=coalition.clock.now(),
-        )
+    await coalition.given(late.member_id, 1_000_000)
     before = await coalition.wallet(late.member_id, "P-LL")
     await coalition.told(late, "confirmed", 2)
     await coalition.jobs()

@@ -146,7 +146,7 @@ async def test_a_lease_waits_for_no_other_that_is_not_committed(
 ) -> None:
     """SKIP LOCKED: the second has other rows at once, while the first may still change its mind."""
     if coalition.database.file:
-        pytest.skip("SQLite has one writer")
+        pytest.skip("SQLite has one writer: no second lease waits for the first")
     for order in (TICKET, OWN, TICKET):
         await crew.lost("M05" if order is TICKET else "M02", *order)
     for key in "abc":

@@ -9,14 +9,12 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import date
 
 import pytest
 import sqlalchemy as sa
 
 from gateway import jobs, worker
 from gateway.db import Database
-from gateway.points import service as points
 from gateway.redemption import event_rows
 from gateway.redemption.hosted import Partners
 from gateway.redemption.model import Redemption, State, Step
@@ -174,18 +172,7 @@ async def ended(coalition: Coalition, redemption: Redemption, end: State) -> Non
 async def coalition_on(url: str) -> AsyncIterator[Coalition]:
     """The seeded coalition with a line of its own, and one rich member."""
     made = Coalition(Database(url), StillClock(MORNING), replace(Settings(), lease_seconds=0))
-    async with made.database.transaction() as tx:
-        await points.open_lot(
-            tx,
-            member_id=MEMBER,
-            programme_id="P-LL",
-            points=PLENTY,
-            earned_on=date(2026, 6, 1),
-            basis="PURCHASE",
-            ref="rich",
-            expires_at=None,
-            now=MORNING,
-        )
+    await made.given(MEMBER, PLENTY)
     try:
         yield made
     finally:

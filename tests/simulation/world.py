@@ -74,6 +74,7 @@ class Process:
                 self.database, self.partners, self.clock, world.settings, self.redemptions
             )
             self._drive, self._lease = self.redemptions.drive, self.redemptions.lease
+            # Watched: who drives what at once, and who holds which lease.
             self.redemptions.drive = self._driven  # type: ignore[method-assign]
             self.redemptions.lease = self._leased  # type: ignore[method-assign]
             self._chores = self.worker._chores

@@ -13,6 +13,7 @@ from gateway.oauth import jose
 from gateway.settlement import service as settlement
 from gateway.worker import Worker
 from tests.integration.api.test_merchant_journeys import settle
+from tests.integration.conftest import Coalition
 from tests.support.gateway import Gateway
 
 LEGS = [{"programme": "P-LL"}]
@@ -30,22 +31,27 @@ def worker(gateway: Gateway) -> Worker:
     )
 
 
-async def consumed(gateway: Gateway) -> None:
+async def consumed(gateway: Gateway, merchant: str = "M05", offer: str = "XH-01") -> None:
     """One redemption with a foreign leg, ready for the window."""
-    member, cinema = await gateway.member("mbr_demo_01"), await gateway.merchant("M05")
-    done = await member.did("redeemOffer", "redemption { id }", offer="XH-01", legs=LEGS)
+    member, shop = await gateway.member("mbr_demo_01"), await gateway.merchant(merchant)
+    done = await member.did("redeemOffer", "redemption { id }", offer=offer, legs=LEGS)
     ids = {"redemption": done["redemption"]["id"]}
-    await cinema.did("recordFulfilment", "redemption { state }", **ids)
+    await shop.did("recordFulfilment", "redemption { state }", **ids)
+
+
+async def noticed(gateway: Gateway, coalition: Coalition) -> str:
+    """The settlement of what was consumed; its notices are out."""
+    found = await settle(gateway, coalition)
+    for _ in range(3):
+        await worker(gateway).turn()
+    return found
 
 
 @pytest.fixture
 async def settled(gateway, coalition) -> str:
     """A settlement with legs, whose notices are out."""
     await consumed(gateway)
-    found = await settle(gateway, coalition)
-    for _ in range(3):
-        await worker(gateway).turn()
-    return found
+    return await noticed(gateway, coalition)
 
 
 async def published(gateway: Gateway) -> dict:

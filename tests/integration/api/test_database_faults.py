@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.db import Database
 from gateway.oauth import signatures
-from gateway.points import service as points
 from gateway.redemption.hosted import Partners
 from gateway.redemption.service import Redemptions
 from gateway.settings import Settings
@@ -183,18 +182,7 @@ async def coalition_on(
     made, narrow = Database(url), Database(url, **database)
     settings = replace(Settings(), lease_seconds=0)
     coalition = Coalition(made, StillClock(MORNING), settings)
-    async with made.transaction() as tx:
-        await points.open_lot(
-            tx,
-            member_id=MEMBER,
-            programme_id="P-LL",
-            points=PLENTY,
-            earned_on=date(2026, 6, 1),
-            basis="PURCHASE",
-            ref="rich",
-            expires_at=None,
-            now=MORNING,
-        )
+    await coalition.given(MEMBER, PLENTY)
     given: dict[str, Any] = {"clock": coalition.clock, "partners": coalition.partners}
     given["connections"] = {"M05": SimpleNamespace(webhook_secret=WEBHOOK_SECRET)}
     given["lease_seconds"] = 1  # Real ones: so long waits the worker for what was cut off.

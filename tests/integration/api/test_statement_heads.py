@@ -21,8 +21,7 @@ from gateway.oauth.scopes import Role
 from gateway.operations import evidence as operation
 from gateway.settlement import service as settlement
 from gateway.values import start_of
-from tests.integration.api.test_audit_head import LEGS, consumed, worker
-from tests.integration.api.test_merchant_journeys import settle
+from tests.integration.api.test_audit_head import consumed, noticed, worker
 from tests.integration.test_hosted import open_noodle_bar
 from tests.support import evidence
 from tests.support.evidence import NOW
@@ -39,24 +38,13 @@ WANTED = f"""{{
 }}"""
 
 
-async def noodles(gateway: Gateway) -> None:
-    """A voucher of the hosted M17, sold and taken."""
-    member, hosted = await gateway.member("mbr_demo_01"), await gateway.merchant("M17")
-    done = await member.did("redeemOffer", "redemption { id }", offer="ZW-01", legs=LEGS)
-    ids = {"redemption": done["redemption"]["id"]}
-    await hosted.did("recordFulfilment", "redemption { state }", **ids)
-
-
 @pytest.fixture
 async def settled(gateway, coalition) -> str:
     """A cinema with a system and a hosted noodle bar have sold; their notices are out."""
     await open_noodle_bar(coalition)
     await consumed(gateway)
-    await noodles(gateway)
-    found = await settle(gateway, coalition)
-    for _ in range(3):
-        await worker(gateway).turn()
-    return found
+    await consumed(gateway, "M17", "ZW-01")
+    return await noticed(gateway, coalition)
 
 
 async def download(gateway: Gateway, merchant: str, name: str):
@@ -236,6 +224,7 @@ async def test_the_recipe_of_the_docs_reads_a_head(gateway, settled) -> None:
     page = (ROOT / "docs/settlement.md").read_text("utf-8")
     (recipe,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
+    # As a reader runs it.
     exec(compile(recipe, "docs/settlement.md", "exec"), names)  # noqa: S102
     token = (await download(gateway, "M08", f"{DAY}.head")).text
     claims = await asyncio.to_thread(names["head"], token, gateway.base)
