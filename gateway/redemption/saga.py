@@ -193,7 +193,7 @@ class Saga:
         """Do what is due for one leased redemption. A refusal is an outcome, not an error."""
         async with self.database.reading() as tx:
             redemption = await store.find(tx, redemption_id)
-            trace = await figures.trace_of(tx, redemption_id) if tracing.on() else None
+            trace = await figures.trace_of(tx, redemption_id)
         assert redemption, "a leased redemption exists"
         try:
             with tracing.entering(tracing.read(trace), f"saga {redemption.state}", "consumer"):

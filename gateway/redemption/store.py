@@ -102,7 +102,7 @@ calls = sa.Table(
     sa.Column("queued_at", Instant, nullable=False),
     sa.Column("answered_at", Instant),
     sa.Column("detail", sa.String),
-    sa.Column("traceparent", sa.String),  # of who queued it, while spans are recorded
+    sa.Column("traceparent", sa.String),  # of who queued it
 )
 
 facts = sa.Table(
@@ -449,7 +449,7 @@ async def queue_call(
     attempt = (last or 0) + 1
     row = {"op_key": op_key, "verb": verb, "attempt": attempt, "redemption_id": redemption_id}
     row |= {"body_hash": body_hash, "state": str(CallState.PENDING), "queued_at": now}
-    row["traceparent"] = tracing.header() if tracing.on() else None
+    row["traceparent"] = tracing.header()
     await db.write(tx, _QUEUE_CALL, [row])
     return attempt
 

@@ -13,15 +13,20 @@ GUARDS = ("settlement_cover ", "settlement_agreement_usage ", "ledger_balances H
 pytestmark = pytest.mark.slow
 
 
-async def test_a_slice_of_the_load_commits_everything(tmp_path: Path) -> None:
-    asked = redemptions.Asked(seconds=6, clients=4, floor_seconds=2)
+@pytest.mark.parametrize(
+    ("at_once", "statements"), [(False, 8), pytest.param(True, 6, marks=pytest.mark.campaign)]
+)
+async def test_a_slice_of_the_load_commits_everything(
+    tmp_path: Path, at_once: bool, statements: int
+) -> None:
+    asked = redemptions.Asked(seconds=6, clients=4, floor_seconds=2, at_once=at_once)
     with redemptions.bars(quiet=True) as progress:
         found = await redemptions.run(tmp_path, asked, progress)
     assert found["errors"] == {}
     assert found["broken_invariants"] == []
     assert found["committed"] > 0
     assert found["floor"]["transactions"] == 2
-    assert found["statements"] > 0
+    assert 3 < found["statements"] <= statements
     # Sinks and positions, which a whole coalition shares, are sums of lines and no rows; only
     # the guards are rows: what an issuer is covered for, and what an agreement has used.
     for row in found["shared_rows"]:

@@ -35,6 +35,9 @@ def main() -> int:
     parser.add_argument(
         "--floor", type=more_than_nothing, default=30.0, help="seconds of raw SQL (30)"
     )
+    parser.add_argument(
+        "--at-once", action="store_true", help="redeemOffer, not quote, hold and confirm"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Whatever was started is ended.
@@ -55,6 +58,7 @@ def _redemptions(asked: Any, home: Path, progress: Progress) -> tuple[dict[str, 
         gateways=asked.gateways,
         workers=asked.workers,
         floor_seconds=asked.floor,
+        at_once=asked.at_once,
     )
     found = asyncio.run(redemptions.run(home, wanted, progress))
     ours = [one for name, one in found["memory"].items() if name.startswith(("gateway", "worker"))]

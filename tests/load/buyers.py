@@ -1,10 +1,10 @@
-"""Members who buy over HTTP: quote, hold, confirm, one after the other, as fast as they may."""
+"""Members who buy over HTTP, step by step or all at once, as fast as they may."""
 
 import asyncio
 import itertools
 import time
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +13,11 @@ from gateway.demo.clients import MemberApp, Wire
 from tests.load.place import PAIRS, Pair, Stand
 from tests.load.wire import Connection, Lost
 
-STEPS = ("requestQuote", "holdRedemption", "confirmRedemption")
 WANTED = {
     "requestQuote": "quote { id }",
     "holdRedemption": "redemption { id state }",
     "confirmRedemption": "redemption { id state }",
+    "redeemOffer": "redemption { id state }",
 }
 RENEW_AFTER = 420.0  # Seconds; a token lives for 600.
 IN_FLIGHT = "IDEMPOTENCY_IN_FLIGHT"
@@ -48,13 +48,13 @@ class Tally:
     """What happened: seconds of each step and of the whole, and errors by step and code."""
 
     seconds: "dict[str, array[float]]" = field(
-        default_factory=lambda: {name: array("d") for name in (*STEPS, "whole")}
+        default_factory=lambda: defaultdict(lambda: array("d"))
     )
     errors: Counter[str] = field(default_factory=Counter)
     committed: int = 0
 
     def clear(self) -> None:
-        self.seconds = {name: array("d") for name in self.seconds}
+        self.seconds.clear()
         self.errors.clear()
         self.committed = 0
 
@@ -66,13 +66,17 @@ class Buyer:
         app: Logs in on the gateway's pages.
         pair: What they buy.
         tally: Where figures go.
+        at_once: By `redeemOffer` instead of quote, hold and confirm.
     """
 
-    def __init__(self, app: MemberApp, url: str, pair: Pair, tally: Tally) -> None:
+    def __init__(
+        self, app: MemberApp, url: str, pair: Pair, tally: Tally, *, at_once: bool = False
+    ) -> None:
         self.app = app
         self._url = url
         self.pair = pair
         self.tally = tally
+        self.at_once = at_once
         self.line = Connection(f"{url}/graphql")
         self.token = ""
         self._renew_at = 0.0
@@ -85,7 +89,7 @@ class Buyer:
 
     def double(self, number: int) -> "Buyer":
         """The same member on another device, logged in already."""
-        made = Buyer(self.app, self._url, self.pair, self.tally)
+        made = Buyer(self.app, self._url, self.pair, self.tally, at_once=self.at_once)
         made.token, made._renew_at = self.token, self._renew_at
         made._prefix = f"{self.member}-{number}"
         return made
@@ -131,16 +135,25 @@ class Buyer:
         self.tally.seconds[name].append(time.perf_counter() - began)
         return payload
 
-    async def buy(self) -> str:
-        """One redemption from requestQuote to COMMITTED; its id."""
-        began = time.perf_counter()
-        legs = [{"programme": self.pair.programme}]
-        quoted = await self.step("requestQuote", offer=self.pair.offer, legs=legs)
+    def order(self) -> dict[str, Any]:
+        return {"offer": self.pair.offer, "legs": [{"programme": self.pair.programme}]}
+
+    async def hold(self) -> str:
+        """Quote and hold; the redemption's id."""
+        quoted = await self.step("requestQuote", **self.order())
         held = await self.step("holdRedemption", quote=quoted["quote"]["id"])
-        redemption = held["redemption"]["id"]
-        done = (await self.step("confirmRedemption", redemption=redemption))["redemption"]
+        return str(held["redemption"]["id"])
+
+    async def buy(self) -> str:
+        """One redemption from its first request to COMMITTED; its id."""
+        began = time.perf_counter()
+        if self.at_once:
+            bought = await self.step("redeemOffer", **self.order())
+        else:
+            bought = await self.step("confirmRedemption", redemption=await self.hold())
+        done = bought["redemption"]
         if done["state"] != "COMMITTED":
-            raise Refusal("confirmRedemption", done["state"])
+            raise Refusal("buy", done["state"])
         self.tally.seconds["whole"].append(time.perf_counter() - began)
         self.tally.committed += 1
         return str(done["id"])
@@ -161,11 +174,11 @@ class Buyer:
         self.line.close()
 
 
-def buyers(stand: Stand, wire: Wire, tally: Tally) -> list[Buyer]:
+def buyers(stand: Stand, wire: Wire, tally: Tally, *, at_once: bool = False) -> list[Buyer]:
     """One buyer a member, each at the next gateway and with the next pair."""
     made = []
     for number, member in enumerate(stand.members):
         app = MemberApp(wire, login=member, password=stand.made.password)
         url = stand.urls[number % len(stand.urls)]
-        made.append(Buyer(app, url, PAIRS[number % len(PAIRS)], tally))
+        made.append(Buyer(app, url, PAIRS[number % len(PAIRS)], tally, at_once=at_once))
     return made

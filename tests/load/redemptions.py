@@ -39,6 +39,7 @@ class Asked:
     gateways: int = 1
     workers: int = 1
     floor_seconds: float = 20.0
+    at_once: bool = False
     more: tuple[tuple[str, str], ...] = ()
 
 
@@ -68,7 +69,7 @@ class _Run:
                 await self.here.start_gateway(number + 1)
             wire = Wire.open(self.here.urls[0])
             try:
-                await self._with(buyers(self.here, wire, self.tally))
+                await self._with(buyers(self.here, wire, self.tally, at_once=self.asked.at_once))
             finally:
                 await wire.aclose()
         finally:
@@ -93,6 +94,7 @@ class _Run:
             "python": platform.python_version(),
             "cores": os.cpu_count(),
             "clients": self.asked.clients,
+            "way": "redeemOffer" if self.asked.at_once else "quote, hold, confirm",
             "gateways": self.asked.gateways,
             "workers": self.asked.workers,
             "database": "PostgreSQL 18, " + ", ".join(f"{k}={v}" for k, v in DURABLE.items()),
@@ -288,7 +290,7 @@ async def learn(here: Stand, clients: Iterable[Buyer]) -> list[floors.Saga]:
         found = []
         for buyer in clients:
             await buyer.buy()
-            found.append(await floors.learned(connection, _holding(buyer), _confirming(buyer)))
+            found.append(await floors.learned(connection, buyer.hold, _confirming(buyer)))
         return found
     finally:
         await connection.close()
@@ -349,16 +351,6 @@ def _verdict(slope: float, seconds: float) -> str:
     if seconds < LONG_ENOUGH:
         return "too short to say"
     return "flat" if slope < FLAT_MB_PER_HOUR else "grows"
-
-
-def _holding(buyer: Buyer) -> Callable[[], Awaitable[str]]:
-    async def hold() -> str:
-        legs = [{"programme": buyer.pair.programme}]
-        quoted = await buyer.step("requestQuote", offer=buyer.pair.offer, legs=legs)
-        held = await buyer.step("holdRedemption", quote=quoted["quote"]["id"])
-        return str(held["redemption"]["id"])
-
-    return hold
 
 
 def _confirming(buyer: Buyer) -> Callable[[str], Awaitable[None]]:

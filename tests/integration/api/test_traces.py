@@ -13,7 +13,7 @@ from gateway.measured import MeasuredDatabase, watched
 from gateway.settings import Settings
 from gateway.telemetry import tracing
 from tests.integration.conftest import MORNING, Coalition, StillClock
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Client, Gateway, running
 
 REDEEM = (
     "mutation($input: RedeemOfferInput!) { redeemOffer(input: $input)"
@@ -50,12 +50,7 @@ def _connected(spans: tuple[ReadableSpan, ...]) -> None:
     assert {f"{span.context.trace_id:032x}" for span in spans} == {TRACE}
 
 
-async def test_a_redemption_that_the_worker_ends_is_one_trace(
-    gateway: Gateway, coalition: Coalition, exported: InMemorySpanExporter
-) -> None:
-    coalition.partners["M05"].script["confirm"] = ["lost_before"]
-    member = await gateway.member("mbr_demo_01")
-    exported.clear()
+async def left_in_doubt(gateway: Gateway, member: Client) -> None:
     answer = await gateway.http.post(
         f"{gateway.base}/graphql",
         json={"query": REDEEM, "variables": {"input": ASKED}},
@@ -65,6 +60,15 @@ async def test_a_redemption_that_the_worker_ends_is_one_trace(
         },
     )
     assert answer.json()["data"]["redeemOffer"]["redemption"]["state"] == "IN_DOUBT"
+
+
+async def test_a_redemption_that_the_worker_ends_is_one_trace(
+    gateway: Gateway, coalition: Coalition, exported: InMemorySpanExporter
+) -> None:
+    coalition.partners["M05"].script["confirm"] = ["lost_before"]
+    member = await gateway.member("mbr_demo_01")
+    exported.clear()
+    await left_in_doubt(gateway, member)
     before = len(exported.get_finished_spans())
     coalition.clock.forward(seconds=5)
     assert tracing.current() is None
@@ -101,6 +105,27 @@ async def test_a_partner_is_told_the_trace_even_when_no_span_is_recorded(
     )
     (header,) = told
     assert tracing.read(header) is not None
+
+
+async def test_what_the_worker_does_has_the_members_trace_even_when_no_span_is_recorded(
+    gateway: Gateway, coalition: Coalition
+) -> None:
+    partner = coalition.partners["M05"]
+    partner.script["confirm"] = ["lost_before"]
+    await left_in_doubt(gateway, await gateway.member("mbr_demo_01"))
+    told: list[str | None] = []
+    status = partner.status
+
+    async def seen(*given: Any, **named: Any) -> Any:
+        told.append(tracing.header())
+        return await status(*given, **named)
+
+    partner.status = seen
+    coalition.clock.forward(seconds=5)
+    assert await gateway.runtime.redemptions.work() == 1
+    (header,) = told
+    assert header is not None
+    assert header.split("-")[1] == TRACE
 
 
 async def test_a_span_costs_next_to_nothing_when_there_is_none() -> None:
