@@ -2,8 +2,9 @@
 
 A transaction queues its INSERTs and conditional UPDATEs, each with the number of rows it must
 touch, and sends them together before it reads anything, takes a savepoint or commits. On a server
-a batch is one statement: data-modifying parts of one WITH, in order, or one row of arrays of
-records. On a database in this process it is one visit to the connection's thread.
+a batch is one statement: data-modifying parts of one WITH, in order (a few, where it has a great
+many rows), or one row of arrays of records. On a database in this process it is one visit to the
+connection's thread.
 
 The parts of a WITH do not see one another, and a row is changed by one of them at most: a write
 that may touch a row of the queue again lets the queue go first.
@@ -28,6 +29,7 @@ from gateway.sqlite import Script
 Values = Mapping[str, Any]
 Missed = Callable[["Transaction"], Awaitable[None]]
 SHAPES_KEPT = 2_000
+MOST_PLACES = 2_000  # of a statement: PostgreSQL has 32,767, and takes long to read long ones
 
 
 class Raced(Exception):
@@ -235,15 +237,24 @@ class OneStatement:
         self._texts: dict[tuple[Any, ...], str] = {}
 
     async def write(self, tx: AsyncConnection, writes: Sequence[Write]) -> list[int]:
-        parts = self._parts(writes)
+        counts = [0] * len(writes)
+        for numbers, parts in _fitting(self._parts(writes)):
+            found = await self._count(tx, parts)
+            for number, count in zip(numbers, found, strict=True):
+                counts[number] += count
+        return counts
+
+    async def _count(self, tx: AsyncConnection, parts: Sequence[Rows]) -> Sequence[int]:
         key = tuple((part.text, len(rows)) for part, rows in parts)
         text = self._text(key, lambda: _counted(parts))
-        return list((await _run(tx, text, _values(parts))).one())
+        return (await _run(tx, text, _values(parts))).one()
 
     async def write_alone(self, tx: AsyncConnection, writes: Sequence[Write]) -> bool:
         if _begun(tx):
             return False
         parts = self._parts(writes)
+        if sum(len(part.places) * len(rows) for part, rows in parts) > MOST_PLACES:
+            return False
         expected = [write.expect for write in writes]
         key = tuple(
             (part.text, len(rows), expect)
@@ -284,6 +295,27 @@ class OneStatement:
                 self._texts.clear()
             self._texts[key] = make()
         return self._texts[key]
+
+
+def _fitting(parts: Sequence[Rows]) -> Iterator[tuple[list[int], list[Rows]]]:
+    """Parts in order, with their numbers, as many at a time as one statement has places for."""
+    numbers: list[int] = []
+    batch: list[Rows] = []
+    left = MOST_PLACES
+    for number, (part, rows) in enumerate(parts):
+        begin = 0
+        while begin < len(rows):
+            taken = rows[begin : begin + left // len(part.places)]
+            if taken:
+                numbers.append(number)
+                batch.append((part, taken))
+                begin += len(taken)
+                left -= len(taken) * len(part.places)
+            else:
+                yield numbers, batch
+                numbers, batch, left = [], [], MOST_PLACES
+    if batch:
+        yield numbers, batch
 
 
 def _values(parts: Sequence[Rows]) -> tuple[Any, ...]:

@@ -32,14 +32,15 @@ from tests.support.postgres import Postgres, running
 
 Run = Callable[..., Awaitable[list[Figure]]]
 RUNS: dict[str, Run] = {
-    "catalog": catalog.run,
-    "graph": graph.run,
-    "merchants": merchants.run,
     "redemption": redemption.run,
     "parts": parts.run,
     "composition": composition.run,
 }
-
+SERVED: dict[str, Run] = {
+    "catalog": catalog.run,
+    "graph": graph.run,
+    "merchants": merchants.run,
+}
 
 DATABASES = {
     "sqlite": "SQLite file, WAL, synchronous=FULL",
@@ -51,6 +52,8 @@ async def _measure(home: Path, names: list[str], rounds: int) -> tuple[list[Figu
     path = home / "gateway.db"
     figures: list[Figure] = []
     for name in names:
+        if name in SERVED:
+            figures += await SERVED[name](place.url(path), home, rounds=rounds)
         if name in RUNS:
             figures += await RUNS[name](path, rounds=rounds)
     counts = await statements.run(path) if "statements" in names else {}
@@ -58,10 +61,17 @@ async def _measure(home: Path, names: list[str], rounds: int) -> tuple[list[Figu
 
 
 async def _measure_postgres(
-    server: Postgres, names: list[str], rounds: int
+    server: Postgres, home: Path, names: list[str], rounds: int
 ) -> tuple[list[Figure], dict[str, int]]:
     await postgres.make(server)
-    figures = await postgres.run(server, names, rounds=rounds)
+    figures: list[Figure] = []
+    for name, run in (SERVED | {"parts": parts.tokens}).items():
+        if name in names:
+            async with postgres.copy(server, name) as url:
+                for figure in await run(url, home, rounds=rounds):
+                    figure.name = f"PostgreSQL, {figure.name}"
+                    figures.append(figure)
+    figures += await postgres.run(server, names, rounds=rounds)
     return figures, await postgres.counts(server) if "statements" in names else {}
 
 
@@ -71,7 +81,7 @@ def _on_server(names: list[str], rounds: int) -> list[server.Row]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    every = [*RUNS, "statements", "server", "router"]
+    every = [*SERVED, *RUNS, "statements", "server", "router"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; all")
     parser.add_argument("--database", choices=DATABASES, help="only on this one (both)")
     parser.add_argument("--rounds", type=whole(), default=10, help="interleaved rounds (10)")
@@ -89,8 +99,9 @@ def main() -> int:
             place.make(Path(home) / "gateway.db")
             figures, counts["SQLite"] = asyncio.run(_measure(Path(home), names, asked.rounds))
     if asked.database in (None, "postgresql"):
-        with running(postgres.DURABLE) as server:
-            more, counts["PostgreSQL"] = asyncio.run(_measure_postgres(server, names, asked.rounds))
+        with running(postgres.DURABLE) as cluster, tempfile.TemporaryDirectory() as home:
+            measured = _measure_postgres(cluster, Path(home), names, asked.rounds)
+            more, counts["PostgreSQL"] = asyncio.run(measured)
         figures += more
     machine = {
         "python": platform.python_version(),

@@ -39,8 +39,8 @@ class Client:
 
 
 @contextlib.contextmanager
-def _serving(path: Path) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.bench.served", str(path)]
+def _serving(address: str, home: Path) -> Iterator[dict[str, Any]]:
+    command = [sys.executable, "-m", "tests.bench.served", address, str(home)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
@@ -51,16 +51,17 @@ def _serving(path: Path) -> Iterator[dict[str, Any]]:
             process.wait(timeout=30)
 
 
-async def run(path: Path, *, rounds: int) -> list[Figure]:
+async def run(address: str, home: Path, *, rounds: int) -> list[Figure]:
     """Time the query; the server is a process of its own, so its client costs it nothing."""
-    with _serving(path) as facts:
+    with _serving(address, home) as facts:
         ours = Client(facts["ours"], "/graphql", facts["token"])
         floor = Client(facts["floor"], "/statements", facts["token"])
         alone = Client(facts["floor"], "/alone", facts["token"])
         assert len(await ours.post()) == len(await floor.post())
         figure = Figure(
             "catalog: 20 offers × 3 prices",
-            "the same statements by aiosqlite and the same bytes from a bare Starlette route",
+            f"the same statements by {facts['driver']},"
+            " and the same bytes from a bare Starlette route",
             note=f"{facts['statements']} statements, {facts['bytes']} bytes.",
         )
         return [

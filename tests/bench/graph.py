@@ -1,6 +1,7 @@
 """Our own schema within the one graph: compiled catalog queries, and what standing beside costs.
 
-In this process, without HTTP: documents are parsed and validated already, rows come from SQLite.
+In this process, without HTTP: documents are parsed and validated already. Rows come from a real
+database.
 """
 
 import contextlib
@@ -42,12 +43,12 @@ MEMBER = Actor(
 )
 
 
-async def run(path: Path, *, rounds: int) -> list[Figure]:
+async def run(address: str, home: Path, *, rounds: int) -> list[Figure]:
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(place.opened(path))
+        database = await stack.enter_async_context(place.opened(address))
         coalition = place.coalition(database)
         gateway = await stack.enter_async_context(
-            running(database, path.parent, clock=coalition.clock, partners=dict(coalition.partners))
+            running(database, home, clock=coalition.clock, partners=dict(coalition.partners))
         )
         services = gateway.app.state.services
         return [

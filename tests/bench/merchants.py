@@ -58,17 +58,17 @@ async def _merchant() -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def _published(path: Path, base: str) -> AsyncIterator[tuple[str, str]]:
+async def _published(database_url: str, home: Path, base: str) -> AsyncIterator[tuple[str, str]]:
     """A gateway whose graph has the merchant's subgraph: its address, and a member's token."""
     auth = Auth("client_secret_basic", CLIENT, secret=SECRET)
     connection = Connection("M05", "graphql", base, f"{base}/oauth/token", auth, base)
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(place.opened(path))
+        database = await stack.enter_async_context(place.opened(database_url))
         coalition = place.coalition(database)
         gateway = await stack.enter_async_context(
             running(
                 database,
-                path.parent,
+                home,
                 clock=coalition.clock,
                 partners=dict(coalition.partners),
                 connections={"M05": connection},
@@ -82,18 +82,18 @@ async def _published(path: Path, base: str) -> AsyncIterator[tuple[str, str]]:
         yield f"{gateway.base}/graphql", member.token
 
 
-async def run(path: Path, *, rounds: int) -> list[Figure]:
+async def run(address: str, home: Path, *, rounds: int) -> list[Figure]:
     async with contextlib.AsyncExitStack() as stack:
         base = await stack.enter_async_context(_merchant())
-        url, token = await stack.enter_async_context(_published(path, base))
+        url, token = await stack.enter_async_context(_published(address, home, base))
         client = await stack.enter_async_context(Transport())
 
-        async def many(address: str, bearer: str, query: str, variables: Any) -> list[Any]:
+        async def many(to: str, bearer: str, query: str, variables: Any) -> list[Any]:
             headers = (("authorization", f"Bearer {bearer}"),)
 
             async def one() -> Any:
                 asked = SubgraphRequest("", "query", query, variables, headers)
-                reply = await client.post(address, asked)
+                reply = await client.post(to, asked)
                 assert reply.status == 200, reply.body
                 return json.loads(reply.body)
 

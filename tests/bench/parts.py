@@ -41,7 +41,7 @@ PAIRS = tuple(
 async def run(path: Path, *, rounds: int) -> list[Figure]:
     few = max(3, rounds // 3)
     return [
-        *await _tokens(path, rounds=rounds),
+        *await tokens(place.url(path), path.parent, rounds=rounds),
         await _ledger(path, rounds=rounds),
         await _netting(path, rounds=few),
         await _matching(rounds=few),
@@ -51,14 +51,12 @@ async def run(path: Path, *, rounds: int) -> list[Figure]:
 # -- token check --------------------------------------------------------------------------------
 
 
-async def _tokens(path: Path, *, rounds: int) -> list[Figure]:
+async def tokens(address: str, home: Path, *, rounds: int) -> list[Figure]:
     """A token seen for the first time, and one seen before."""
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(place.opened(path))
+        database = await stack.enter_async_context(place.opened(address))
         clock = place.coalition(database).clock
-        gateway = await stack.enter_async_context(
-            running(database, path.parent, clock=clock, partners={})
-        )
+        gateway = await stack.enter_async_context(running(database, home, clock=clock, partners={}))
         token = await gateway.token(Role.MEMBER, member=place.MEMBER)
         guard = gateway.runtime.oauth.guard
         await guard.authenticate(f"Bearer {token}")
@@ -129,7 +127,7 @@ async def _ledger(path: Path, *, rounds: int) -> Figure:
         f"ledger: {HOLDS} holds in one transaction", "the same statements and values by aiosqlite"
     )
     async with (
-        place.opened(place.copy(path, "ours")) as database,
+        place.opened(place.url(place.copy(path, "ours"))) as database,
         script.raw_driver(place.copy(path, "floor")) as driver,
     ):
         count = itertools.count()
@@ -159,7 +157,7 @@ async def _netting(path: Path, *, rounds: int) -> Figure:
         f"netting: {ROWS:,} obligations", "the same statements by aiosqlite, every row read"
     )
     mine = place.copy(path, "netting")
-    async with place.opened(mine) as database, script.raw_driver(mine) as driver:
+    async with place.opened(place.url(mine)) as database, script.raw_driver(mine) as driver:
         async with database.transaction() as tx:
             window = await settlement.close_window(tx, now=place.NOW)
             rows = [(obligation(number, window.id), None) for number in range(ROWS)]

@@ -31,9 +31,9 @@ def url(path: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Database]:
-    """The gateway's way to a file."""
-    database = Database(url(path))
+async def opened(address: str) -> AsyncIterator[Database]:
+    """The gateway's way to a database."""
+    database = Database(address)
     try:
         yield database
     finally:

@@ -43,12 +43,12 @@ async def run(server: Postgres, names: list[str], *, rounds: int) -> list[Figure
 
 async def counts(server: Postgres) -> dict[str, int]:
     """Statements by operation over HTTP."""
-    async with _copy(server, "counts") as url, _opened(url) as database:
+    async with copy(server, "counts") as url, place.opened(url) as database:
         return await statements.counted(database, server.folder)
 
 
 @contextlib.asynccontextmanager
-async def _copy(server: Postgres, name: str) -> AsyncIterator[str]:
+async def copy(server: Postgres, name: str) -> AsyncIterator[str]:
     url = server.create(name, template=BASE)
     try:
         yield url
@@ -57,16 +57,7 @@ async def _copy(server: Postgres, name: str) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Database]:
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-@contextlib.asynccontextmanager
-async def _driver(url: str) -> AsyncIterator[asyncpg.Connection]:
+async def driver(url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection without SQLAlchemy; each statement is prepared once."""
     plain = url.replace("postgresql+asyncpg://", "postgresql://")
     connection = await asyncpg.connect(plain, statement_cache_size=1_000)
@@ -76,22 +67,28 @@ async def _driver(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
+def refused_alone() -> contextlib.AbstractContextManager[None]:
+    """What was refused alone was said again, in a transaction: that comes next."""
+    return contextlib.suppress(asyncpg.InvalidTextRepresentationError)
+
+
 async def replay(connection: asyncpg.Connection, said: script.Script) -> Any:
     """Run a script again, in its transactions, reading every row; the last rows."""
     rows: Any = []
     inside = False
-    for many, text, values in said.steps:
+    for number, (many, text, values) in enumerate(said.steps):
         if text in ("COMMIT", "ROLLBACK"):
             if inside:
                 await connection.execute(text)
             inside = False
             continue
-        if not inside:
+        if not inside and number not in said.alone:
             await connection.execute("BEGIN")
             inside = True
         if many:
             await connection.executemany(text, values)
-        else:
+            continue
+        with refused_alone() if number in said.alone else contextlib.nullcontext():
             rows = await connection.fetch(text, *values)
     if inside:
         await connection.execute("ROLLBACK")
@@ -101,7 +98,7 @@ async def replay(connection: asyncpg.Connection, said: script.Script) -> Any:
 async def _turns(
     figure: Figure,
     database: Database,
-    driver: asyncpg.Connection,
+    connection: asyncpg.Connection,
     act: Callable[[], Awaitable[None]],
     *,
     rounds: int,
@@ -110,7 +107,7 @@ async def _turns(
     """Ours, then what it said again on the other database; the first round only warms up."""
 
     async def floor() -> None:
-        await replay(driver, said)
+        await replay(connection, said)
 
     for number in range((rounds + 1) * times):
         kept = number >= times
@@ -125,17 +122,17 @@ async def _redemption(
 ) -> Figure:
     figure = Figure(f"PostgreSQL, {name}", FLOOR)
     async with (
-        _copy(server, "ours") as ours_url,
-        _copy(server, "floor") as floor_url,
-        _opened(ours_url) as database,
-        _driver(floor_url) as driver,
+        copy(server, "ours") as ours_url,
+        copy(server, "floor") as floor_url,
+        place.opened(ours_url) as database,
+        driver(floor_url) as connection,
     ):
         coalition = place.coalition(database)
 
         async def ours() -> None:
             await act(coalition)
 
-        await _turns(figure, database, driver, ours, rounds=rounds, times=redemption.PER_ROUND)
+        await _turns(figure, database, connection, ours, rounds=rounds, times=redemption.PER_ROUND)
         assert await coalition.broken() == []
     return figure
 
@@ -143,10 +140,10 @@ async def _redemption(
 async def _ledger(server: Postgres, *, rounds: int) -> Figure:
     figure = Figure(f"PostgreSQL, ledger: {parts.HOLDS} holds in one transaction", FLOOR)
     async with (
-        _copy(server, "ours") as ours_url,
-        _copy(server, "floor") as floor_url,
-        _opened(ours_url) as database,
-        _driver(floor_url) as driver,
+        copy(server, "ours") as ours_url,
+        copy(server, "floor") as floor_url,
+        place.opened(ours_url) as database,
+        driver(floor_url) as connection,
     ):
         count = itertools.count()
 
@@ -154,7 +151,7 @@ async def _ledger(server: Postgres, *, rounds: int) -> Figure:
             async with database.transaction() as tx:
                 await ledger.post(tx, list(parts.journals(next(count))), now=place.NOW)
 
-        await _turns(figure, database, driver, ours, rounds=rounds, times=5)
+        await _turns(figure, database, connection, ours, rounds=rounds, times=5)
     return figure
 
 
@@ -162,9 +159,9 @@ async def _netting(server: Postgres, *, rounds: int) -> Figure:
     """Net and hash a window of 20,000 obligations, rolled back each time."""
     figure = Figure(f"PostgreSQL, netting: {parts.ROWS:,} obligations", FLOOR)
     async with (
-        _copy(server, "ours") as url,
-        _opened(url) as database,
-        _driver(url) as driver,
+        copy(server, "ours") as url,
+        place.opened(url) as database,
+        driver(url) as connection,
     ):
         async with database.transaction() as tx:
             window = await settlement.close_window(tx, now=place.NOW)
@@ -180,7 +177,7 @@ async def _netting(server: Postgres, *, rounds: int) -> Figure:
                     await tx.rollback()
 
         async def floor() -> None:
-            await replay(driver, said)
+            await replay(connection, said)
 
         await ours()
         await race(figure, ours=ours, floor=floor, rounds=rounds, times=3)

@@ -54,7 +54,9 @@ async def _run(
     figure = Figure(name, "the same statements, values and transactions by aiosqlite")
     figure.others[BARE] = Times()
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(place.opened(place.copy(path, "ours")))
+        database = await stack.enter_async_context(
+            place.opened(place.url(place.copy(path, "ours")))
+        )
         driver = await stack.enter_async_context(script.raw_driver(place.copy(path, "floor")))
         bare = stack.enter_context(script.bare_sqlite(place.copy(path, "bare")))
         coalition = place.coalition(database)

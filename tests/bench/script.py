@@ -19,6 +19,7 @@ class Script:
     """Statements with their parameters and transaction ends, in order."""
 
     steps: list[tuple[bool, str, Any]] = field(default_factory=list)  # (many rows, text, values)
+    alone: set[int] = field(default_factory=set)  # Steps that are a transaction by themselves.
     batches: int = 0
     batched: int = 0  # Statements that went in batches.
 
@@ -40,8 +41,11 @@ def recorded(database: Database) -> Iterator[Script]:
     script = Script()
 
     def note(
-        _connection: Any, _cursor: Any, text: str, values: Any, _context: Any, many: bool
+        connection: Any, _cursor: Any, text: str, values: Any, _context: Any, many: bool
     ) -> None:
+        line = connection.connection.dbapi_connection
+        if connection.dialect.name == "postgresql" and line.autocommit:
+            script.alone.add(len(script.steps))
         if isinstance(values, Batch):  # What one visit says is said statement by statement.
             for each, rows in values:
                 of_many = len(rows) > 1

@@ -16,7 +16,7 @@ _RARE = ("oauth_", "clock_offset")  # Read once a second, whatever the number of
 
 async def run(path: Path) -> dict[str, int]:
     """The counts on the benchmark's database."""
-    async with place.opened(path) as database:
+    async with place.opened(place.url(path)) as database:
         return await counted(database, path.parent)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +68,24 @@ class Coalition:
         self._keys += 1
         return f"key-{self._keys}"
 
-    async def given(self, member: str, amount: int) -> None:
-        """A lot of P-LL that is theirs for ever."""
+    async def given(
+        self, member: str, amount: int, *, lots: int = 1, earned_on: date | None = None
+    ) -> None:
+        """So many lots of P-LL, of so many points each, that are theirs for ever."""
+        now = self.clock.now()
         async with self.database.transaction() as tx:
-            await points.open_lot(
-                tx,
-                member_id=member,
-                programme_id="P-LL",
-                points=amount,
-                earned_on=self.clock.now().date(),
-                basis="PURCHASE",
-                ref="rich",
-                expires_at=None,
-                now=self.clock.now(),
-            )
+            for number in range(lots):
+                await points.open_lot(
+                    tx,
+                    member_id=member,
+                    programme_id="P-LL",
+                    points=amount,
+                    earned_on=earned_on or now.date(),
+                    basis="PURCHASE",
+                    ref=f"given-{number}",
+                    expires_at=None,
+                    now=now,
+                )
 
     async def quote(self, member: str, offer: str, *legs: tuple[str, int | None], **more):
         """A quote; legs are (programme, points or None)."""

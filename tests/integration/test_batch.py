@@ -77,6 +77,24 @@ async def test_a_row_touched_again_lets_the_queue_go_first(database: Database) -
         assert await attempts(tx) == {"a": 2, "b": 2}
 
 
+async def test_more_rows_than_a_statement_has_places_for(database: Database) -> None:
+    names = [f"j{number:05}" for number in range(3_001)]
+    touched = [{"job": name, "most": 1} for name in [*names, "none"]]
+    with sent(database) as seen:
+        async with database.transaction() as tx:
+            await db.write(tx, INSERT, [job(name) for name in names], expect=len(names))
+            await db.write(tx, sa.insert(balances), [{"book": "B", "account": "A", "balance": 1}])
+            await db.write(tx, BUMP, touched, by=("job",), expect=len(names))
+    assert (len(seen) > 10) == (database.engine.dialect.name == "postgresql")
+    async with database.reading() as tx:
+        assert await attempts(tx) == dict.fromkeys(names, 1)
+    with pytest.raises(Raced):
+        async with database.transaction() as tx:
+            await db.write(tx, BUMP, touched, by=("job",), expect=len(names))
+    async with database.reading() as tx:
+        assert await attempts(tx) == dict.fromkeys(names, 1)
+
+
 async def test_what_expects_other_rows_is_raced_and_leaves_nothing(database: Database) -> None:
     with pytest.raises(Raced):
         async with database.transaction() as tx:

@@ -1,7 +1,7 @@
 """Quote, hold and confirm in one request: what is asked of the partner, and what is left after."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -129,3 +129,13 @@ async def test_what_a_fence_reports_as_sold_is_applied(coalition: Coalition) -> 
     with pytest.raises(OutcomeUnknown):
         aftermath.partners = {"M05": Watched(None, replace(sold, op_key="other"))}
         await aftermath.let_go({"redemption": released.id, "op_key": op_key})
+
+
+@pytest.mark.campaign
+async def test_points_of_thousands_of_small_lots_are_spent(coalition: Coalition) -> None:
+    """As of a member who has earned a point at a time, for years."""
+    await coalition.given(MEMBER, 1, lots=4_600, earned_on=date(2020, 1, 1))  # Oldest first.
+    before, _ = await coalition.wallet(MEMBER, PROGRAMME)
+    done, _ = await redeem(coalition)
+    assert done.state is State.COMMITTED
+    assert await coalition.wallet(MEMBER, PROGRAMME) == (before - 4_500, 0)
