@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 async def test_a_slice_of_the_load_commits_everything(
     tmp_path: Path, at_once: bool, statements: int
 ) -> None:
-    asked = redemptions.Asked(seconds=6, clients=4, floor_seconds=2, at_once=at_once)
+    asked = redemptions.Asked(seconds=3, clients=4, floor_seconds=1, at_once=at_once)
     with redemptions.bars(quiet=True) as progress:
         found = await redemptions.run(tmp_path, asked, progress)
     assert found["errors"] == {}
@@ -43,7 +43,7 @@ async def test_sigterm_under_load_loses_nothing_and_leaves_no_doubt(
 
 
 async def test_a_slice_of_everything_at_once_has_no_deadlock(tmp_path: Path) -> None:
-    asked = mixed.Asked(seconds=5, clients=6)
+    asked = mixed.Asked(seconds=3, clients=6)
     with redemptions.bars(quiet=True) as progress:
         found = await mixed.run(tmp_path, asked, progress)
     assert found["unexpected"] == {}

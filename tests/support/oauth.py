@@ -71,7 +71,7 @@ class World:
 
     async def person(self, login: str = "lin", role: Role = Role.MEMBER, **given: Any) -> Any:
         if PASSWORD not in _hashes:
-            _hashes[PASSWORD] = await passwords.hashed(PASSWORD)
+            _hashes[PASSWORD] = await passwords.hashed(PASSWORD, log_n=12, p=1)
         if role is Role.MEMBER:
             given.setdefault("member_id", f"mbr_{login}")
         if role is Role.PARTNER:

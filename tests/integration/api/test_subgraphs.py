@@ -131,7 +131,7 @@ async def test_a_member_is_named_to_merchants_it_has_to_do_with_and_only_by_pseu
 
 
 SLOW = {
-    "a slow one": ({"seconds": 10.0}, "未按时回答", "no answer in time"),
+    "a slow one": ({"seconds": 4.0}, "未按时回答", "no answer in time"),
     "one that is out of order": (
         {"status": 500},
         "回答的 HTTP 状态有误:500",
