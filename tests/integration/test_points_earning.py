@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway import db
 from gateway.audit import service as audit
 from gateway.compliance import service as compliance
 from gateway.compliance.model import (
@@ -19,13 +20,14 @@ from gateway.compliance.model import (
 from gateway.db import Database
 from gateway.errors import AlreadyRegistered, NotFound, Refused
 from gateway.ledger import invariants as of_ledger
+from gateway.ledger import service as ledger
 from gateway.ledger.model import Kind
 from gateway.members import service as members
 from gateway.merchants import service as merchants
 from gateway.points import invariants as of_points
 from gateway.points import service as points
 from gateway.points.model import Earning, EarningState, LegRequest
-from gateway.values import InvalidAmount, Rate
+from gateway.values import InvalidAmount, InvalidInput, Rate
 from tests.support import issuers as coalition
 from tests.support.issuers import NOW, approve_budget, hold
 
@@ -242,8 +244,16 @@ async def test_points_earned_under_a_policy_keep_its_terms(database: Database) -
 async def test_a_promise_is_never_made_worse(database: Database, worse: dict[str, Any]) -> None:
     async with database.transaction() as tx:
         await coalition.found(tx)
-        with pytest.raises(points.ValueGuaranteeViolation):
+        promised = {"num": 1, "den": 1, "months": None}
+        asked = worse.get("rate", Rate(1, 1))
+        with pytest.raises(points.ValueGuaranteeViolation) as refused:
             await coalition.publish(tx, "P-HM", **worse)
+        assert refused.value.context == {
+            "programme": "P-HM",
+            "offer": None,
+            "promised": promised,
+            "asked": {"num": asked.num, "den": asked.den, "months": worse.get("months")},
+        }
         await coalition.publish(tx, "P-HM", rate=Rate(11, 10))
         assert (await points.programme(tx, "P-HM")).policy_version == 2
         with pytest.raises(points.ValueGuaranteeViolation):
@@ -255,10 +265,93 @@ async def test_a_policy_without_its_disclosures_is_refused(database: Database) -
     async with database.transaction() as tx:
         with pytest.raises(points.DisclosureMissing) as missing:
             await coalition.publish(tx, "P-HM", disclosure=stated)
+        assert missing.value.field == ("disclosure",)
         assert missing.value.context == {"fields": ["limits_zh"]}
         await coalition.publish(tx, "P-HM")
-        with pytest.raises(AlreadyRegistered):
+        with pytest.raises(AlreadyRegistered) as known:
             await coalition.publish(tx, "P-HM", issuer="M02")
+        assert (known.value.field, known.value.context["id"]) == (("programme_id",), "P-HM")
+
+
+async def test_an_issuer_has_one_programme(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.publish(tx, "P-HM")
+        with pytest.raises(AlreadyRegistered) as known:
+            await points.publish_policy(
+                tx,
+                programme_id="P-OTHER",
+                issuer="M01",
+                name_zh="另一",
+                unit_zh="分",
+                rate=Rate(1, 1),
+                earn=coalition.BY_AMOUNT,
+                months=None,
+                disclosure=coalition.STATED,
+                compensation_bps=100,
+                now=NOW,
+            )
+        assert (known.value.field, known.value.context["id"]) == (("programme_id",), "P-OTHER")
+
+
+@pytest.mark.parametrize("kind", ["per_amount", "per_night", "per_distance", "per_visit", None])
+async def test_a_policy_earns_in_a_known_way(database: Database, kind: str | None) -> None:
+    async with database.transaction() as tx:
+        if kind in ("per_amount", "per_night", "per_distance"):
+            await coalition.publish(tx, "P-HM", earn=coalition.BY_AMOUNT | {"kind": kind})
+            assert (await points.programme(tx, "P-HM")).earn["kind"] == kind
+            return
+        with pytest.raises(InvalidInput) as refused:
+            await coalition.publish(tx, "P-HM", earn={"kind": kind})
+        assert refused.value.context["field"] == "earn.kind"
+        assert refused.value.context["rule"] == "one of per_amount, per_night, per_distance"
+
+
+async def test_who_has_nothing_has_no_points_and_no_earning(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        assert await points.available(tx, member_id="m1", issuer="M04", now=NOW) == 0
+        assert await points.liability(tx, "M05") == 0, "it issues nothing"
+        assert await points.history(tx, member_id="m1", limit=9) == []
+        with pytest.raises(NotFound) as unknown:
+            await points.earning(tx, "ern_none")
+        assert unknown.value.context["id"] == "ern_none"
+        (found,) = await db.read(tx, points.ask_programmes(["P-LL", "P-CA"]))
+        known = points.found_programmes(found, ["P-LL", "P-CA", "P-LL"])
+        assert [one.id for one in known] == ["P-LL", "P-CA", "P-LL"]
+        with pytest.raises(NotFound) as missing:
+            points.found_programmes(found, ["P-LL", "P-NO"])
+        assert missing.value.context["id"] == "P-NO"
+
+
+async def test_history_tells_whole_movements_of_a_programme(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        one = await coalition.open_lot(tx, "m1", "P-LL", 50)
+        await coalition.open_lot(tx, "m1", "P-CA", 70)
+        later = NOW + WEEK
+        await hold(tx, "red_1", LegRequest(1, "m1", "P-LL", 20, ()), now=later)
+        held, opened = await points.history(tx, member_id="m1", programme_id="P-LL", limit=9)
+        entries = {made.op_key: journal for journal, made in await ledger.entries(tx, limit=9)}
+        assert held == points.Movement(
+            entries["red_1:hold:1:1"], "HOLD", "P-LL", one.id, 20, 0, "red_1", later
+        )
+        assert (opened.lot_id, opened.remaining, opened.moved_at) == (one.id, 50, NOW)
+        assert len(await points.history(tx, member_id="m1", limit=9)) == 3
+        wallets = await points.wallets(tx, "m1", now=later)
+        assert {one.programme_id: (one.available, one.held) for one in wallets} == {
+            "P-LL": (30, 20), "P-CA": (70, 0)
+        }  # fmt: skip
+
+
+async def test_one_ref_at_two_issuers_is_two_purchases(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        first = await earn(tx)
+        other = await earn(tx, programme_id="P-LL", actor="M04")
+        assert first.id != other.id
+        back = await points.record_return(tx, issuer="M04", ref="ord_1", actor="M04", now=NOW)
+        assert back.points == other.points
+        assert await points.earning(tx, first.id) == first
 
 
 async def test_a_return_in_its_window_takes_pending_points(database: Database) -> None:
