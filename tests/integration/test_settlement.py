@@ -1,6 +1,7 @@
 """The demo day from reservation to payment, on both databases."""
 
 import asyncio
+import csv
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
@@ -123,6 +124,12 @@ async def test_two_people_settle_the_window_and_every_account_ends_at_zero(
     lines = text.splitlines()
     assert len(lines) == 19
     assert any(",M03," in line and ",M12," in line and ",108.00,CNY," in line for line in lines)
+    banks = {row["id"]: row["settlement_account"] for row in day.CATALOG["merchants"]}
+    for row in csv.DictReader(lines):
+        for side in {"payer", "payee"} - {side for side in row if row[side] == "HUB_FEE"}:
+            at_bank = banks[row[side]]
+            assert row[f"{side}_bank_code"] == at_bank["bank_code"]
+            assert row[f"{side}_account"].lstrip("'") == at_bank["number"]
 
     for leg in legs:
         debtor, creditor = leg.parties

@@ -62,10 +62,12 @@ async def small(database: Database) -> Database:
     return database
 
 
-async def sell(tx: AsyncConnection, face_fen: int = 2_000, **more: Any) -> None:
+async def sell(
+    tx: AsyncConnection, face_fen: int = 2_000, *, redeemer: str = "M05", **more: Any
+) -> None:
     """Reserve and accrue one foreign leg."""
     agreement = await settlement.agreement_for(
-        tx, issuer="M04", redeemer="M05", offer_id="XH-01", category="电影", at=NOW
+        tx, issuer="M04", redeemer=redeemer, offer_id="XH-01", category="电影", at=NOW
     )
     asked = RED | more
     legs = [LegToReserve(3, agreement, "XH-01", face_fen)]
@@ -358,7 +360,9 @@ async def test_a_payment_settles_its_own_settlement_only(small: Database) -> Non
             (first, "b", said | {"proposed_by": "a"})
         ]
         assert (await settlement.window(tx, W47)).state == "INSTRUCTED"
-        await sell(tx, cause_id="red_2")
+        third = TERMS | {"redeemer": "M06"}
+        await settlement.add_agreement(tx, **third, signed_by=["M04", "M06"])
+        await sell(tx, cause_id="red_2", redeemer="M06")
         await settlement.clear(tx, cause_id="red_2", at=cut)
         second = await approved(tx, "win_2026W48")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from standardwebhooks import Webhook, WebhookVerificationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -38,7 +38,10 @@ class Receiver:
     _tries: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     async def answer(self, request: Request) -> Response:
-        raw = await request.body()
+        try:
+            raw = await request.body()
+        except ClientDisconnect:  # It was killed while it sent.
+            return Response(status_code=400)
         for secret in self.secrets:
             try:
                 Webhook(secret).verify(raw, dict(request.headers), json_parse=False)
