@@ -103,3 +103,22 @@ async def test_a_decision_is_about_one_redemption(coalition: Coalition) -> None:
     assert (decided.state, waiting) == ("APPROVED", second)
     assert (await coalition.get(stuck[0])).state is State.COMMITTED
     assert (await coalition.get(stuck[1])).state is State.NEEDS_REVIEW
+
+
+@pytest.mark.parametrize(
+    ("kind", "after", "state"),
+    [
+        ("cancelled", -1, State.COMMITTED),
+        ("cancelled", 0, State.COMMITTED),
+        ("cancelled", 1, State.CANCELLED),
+        ("fulfilled", -1, State.COMMITTED),
+        ("fulfilled", 0, State.FULFILLED),  # Asked about after its use, it was told with this.
+        ("fulfilled", 1, State.FULFILLED),
+    ],
+)
+async def test_an_old_version_of_a_booking_changes_nothing(
+    coalition: Coalition, kind: str, after: int, state: State
+) -> None:
+    done = await coalition.redeemed(*TICKET)
+    await coalition.told(done, kind, done.fact_version + after)
+    assert (await coalition.get(done)).state is state

@@ -131,6 +131,12 @@ async def test_what_a_fence_reports_as_sold_is_applied(coalition: Coalition) -> 
         await aftermath.let_go({"redemption": released.id, "op_key": op_key})
 
 
+async def test_a_bill_is_redeemed_at_once(coalition: Coalition) -> None:
+    repair = {"member_id": "mbr_wanglei", "offer_id": "CA-07", "bill_fen": 40_000}
+    done, _ = await redeem(coalition, **repair, legs=[LegInput("P-CA", 2_000)])
+    assert (done.state, done.list_fen, done.cash_fen) == (State.COMMITTED, 40_000, 20_000)
+
+
 @pytest.mark.campaign
 async def test_points_of_thousands_of_small_lots_are_spent(coalition: Coalition) -> None:
     """As of a member who has earned a point at a time, for years."""

@@ -96,6 +96,22 @@ async def test_a_hold_is_its_members_and_ends(coalition: Coalition) -> None:
     assert said == {"hold": gone.id, "state": "RELEASED"}
 
 
+async def test_a_booking_that_is_not_there_has_no_price_to_cancel_it(coalition: Coalition) -> None:
+    saga, held = coalition.redemptions, await coalition.held(*TICKET)
+    ask = {"member_id": MEMBER, "redemption_id": held.id}
+    said = await refusal(HoldAlreadyResolved, saga.cancel_quote(**ask))
+    assert said == {"hold": held.id, "state": "HELD"}
+
+
+@pytest.mark.parametrize(("word", "wait"), [("not_sent", 30), ("throttled", 90)])
+async def test_who_could_not_be_asked_says_when_to_try_again(
+    coalition: Coalition, word: str, wait: int
+) -> None:
+    coalition.partners["M05"].script["hold"] = [word] * 9
+    said = await refusal(PartnerUnavailable, coalition.held(*TICKET))
+    assert said == {"merchant": "M05", "retry_after_seconds": wait}
+
+
 async def test_a_new_price_is_quoted_for_what_was_asked(coalition: Coalition) -> None:
     partner = coalition.partners["M05"]
     quote = await coalition.quote(*TICKET, quantity=2, cash_fen=1_000)
