@@ -198,7 +198,10 @@ async def _settle(world: World) -> None:
         jobs = world.check.rows(
             "SELECT min(due_at) FROM jobs WHERE state = 'DUE' AND name <> 'compensate'"
         )[0][0]
-        if due is None and jobs is None and not world.hooks:
+        told = world.check.rows("SELECT count(*) FROM partner_events WHERE applied_at IS NULL")[0][
+            0
+        ]
+        if due is None and jobs is None and not told and not world.hooks:
             world.counts["rounds to settle"] += number
             return
         await asyncio.sleep(7.0 if number % 8 else 120.0)
