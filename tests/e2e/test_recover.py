@@ -35,9 +35,10 @@ TEA = Buy(
 BREAKFAST = Buy("M03", "YQ-04", "mbr_demo_10", ({"programme": "P-YQ"},))
 COUPON = Buy("M07", "KX-01", "mbr_demo_07", (LL,))
 AGE = timedelta(minutes=10)
+KINDS = [pytest.param("sqlite", marks=pytest.mark.campaign), "postgresql"]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
 async def box(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Box]:

@@ -90,6 +90,15 @@ async def test_the_ledger_and_the_obligations_say_the_same(played: Database) -> 
     assert cover.debit_fen - cover.credit_fen == 6531
 
 
+def names_the_accounts(lines: list[str]) -> None:
+    banks = {row["id"]: row["settlement_account"] for row in day.CATALOG["merchants"]}
+    for row in csv.DictReader(lines):
+        for side in {"payer", "payee"} - {side for side in row if row[side] == "HUB_FEE"}:
+            at_bank = banks[row[side]]
+            assert row[f"{side}_bank_code"] == at_bank["bank_code"]
+            assert row[f"{side}_account"].lstrip("'") == at_bank["number"]
+
+
 async def test_two_people_settle_the_window_and_every_account_ends_at_zero(
     played: Database,
 ) -> None:
@@ -124,12 +133,7 @@ async def test_two_people_settle_the_window_and_every_account_ends_at_zero(
     lines = text.splitlines()
     assert len(lines) == 19
     assert any(",M03," in line and ",M12," in line and ",108.00,CNY," in line for line in lines)
-    banks = {row["id"]: row["settlement_account"] for row in day.CATALOG["merchants"]}
-    for row in csv.DictReader(lines):
-        for side in {"payer", "payee"} - {side for side in row if row[side] == "HUB_FEE"}:
-            at_bank = banks[row[side]]
-            assert row[f"{side}_bank_code"] == at_bank["bank_code"]
-            assert row[f"{side}_account"].lstrip("'") == at_bank["number"]
+    names_the_accounts(lines)
 
     for leg in legs:
         debtor, creditor = leg.parties

@@ -23,7 +23,7 @@ from tests.support import evidence
 
 ROUNDS = (1, 2, 3, 5, 8, 13, 21, 30)
 ALL_KINDS = 2  # rounds after which every kind of statement was seen: one of a thing, and several
-WARM_UP, MANY = 200, 1_000  # jobs
+WARM_UP, MANY = 200, 500  # jobs
 TURNS = 5  # of everything
 FEW_OBJECTS = 200
 FEW_CONNECTIONS = 4  # Each prepares a statement when it first sends it.
