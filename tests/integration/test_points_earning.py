@@ -26,7 +26,7 @@ from gateway.members import service as members
 from gateway.merchants import service as merchants
 from gateway.points import invariants as of_points
 from gateway.points import service as points
-from gateway.points.model import Earning, EarningState, LegRequest
+from gateway.points.model import Earning, EarningState, LegRequest, Wallet
 from gateway.values import InvalidAmount, InvalidInput, Rate
 from tests.support import issuers as coalition
 from tests.support.issuers import NOW, approve_budget, hold
@@ -352,6 +352,25 @@ async def test_one_ref_at_two_issuers_is_two_purchases(database: Database) -> No
         back = await points.record_return(tx, issuer="M04", ref="ord_1", actor="M04", now=NOW)
         assert back.points == other.points
         assert await points.earning(tx, first.id) == first
+        again = await points.record_return(tx, issuer="M02", ref="ord_1", actor="M02", now=NOW)
+        assert again.points == first.points
+
+
+async def test_each_programme_is_a_wallet_of_its_own(database: Database) -> None:
+    async with database.transaction() as tx:
+        await coalition.found(tx)
+        mine = await coalition.open_lot(tx, "m1", "P-LL", 50)
+        await earn(tx, consumed=False, cash_fen=12_000)
+        first = await earn(tx, ref="ord_2", programme_id="P-HM", actor="M01")
+        await hold(tx, "red_1", LegRequest(1, "m1", "P-HM", first.points, ()))
+        await points.record_return(tx, issuer="M01", ref="ord_2", actor="M01", now=NOW)
+        assert await points.wallets(tx, "m1", now=NOW) == [
+            Wallet("P-CA", "M02", 0, 120, 0, 0),
+            Wallet("P-HM", "M01", 0, 0, 1_000, 1_000),
+            Wallet("P-LL", "M04", 50, 0, 0, 0),
+        ]
+        assert await points.lots(tx, member_id="m1", programme_id="P-LL") == [mine]
+        assert len(await points.lots(tx, member_id="m1")) == 2
 
 
 async def test_a_return_in_its_window_takes_pending_points(database: Database) -> None:
