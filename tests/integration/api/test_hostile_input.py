@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from graphql import (
     GraphQLInputObjectType,
     GraphQLList,
@@ -85,6 +86,7 @@ def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict
     return dict(made)
 
 
+KINDS = [pytest.param("sqlite", marks=pytest.mark.campaign), "postgresql"]
 DECISION = {"redemption": "red_x", "outcome": "RELEASE", "note": "x", "evidence": "b"}
 
 
@@ -182,6 +184,7 @@ def judge(name: str, answer: Any) -> str | None:
     return None
 
 
+@pytest.mark.parametrize("seeded_url", KINDS, indirect=True)
 async def test_no_hostile_input_of_any_mutation_is_an_error_of_ours(gateway, coalition):
     await joined(gateway)
     asked = await requests(gateway)
